@@ -1,0 +1,117 @@
+"""The workshop's set-up: quick or full, where the data are, and what this machine is."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SPLITS = {
+    "training": "00_4D_training_datasets",
+    "validation": "01_4D_validation_datasets",
+    "test": "02_4D_test_datasets",
+}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much a notebook does: every loop of the course takes its size from here.
+
+    Attributes:
+        name: `"quick"` (each notebook under a minute on two cores) or `"full"`.
+        sequences: at most so many sequences are read per split.
+        generated: so many sequences are generated where a notebook makes its own.
+        horizon: so many steps ahead are forecast in rollouts.
+    """
+
+    name: str
+    sequences: int
+    generated: int
+    horizon: int
+
+
+PROFILES = {
+    "quick": Profile("quick", sequences=64, generated=8, horizon=5),
+    "full": Profile("full", sequences=1000, generated=500, horizon=10),
+}
+
+
+def profile(mode: str | None = None) -> Profile:
+    """Choose the profile by name, or else by the environment variable `WORKSHOP_MODE`.
+
+    Without either it is `full` on a machine with an NVIDIA GPU and `quick` elsewhere.
+
+    Raises:
+        ValueError: the name is neither `quick` nor `full`.
+    """
+    mode = mode or os.environ.get("WORKSHOP_MODE") or ("full" if _has_gpu() else "quick")
+    if mode not in PROFILES:
+        raise ValueError(f"WORKSHOP_MODE is {mode!r}; choose one of {', '.join(PROFILES)}.")
+    return PROFILES[mode]
+
+
+def data_folder() -> Path:
+    """Return the folder of records in thesis layout: `WORKSHOP_DATA`, or the sample set.
+
+    Raises:
+        FileNotFoundError: the folder does not hold the three split folders.
+    """
+    folder = Path(os.environ.get("WORKSHOP_DATA") or REPOSITORY / "data" / "sample").expanduser()
+    missing = [name for name in SPLITS.values() if not (folder / name).is_dir()]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} does not hold {', '.join(missing)}. WORKSHOP_DATA must name a folder with "
+            f"the three split folders {', '.join(SPLITS.values())}; unset it to use the sample set."
+        )
+    return folder.resolve()
+
+
+def split_folder(split: str) -> Path:
+    """Return the folder of one split (`training`, `validation` or `test`) in `data_folder()`.
+
+    Raises:
+        ValueError: there is no such split.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"There is no split {split!r}; choose one of {', '.join(SPLITS)}.")
+    return data_folder() / SPLITS[split]
+
+
+def start(seed: int = 1) -> Profile:
+    """Seed NumPy, Python and Keras, print one line about the machine, return the profile.
+
+    The line names versions and the device; it differs between machines, so no test compares it.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    chosen = profile()
+    versions = " · ".join(
+        f"{name} {importlib.metadata.version(name)}" for name in ("tensorflow", "keras", "numpy")
+    )
+    print(f"Python {platform.python_version()} · {versions} · {device()} · {chosen.name} mode")
+    return chosen
+
+
+def device() -> str:
+    """Name what TensorFlow computes on, for example `CPU, 2 cores` or `GPU: NVIDIA T4`."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return f"CPU, {os.cpu_count()} cores"
+    names = (tf.config.experimental.get_device_details(gpu).get("device_name", "?") for gpu in gpus)
+    return "GPU: " + ", ".join(names)
+
+
+def _has_gpu() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
