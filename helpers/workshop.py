@@ -7,8 +7,10 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import pandas as pd
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SPLITS = {
@@ -49,7 +51,7 @@ def profile(mode: str | None = None) -> Profile:
     Raises:
         ValueError: the name is neither `quick` nor `full`.
     """
-    mode = mode or os.environ.get("WORKSHOP_MODE") or ("full" if _has_gpu() else "quick")
+    mode = mode or os.environ.get("WORKSHOP_MODE") or ("full" if _gpus() else "quick")
     if mode not in PROFILES:
         raise ValueError(f"WORKSHOP_MODE is {mode!r}; choose one of {', '.join(PROFILES)}.")
     return PROFILES[mode]
@@ -101,17 +103,53 @@ def start(seed: int = 1) -> Profile:
 
 def device() -> str:
     """Name what TensorFlow computes on, for example `CPU, 2 cores` or `GPU: NVIDIA T4`."""
+    gpus = _gpus()
+    return "GPU: " + ", ".join(gpus) if gpus else f"CPU, {_cores()} cores"
+
+
+def machine_table() -> pd.DataFrame:
+    """Tabulate what the course finds here, what it needs, and what to do where that is too little.
+
+    Returns:
+        A table with one row per item and the columns `found`, `needed` and `verdict`.
+    """
+    import pandas as pd
+    import psutil
+
+    memory = psutil.virtual_memory().total / 2**30
+    disk = psutil.disk_usage(str(REPOSITORY)).free / 2**30
+    here = Path(__file__).resolve().parent
+    is_ours = here == Path.cwd().resolve().parent / "helpers"
+    rows = [
+        ("Python", platform.python_version(), "3.10 to 3.13", "ok"),
+        *(
+            (name, importlib.metadata.version(name), "as pinned", "ok")
+            for name in ("tensorflow", "keras", "numpy", "pyvista", "jupyterlab")
+        ),
+        ("device", device(), "CPU is enough", "ok"),
+        ("cores", _cores(), "2", "ok" if _cores() >= 2 else "works, slower"),
+        ("memory, GB", round(memory), "4", "ok" if memory >= 3.5 else "close other programs"),
+        ("free disk, GB", round(disk), "2", "ok" if disk >= 2 else "free some space"),
+        (
+            "helpers",
+            os.path.relpath(here) if is_ours else str(here),
+            os.path.join("..", "helpers"),
+            "ok" if is_ours else "another copy of the course is installed: run make lab here",
+        ),
+    ]
+    return pd.DataFrame(rows, columns=["item", "found", "needed", "verdict"]).set_index("item")
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _gpus() -> list[str]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        return f"CPU, {os.cpu_count()} cores"
-    names = (tf.config.experimental.get_device_details(gpu).get("device_name", "?") for gpu in gpus)
-    return "GPU: " + ", ".join(names)
-
-
-def _has_gpu() -> bool:
-    import tensorflow as tf
-
-    return bool(tf.config.list_physical_devices("GPU"))
+    return [
+        tf.config.experimental.get_device_details(gpu).get("device_name", "?")
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]

@@ -1,0 +1,47 @@
+# make lab         the course, in JupyterLab       make lab ARGS=--no-browser · make lab GPU=1
+# make test        every test and every notebook
+# make notebooks   run the notebooks again and keep their outputs
+# make bench       measure, each figure beside its baseline
+# make data        make the sample set in data/sample again
+
+ifndef PYTHON
+PYTHON := $(firstword $(shell for p in python3 python3.12 python3.13 python3.11 python3.10 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p; done))
+endif
+VENV := .venv
+BIN := $(VENV)/bin
+KIND := $(if $(GPU),gpu,cpu)
+READY := $(VENV)/ready-$(KIND)
+
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+export JUPYTER_PLATFORM_DIRS ?= 1
+
+.PHONY: lab test notebooks bench data clean
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python tests/run_notebooks.py check
+
+notebooks: $(READY)
+	$(BIN)/python tests/run_notebooks.py execute $(ARGS)
+
+bench: $(READY)
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+data: $(READY)
+	$(BIN)/python -m helpers.records generate data/sample --training 192 --validation 24 --test 24 --seed 2024
+
+# The mark is written last, so an interrupted installation is taken up again, not believed.
+$(READY): requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python from 3.10 to 3.13 found. Install one, or name it: make lab PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -e .
+	$(if $(GPU),$(BIN)/python -m pip install --disable-pip-version-check -c requirements.txt "tensorflow[and-cuda]")
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,519 @@
+"""How far a forecast is from the truth: the Jaccard distance, its protocols and the null models."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+FRAME_AXES = (-3, -2, -1)
+_BLOCK = 1 << 22  # voxels looked at in one go: small enough for the processor's cache
+
+
+def jaccard_distance(
+    truth: ArrayLike,
+    prediction: ArrayLike,
+    *,
+    axes: int | Sequence[int] = FRAME_AXES,
+    threshold: float = 0.5,
+) -> np.ndarray:
+    """Return the Jaccard distance 1 - |A ∩ B| / |A ∪ B| between the filled voxels of two arrays.
+
+    A voxel is filled where its value is at or above the threshold, in the truth and in the
+    prediction. Empty against empty is 0, as in the thesis (about 1.2 % of its frame pairs).
+
+    Args:
+        truth: bool, integer or float of any shape, for example (B, T, D, H, W); values 0…1.
+        prediction: same shape as `truth`; values 0…1, for example probabilities.
+        axes: the axes that hold the voxels of one comparison. With a channel axis, as in
+            (B, T, D, H, W, 1), write `axes=(-4, -3, -2, -1)`.
+        threshold: above 0, at most 1.
+
+    Returns:
+        float64, the shape of `truth` without `axes`; 0 is a perfect match, 1 no common voxel.
+
+    Raises:
+        TypeError: the values are not real numbers.
+        ValueError: shapes disagree, values are NaN or outside 0…1, an axis is missing, named
+            twice or empty, or the last axis is a channel but taken as space.
+
+    Source: P. Jaccard, 1912; union and intersection as in the thesis's evaluation.
+    """
+    return _ratio(*_counts(truth, prediction, axes, threshold))
+
+
+def per_frame(truth: ArrayLike, prediction: ArrayLike, *, threshold: float = 0.5) -> np.ndarray:
+    """Return, for each sample, the mean over its frames of the Jaccard distance.
+
+    The thesis's protocol for the GAN models: each pair of frames counts the same.
+
+    Args:
+        truth: (..., T, D, H, W) or (..., T, D, H, W, 1); values 0…1.
+        prediction: the same, with or without the channel axis.
+        threshold: see `jaccard_distance`.
+
+    Returns:
+        float64 (...): one distance per sample.
+
+    Raises:
+        TypeError, ValueError: see `jaccard_distance`; fewer than four axes; no frames.
+    """
+    truth, prediction = _sequences(truth, prediction)
+    return _ratio(*_counts(truth, prediction, FRAME_AXES, threshold)).mean(axis=-1)
+
+
+def pooled(truth: ArrayLike, prediction: ArrayLike, *, threshold: float = 0.5) -> np.ndarray:
+    """Return, for each sample, the Jaccard distance of all its frames taken as one volume.
+
+    The thesis's protocol for the ConvLSTM: intersection and union are summed over the frames of
+    a sample before they are divided, so frames with more filled voxels weigh more. A sample that
+    is empty throughout, in truth and prediction, counts as 0.
+
+    Args:
+        truth: (..., T, D, H, W) or (..., T, D, H, W, 1); values 0…1.
+        prediction: the same, with or without the channel axis.
+        threshold: see `jaccard_distance`.
+
+    Returns:
+        float64 (...): one distance per sample.
+
+    Raises:
+        TypeError, ValueError: see `jaccard_distance`; fewer than four axes; no frames.
+    """
+    truth, prediction = _sequences(truth, prediction)
+    return jaccard_distance(truth, prediction, axes=(-4, *FRAME_AXES), threshold=threshold)
+
+
+def persistence(history: ArrayLike, horizon: int = 1) -> np.ndarray:
+    """Forecast that nothing moves: repeat the last observed frame for every step ahead.
+
+    This is the honest null model: at every horizon it knows the history and no more.
+
+    Args:
+        history: (..., T, D, H, W) or (..., T, D, H, W, 1), any dtype; T ≥ 1.
+        horizon: steps ahead, at least 1.
+
+    Returns:
+        (..., horizon, D, H, W) or (..., horizon, D, H, W, 1), the dtype of `history`.
+
+    Raises:
+        ValueError: no frames, or a horizon below 1.
+        TypeError: the horizon is not a whole number.
+    """
+    history = np.asarray(history)
+    axis = _time_axis(history, "history")
+    steps = operator.index(horizon)
+    if steps < 1:
+        raise ValueError(f"The horizon is {steps}; give at least 1 step ahead.")
+    return np.repeat(_last(history, axis), steps, axis=axis)
+
+
+def moving_null(history: ArrayLike, future: ArrayLike) -> np.ndarray:
+    """Return the true frame before each frame of the future: what the thesis's rollouts call null.
+
+    It is not a forecast, since from the second step on it has seen the truth. At the first step
+    it equals `persistence`.
+
+    Args:
+        history: (..., T, D, H, W) or (..., T, D, H, W, 1): the observed frames.
+        future: (..., horizon, D, H, W) or (..., horizon, D, H, W, 1): the true frames that follow.
+
+    Returns:
+        The shape and dtype of `future`.
+
+    Raises:
+        ValueError: no frames, or the shapes disagree in anything but the number of frames.
+    """
+    history, future = np.asarray(history), np.asarray(future)
+    axis = _time_axis(history, "history")
+    last = _last(history, axis)
+    if axis != _time_axis(future, "future") or last.shape != _last(future, axis).shape:
+        raise ValueError(
+            f"history has shape {history.shape}, future {future.shape}; "
+            "they may differ in the number of frames only."
+        )
+    known = future[(..., slice(None, -1), *(slice(None),) * (-axis - 1))]
+    return np.concatenate([last.astype(future.dtype), known], axis=axis)
+
+
+def changed_voxel_jaccard(
+    last: ArrayLike,
+    truth: ArrayLike,
+    prediction: ArrayLike,
+    *,
+    axes: int | Sequence[int] = FRAME_AXES,
+    threshold: float = 0.5,
+) -> np.ndarray:
+    """Return the Jaccard distance between the predicted changes and the true changes.
+
+    The true changes are the voxels in which `truth` differs from `last`, the predicted changes
+    those in which `prediction` does. Persistence predicts no change, so it scores 1 wherever
+    something moved; 0 is best. No change at all, true or predicted, is 0.
+
+    Args:
+        last: the last observed frame, shape of `truth` or with length 1 where it is to be
+            repeated, for example (B, 1, D, H, W) for a rollout; values 0…1.
+        truth, prediction, axes, threshold: see `jaccard_distance`.
+
+    Returns:
+        float64, the shape of `truth` without `axes`.
+
+    Raises:
+        TypeError, ValueError: see `jaccard_distance`.
+    """
+    last, truth, prediction = np.asarray(last), np.asarray(truth), np.asarray(prediction)
+    kept, moved = _arrange(axes, last=_repeated(last, truth), truth=truth, prediction=prediction)
+    threshold = _threshold(threshold)
+    both, either = [], []
+    for before, true, guess in _blocks(moved):
+        before, true, guess = (
+            _pack(block, name, threshold)
+            for block, name in ((before, "last"), (true, "truth"), (guess, "prediction"))
+        )
+        both.append(_ones((before ^ true) & (before ^ guess)))
+        either.append(_ones((before ^ true) | (before ^ guess)))
+    return _ratio(np.concatenate(both).reshape(kept), np.concatenate(either).reshape(kept))
+
+
+def volume_bias(
+    truth: ArrayLike,
+    prediction: ArrayLike,
+    *,
+    axes: int | Sequence[int] = FRAME_AXES,
+    threshold: float = 0.5,
+) -> np.ndarray:
+    """Return the predicted filled volume minus the true one, relative to the true one.
+
+    Above 0 the forecast is too full, below 0 too empty; -1 means that nothing was predicted.
+    Where the truth is empty the result is 0 for an empty prediction and NaN for any other, since
+    no relative bias is defined there. Compare over more axes, for example
+    `axes=(-4, -3, -2, -1)`, to weigh frames by their volume and to meet empty truths less often.
+
+    Args:
+        truth, prediction, axes, threshold: see `jaccard_distance`.
+
+    Returns:
+        float64, the shape of `truth` without `axes`.
+
+    Raises:
+        TypeError, ValueError: see `jaccard_distance`.
+    """
+    kept, moved = _arrange(axes, truth=np.asarray(truth), prediction=np.asarray(prediction))
+    threshold = _threshold(threshold)
+    volumes = [
+        (_ones(_pack(true, "truth", threshold)), _ones(_pack(guess, "prediction", threshold)))
+        for true, guess in _blocks(moved)
+    ]
+    true, guess = (np.concatenate(parts).reshape(kept) for parts in zip(*volumes, strict=True))
+    bias = (guess - true) / np.maximum(true, 1)
+    return np.where((true == 0) & (guess > 0), np.nan, bias)
+
+
+def births(
+    before: ArrayLike, truth: ArrayLike, *, threshold: float = 0.5, time_axis: bool = True
+) -> np.ndarray:
+    """Return the share of filled voxels with no filled voxel near them in the frame before.
+
+    Near means the same voxel or one of its 26 neighbours. Such voxels announce themselves
+    nowhere; the share is the pooled Jaccard distance of a forecast that gets all else right.
+
+    Args:
+        before: (..., T, D, H, W) or (..., T, D, H, W, 1): the frame before each frame of `truth`.
+        truth: the same shape; values 0…1.
+        threshold: see `jaccard_distance`.
+        time_axis: pool the frames of a sample; False keeps them apart.
+
+    Returns:
+        float64 (...), or (..., T) with `time_axis=False`; 0 where `truth` is empty.
+
+    Raises:
+        TypeError, ValueError: see `per_frame`.
+    """
+    before, truth = _sequences(before, truth, ("before", "truth"))
+    kept, moved = _arrange(FRAME_AXES, before=before, truth=truth)
+    threshold = _threshold(threshold)
+    born, filled = [], []
+    for block in _blocks(moved):
+        old, new = (_filled(a, n, threshold) for a, n in zip(block, ("before", "truth")))
+        born.append(np.count_nonzero(new & ~_grown(old), axis=FRAME_AXES).reshape(-1))
+        filled.append(np.count_nonzero(new, axis=FRAME_AXES).reshape(-1))
+    born, filled = (np.concatenate(parts).reshape(kept) for parts in (born, filled))
+    if time_axis:
+        born, filled = born.sum(axis=-1), filled.sum(axis=-1)
+    return born / np.maximum(filled, 1)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The mean of a measure with its spread and count; `print` shows mean ± standard error.
+
+    Attributes:
+        mean: over the values.
+        std: standard deviation of the values (n - 1 in the denominator; NaN for one value).
+        n: how many values.
+    """
+
+    mean: float
+    std: float
+    n: int
+
+    @property
+    def standard_error(self) -> float:
+        """Standard deviation of the mean: `std` / √n."""
+        return self.std / math.sqrt(self.n)
+
+    def interval(self, errors: float = 1.96) -> tuple[float, float]:
+        """Return mean ∓ so many standard errors; the default holds the true mean 95 % of times."""
+        return self.mean - errors * self.standard_error, self.mean + errors * self.standard_error
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f} ± {self.standard_error:.4f} (sd {self.std:.4f}, n = {self.n})"
+
+
+def summary(values: ArrayLike) -> Summary:
+    """Summarise independent values, one per sample: mean, standard deviation, count.
+
+    Give one value per *sample* (as `per_frame` and `pooled` do): the frames of one sample
+    resemble each other, and counting them one by one makes the standard error too small. To
+    compare two models on the same samples, summarise the differences.
+
+    Args:
+        values: any shape, at least one value; all finite.
+
+    Raises:
+        ValueError: no values, or some are NaN or infinite.
+    """
+    values = np.asarray(values, dtype=np.float64).ravel()
+    if not values.size:
+        raise ValueError("There are no values to summarise.")
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"{np.count_nonzero(~np.isfinite(values))} of {values.size} values are not finite; "
+            "decide what they mean and leave them out before summarising."
+        )
+    # fsum rounds once, whatever the order: the Keras metric can then agree to the last bit.
+    mean = math.fsum(values) / values.size
+    std = float(values.std(ddof=1)) if values.size > 1 else math.nan
+    return Summary(mean, std, values.size)
+
+
+def keras_jaccard(protocol: str = "pooled", *, threshold: float = 0.5, name: str | None = None):
+    """Return a `keras.metrics.Metric` of the mean Jaccard distance, equal to NumPy's bit for bit.
+
+    Truth and prediction are (B, T, D, H, W) or (B, D, H, W), with or without a channel axis of
+    length 1. Intersection and union are counted in integers and divided in float64, as in
+    `pooled` and `per_frame`, and the mean over samples does not depend on how they are split
+    into batches: `metric.result()` equals `summary(pooled(truth, prediction)).mean`. Its method
+    `distances` gives the values per sample. In a compiled step nothing can be raised, so a
+    prediction that is NaN or outside 0…1 makes the result NaN.
+
+    Args:
+        protocol: `"pooled"` or `"per_frame"`; without a time axis both are the same.
+        threshold: see `jaccard_distance`.
+        name: shown by `fit`; by default `jaccard_pooled` or `jaccard_per_frame`.
+
+    Raises:
+        ValueError: no such protocol, or a threshold outside 0…1; later, shapes that disagree.
+    """
+    if protocol not in ("pooled", "per_frame"):
+        raise ValueError(f"There is no protocol {protocol!r}; choose 'pooled' or 'per_frame'.")
+    return _metric_class()(protocol, _threshold(threshold), name=name or f"jaccard_{protocol}")
+
+
+@functools.cache
+def _metric_class():
+    """Define the metric class once, when Keras is first needed."""
+    import keras
+    from keras import ops
+
+    def volumes(values, what: str):
+        """Drop a channel axis of length 1: (B, D, H, W) or (B, T, D, H, W) remain."""
+        values = ops.convert_to_tensor(values)
+        if len(values.shape) > 4 and values.shape[-1] == 1:
+            values = ops.squeeze(values, -1)
+        if len(values.shape) not in (4, 5):
+            raise ValueError(
+                f"{what} has shape {tuple(values.shape)}; expected (B, T, D, H, W) or "
+                "(B, D, H, W), with or without a channel axis of length 1."
+            )
+        return values
+
+    def in_range(values):
+        values = ops.reshape(values, (ops.shape(values)[0], -1))
+        if keras.backend.standardize_dtype(values.dtype) == "bool":
+            return ops.all(values | True, axis=1)
+        return ops.all((values >= 0) & (values <= 1), axis=1)  # NaN is neither
+
+    def filled(values, threshold: float):
+        if "float" not in keras.backend.standardize_dtype(values.dtype):
+            return ops.cast(values, "bool")
+        return values >= ops.cast(threshold, values.dtype)
+
+    @keras.saving.register_keras_serializable("forecasting_4d")
+    class JaccardDistance(keras.metrics.Metric):
+        """Mean Jaccard distance over samples; made by `helpers.metrics.keras_jaccard`."""
+
+        def __init__(self, protocol: str, threshold: float, name: str | None = None, **kwargs):
+            super().__init__(name=name, dtype="float64", **kwargs)
+            self.protocol, self.threshold = protocol, threshold
+            self.coarse = self.add_variable((), "zeros", "float64", name="coarse")
+            self.fine = self.add_variable((), "zeros", "float64", name="fine")
+            self.count = self.add_variable((), "zeros", "float64", name="count")
+
+        def distances(self, y_true, y_pred):
+            """Return the distance of each sample, float64 (B,)."""
+            truth, guess = volumes(y_true, "y_true"), volumes(y_pred, "y_pred")
+            if not truth.shape == guess.shape and (
+                len(truth.shape) != len(guess.shape)
+                or any(a and b and a != b for a, b in zip(truth.shape, guess.shape))
+            ):
+                raise ValueError(
+                    f"y_true has shape {tuple(y_true.shape)}, y_pred {tuple(y_pred.shape)}; "
+                    "they must agree."
+                )
+            good = in_range(truth) & in_range(guess)
+            truth, guess = filled(truth, self.threshold), filled(guess, self.threshold)
+            frames_apart = self.protocol == "per_frame" or len(truth.shape) == 4
+            axes = (-3, -2, -1) if frames_apart else (-4, -3, -2, -1)
+            both = ops.sum(ops.cast(truth & guess, "int32"), axis=axes)
+            either = ops.sum(ops.cast(truth | guess, "int32"), axis=axes)
+            missed = ops.cast(either - both, "float64")
+            distance = missed / ops.cast(ops.maximum(either, 1), "float64")
+            if len(distance.shape) == 2:
+                distance = ops.mean(distance, axis=1)
+            return ops.where(good, distance, ops.cast(math.nan, "float64"))
+
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            if sample_weight is not None:
+                raise ValueError("The Jaccard distance takes no sample weights.")
+            values = self.distances(y_true, y_pred)
+            # Each part is a multiple of a fixed power of two, so both sums are exact and the
+            # mean is rounded once, as by math.fsum.
+            coarse = ops.floor(values * 2.0**26) / 2.0**26
+            self.coarse.assign_add(ops.sum(coarse))
+            self.fine.assign_add(ops.sum(values - coarse))
+            self.count.assign_add(ops.cast(ops.shape(values)[0], "float64"))
+
+        def result(self):
+            return (self.coarse + self.fine) / ops.maximum(self.count, 1)
+
+        def get_config(self):
+            return {"name": self.name, "protocol": self.protocol, "threshold": self.threshold}
+
+    return JaccardDistance
+
+
+def _ratio(both: np.ndarray, either: np.ndarray) -> np.ndarray:
+    """Turn counts into distances; 0 where the union is empty."""
+    return (either - both) / np.maximum(either, 1)
+
+
+def _counts(
+    truth: ArrayLike, prediction: ArrayLike, axes: int | Sequence[int], threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Count the voxels filled in both and in either, as int64."""
+    kept, moved = _arrange(axes, truth=np.asarray(truth), prediction=np.asarray(prediction))
+    threshold = _threshold(threshold)
+    both, either = [], []
+    for true, guess in _blocks(moved):
+        true, guess = _pack(true, "truth", threshold), _pack(guess, "prediction", threshold)
+        both.append(_ones(true & guess))
+        either.append(_ones(true | guess))
+    return np.concatenate(both).reshape(kept), np.concatenate(either).reshape(kept)
+
+
+def _arrange(
+    axes: int | Sequence[int], **arrays: np.ndarray
+) -> tuple[tuple[int, ...], list[np.ndarray]]:
+    """Check the arrays and move the voxel axes last; return the kept shape and the views."""
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if len(set(shapes.values())) > 1:
+        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(f"The shapes must agree; found {found}.")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "buif":
+            raise TypeError(
+                f"{name} has dtype {array.dtype}; expected bool, integers or floats with values "
+                "0…1."
+            )
+    shape = next(iter(shapes.values()))
+    chosen = _axes(axes, shape)
+    if len(shape) > 3 and len(chosen) == 3 and chosen[-1] == len(shape) - 1 and shape[-1] == 1:
+        raise ValueError(
+            f"The last axis of shape {shape} looks like a channel, not like the width: write "
+            "axes=(-4, -3, -2, -1) or drop it with array[..., 0]."
+        )
+    order = [axis for axis in range(len(shape)) if axis not in chosen] + chosen
+    kept = tuple(shape[axis] for axis in order[: len(shape) - len(chosen)])
+    voxels = tuple(shape[axis] for axis in chosen)
+    if 0 in voxels:
+        raise ValueError(f"There are no voxels to compare along axes {axes} of shape {shape}.")
+    moved = [array.transpose(order) for array in arrays.values()]
+    return kept, [array if kept else array[np.newaxis] for array in moved]
+
+
+def _axes(axes: int | Sequence[int], shape: tuple[int, ...]) -> list[int]:
+    """Return the axes as sorted non-negative numbers."""
+    try:
+        chosen = [operator.index(a) for a in (axes if np.iterable(axes) else (axes,))]
+    except TypeError:
+        raise ValueError(f"axes is {axes!r}; expected whole numbers such as (-3, -2, -1).") from None
+    wrong = [axis for axis in chosen if not -len(shape) <= axis < len(shape)]
+    if wrong:
+        raise ValueError(f"There is no axis {wrong[0]} in shape {shape}; axes is {axes!r}.")
+    positive = sorted(axis % len(shape) for axis in chosen)
+    if not positive or len(set(positive)) < len(positive):
+        raise ValueError(f"axes is {axes!r}; name at least one axis, and each one once.")
+    return positive
+
+
+def _blocks(arrays: list[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
+    """Cut arrays along their first axis into blocks of about `_BLOCK` voxels (at least one)."""
+    length = arrays[0].shape[0]
+    step = max(1, _BLOCK // max(1, arrays[0].size // max(1, length)))
+    for start in range(0, max(1, length), step):
+        yield tuple(array[start : start + step] for array in arrays)
+
+
+def _filled(block: np.ndarray, name: str, threshold: float) -> np.ndarray:
+    """Check the values of a block and return which voxels are filled, as bool."""
+    if block.dtype == bool or not block.size:
+        return block.astype(bool, copy=False)
+    low, high = block.min(), block.max()
+    if not (low >= 0 and high <= 1):
+        if np.isnan(low):
+            raise ValueError(f"{name} holds NaN; a forecast must be a number for every voxel.")
+        raise ValueError(
+            f"{name} has values from {low} to {high}; expected 0…1, so scale it or apply a sigmoid."
+        )
+    if block.dtype.kind == "f":
+        return block >= threshold
+    return block.view(bool) if block.dtype.itemsize == 1 else block.astype(bool)
+
+
+def _pack(block: np.ndarray, name: str, threshold: float) -> np.ndarray:
+    """Pack the filled voxels of each comparison into bits: (comparisons, bytes)."""
+    raise NotImplementedError
+
+
+def _ones(bits: np.ndarray) -> np.ndarray:
+    """Count the ones in each row."""
+    if bits.shape[1] % 8 == 0:
+        bits = bits.view(np.uint64)
+    return np.bitwise_count(bits).sum(axis=1, dtype=np.int64)
+
+
+def _grown(filled: np.ndarray) -> np.ndarray:
+    """Fill the 26 neighbours of each filled voxel of (..., D, H, W) bool."""
+    for axis in FRAME_AXES:
+        along = np.moveaxis(filled, axis, -1)
+        grown = along.copy()
+        grown[..., 1:] |= along[..., :-1]
+        grown[..., :-1] |= along[..., 1:]
+        filled = np.moveaxis(grown, -1, axis)
+    return filled

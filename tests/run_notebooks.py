@@ -1,0 +1,85 @@
+"""Run the course's notebooks: `execute` keeps their outputs, `check` holds them to nbval.
+
+`check` runs every notebook on the sample set, and those that read data once more on the thesis's
+records where THESIS_FOLDER names them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+NOTEBOOKS = REPOSITORY / "notebooks"
+OUTPUT_LIMIT = 400_000  # bytes per cell
+
+
+def course(pattern: str = "") -> list[Path]:
+    """List the notebooks in the order of the course, each before its solutions."""
+    paths = [*NOTEBOOKS.glob("[0-9]*.ipynb"), *(NOTEBOOKS / "solutions").glob("[0-9]*.ipynb")]
+    return sorted((p for p in paths if pattern in p.name), key=lambda p: (p.name[:2], p.parts))
+
+
+def execute(path: Path) -> None:
+    """Run one notebook in quick mode and save it with outputs, without widget state or timings.
+
+    Raises:
+        ValueError: a cell's output is larger than 400 kB.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(
+        notebook, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    ).execute()
+    notebook.metadata.pop("widgets", None)
+    for number, cell in enumerate(notebook.cells):
+        cell.metadata.pop("execution", None)
+        size = len(nbformat.writes(nbformat.v4.new_notebook(cells=[cell])))
+        if size > OUTPUT_LIMIT:
+            raise ValueError(f"{path.name}, cell {number}: {size} bytes; at most {OUTPUT_LIMIT}.")
+    temporary = path.with_suffix(".tmp")
+    nbformat.write(notebook, temporary)
+    temporary.replace(path)
+
+
+def check(paths: list[Path], environment: dict[str, str]) -> int:
+    """Run notebooks under `pytest --nbval-lax`; return pytest's exit code."""
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q"]
+    command += ["-p", "no:cacheprovider", *map(str, paths)]
+    return subprocess.run(command, cwd=REPOSITORY, env={**os.environ, **environment}).returncode
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("action", choices=("execute", "check"))
+    parser.add_argument("pattern", nargs="?", default="", help="part of the notebooks' names")
+    arguments = parser.parse_args()
+    paths = course(arguments.pattern)
+    if not paths:
+        parser.error(f"no notebook's name contains {arguments.pattern!r}")
+    if arguments.action == "execute":
+        os.environ["WORKSHOP_MODE"] = "quick"
+        os.environ.pop("WORKSHOP_DATA", None)
+        for path in paths:
+            print(path.relative_to(REPOSITORY), flush=True)
+            execute(path)
+        return 0
+    quick = {"WORKSHOP_MODE": "quick"}
+    failed = check(paths, quick | {"WORKSHOP_DATA": ""})
+    thesis = os.environ.get("THESIS_FOLDER")
+    if thesis:
+        real = [path for path in paths if not path.name.startswith("00")]
+        print(f"The same on the thesis's records in {thesis}/data", flush=True)
+        failed = check(real, quick | {"WORKSHOP_DATA": f"{thesis}/data"}) or failed
+    else:
+        print("THESIS_FOLDER is not set: the run on the thesis's records is left out.")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

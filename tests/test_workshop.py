@@ -1,0 +1,46 @@
+"""The workshop's set-up."""
+
+import pytest
+
+from helpers import workshop
+
+
+def test_profile_comes_from_the_argument_then_from_the_environment(monkeypatch):
+    monkeypatch.setenv("WORKSHOP_MODE", "full")
+    assert workshop.profile().name == "full"
+    assert workshop.profile("quick").name == "quick"
+
+
+def test_quick_is_the_default_without_a_gpu(monkeypatch):
+    monkeypatch.delenv("WORKSHOP_MODE", raising=False)
+    monkeypatch.setattr(workshop, "_gpus", list)
+    assert workshop.profile().name == "quick"
+    monkeypatch.setattr(workshop, "_gpus", lambda: ["NVIDIA T4"])
+    assert workshop.profile().name == "full"
+
+
+def test_an_unknown_mode_is_named(monkeypatch):
+    monkeypatch.setenv("WORKSHOP_MODE", "fast")
+    with pytest.raises(ValueError, match="'fast'; choose one of quick, full"):
+        workshop.profile()
+
+
+def test_the_sample_set_is_the_default_data(monkeypatch, sample_set):
+    monkeypatch.setenv("WORKSHOP_DATA", "")
+    assert workshop.data_folder() == sample_set
+    assert workshop.split_folder("test") == sample_set / "02_4D_test_datasets"
+
+
+def test_a_folder_of_another_layout_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("WORKSHOP_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="does not hold 00_4D_training_datasets"):
+        workshop.data_folder()
+    with pytest.raises(ValueError, match="no split 'dev'"):
+        workshop.split_folder("dev")
+
+
+def test_machine_table_finds_the_right_helpers(monkeypatch):
+    monkeypatch.chdir(workshop.REPOSITORY / "notebooks")
+    assert workshop.machine_table().loc["helpers", "verdict"] == "ok"
+    monkeypatch.chdir("/")
+    assert "another copy" in workshop.machine_table().loc["helpers", "verdict"]
