@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,9 @@ from numpy.typing import ArrayLike
 
 FRAME_AXES = (-3, -2, -1)
 _BLOCK = 1 << 22  # voxels looked at in one go: small enough for the processor's cache
+# A distance is split into a multiple of 1 / _PARTS and the rest. Sums of either part are exact in
+# float64 in any order, so NumPy and Keras round a mean in the same way, however it is computed.
+_PARTS = 2.0**26
 
 
 def jaccard_distance(
@@ -64,7 +67,9 @@ def per_frame(truth: ArrayLike, prediction: ArrayLike, *, threshold: float = 0.5
         TypeError, ValueError: see `jaccard_distance`; fewer than four axes; no frames.
     """
     truth, prediction = _sequences(truth, prediction)
-    return _ratio(*_counts(truth, prediction, FRAME_AXES, threshold)).mean(axis=-1)
+    distances = _ratio(*_counts(truth, prediction, FRAME_AXES, threshold))
+    coarse = np.floor(distances * _PARTS) / _PARTS
+    return (coarse.sum(axis=-1) + (distances - coarse).sum(axis=-1)) / distances.shape[-1]
 
 
 def pooled(truth: ArrayLike, prediction: ArrayLike, *, threshold: float = 0.5) -> np.ndarray:
@@ -167,17 +172,12 @@ def changed_voxel_jaccard(
         TypeError, ValueError: see `jaccard_distance`.
     """
     last, truth, prediction = np.asarray(last), np.asarray(truth), np.asarray(prediction)
-    kept, moved = _arrange(axes, last=_repeated(last, truth), truth=truth, prediction=prediction)
-    threshold = _threshold(threshold)
+    arrays = {"last": _repeated(last, truth), "truth": truth, "prediction": prediction}
     both, either = [], []
-    for before, true, guess in _blocks(moved):
-        before, true, guess = (
-            _pack(block, name, threshold)
-            for block, name in ((before, "last"), (true, "truth"), (guess, "prediction"))
-        )
+    for before, true, guess in _packed(axes, threshold, arrays):
         both.append(_ones((before ^ true) & (before ^ guess)))
         either.append(_ones((before ^ true) | (before ^ guess)))
-    return _ratio(np.concatenate(both).reshape(kept), np.concatenate(either).reshape(kept))
+    return _ratio(*_join((both, either), truth.shape, axes))
 
 
 def volume_bias(
@@ -203,48 +203,42 @@ def volume_bias(
     Raises:
         TypeError, ValueError: see `jaccard_distance`.
     """
-    kept, moved = _arrange(axes, truth=np.asarray(truth), prediction=np.asarray(prediction))
-    threshold = _threshold(threshold)
+    arrays = {"truth": np.asarray(truth), "prediction": np.asarray(prediction)}
     volumes = [
-        (_ones(_pack(true, "truth", threshold)), _ones(_pack(guess, "prediction", threshold)))
-        for true, guess in _blocks(moved)
+        (_ones(true), _ones(guess)) for true, guess in _packed(axes, threshold, arrays)
     ]
-    true, guess = (np.concatenate(parts).reshape(kept) for parts in zip(*volumes, strict=True))
+    true, guess = _join(zip(*volumes), arrays["truth"].shape, axes)
     bias = (guess - true) / np.maximum(true, 1)
     return np.where((true == 0) & (guess > 0), np.nan, bias)
 
 
-def births(
-    before: ArrayLike, truth: ArrayLike, *, threshold: float = 0.5, time_axis: bool = True
-) -> np.ndarray:
-    """Return the share of filled voxels with no filled voxel near them in the frame before.
+def births(before: ArrayLike, truth: ArrayLike, *, threshold: float = 0.5) -> np.ndarray:
+    """Return, for each sample, the share of filled voxels that the frame before does not announce.
 
-    Near means the same voxel or one of its 26 neighbours. Such voxels announce themselves
-    nowhere; the share is the pooled Jaccard distance of a forecast that gets all else right.
+    Not announced means that neither the voxel nor any of its 26 neighbours was filled in the
+    frame before. The share is the pooled Jaccard distance of a forecast that misses just these
+    voxels and gets all others right: about 0.004, 0.012 and 0.040 in the three thesis formats.
 
     Args:
         before: (..., T, D, H, W) or (..., T, D, H, W, 1): the frame before each frame of `truth`.
         truth: the same shape; values 0…1.
         threshold: see `jaccard_distance`.
-        time_axis: pool the frames of a sample; False keeps them apart.
 
     Returns:
-        float64 (...), or (..., T) with `time_axis=False`; 0 where `truth` is empty.
+        float64 (...): voxels summed over the frames of a sample; 0 where `truth` is empty.
 
     Raises:
         TypeError, ValueError: see `per_frame`.
     """
     before, truth = _sequences(before, truth, ("before", "truth"))
-    kept, moved = _arrange(FRAME_AXES, before=before, truth=truth)
+    chosen = _check({"before": before, "truth": truth}, FRAME_AXES)
     threshold = _threshold(threshold)
-    born, filled = [], []
-    for block in _blocks(moved):
-        old, new = (_filled(a, n, threshold) for a, n in zip(block, ("before", "truth")))
-        born.append(np.count_nonzero(new & ~_grown(old), axis=FRAME_AXES).reshape(-1))
-        filled.append(np.count_nonzero(new, axis=FRAME_AXES).reshape(-1))
-    born, filled = (np.concatenate(parts).reshape(kept) for parts in (born, filled))
-    if time_axis:
-        born, filled = born.sum(axis=-1), filled.sum(axis=-1)
+    counts = []
+    for old, new in _blocks([before, truth], chosen):
+        old, new = _filled(old, "before", threshold), _filled(new, "truth", threshold)
+        born = np.count_nonzero(new & ~_grown(old), axis=FRAME_AXES)
+        counts.append((born.ravel(), np.count_nonzero(new, axis=FRAME_AXES).ravel()))
+    born, filled = (n.sum(axis=-1) for n in _join(zip(*counts), truth.shape, FRAME_AXES))
     return born / np.maximum(filled, 1)
 
 
@@ -354,6 +348,10 @@ def _metric_class():
             return ops.cast(values, "bool")
         return values >= ops.cast(threshold, values.dtype)
 
+    def split(distances):
+        coarse = ops.floor(distances * _PARTS) / _PARTS
+        return coarse, distances - coarse
+
     @keras.saving.register_keras_serializable("forecasting_4d")
     class JaccardDistance(keras.metrics.Metric):
         """Mean Jaccard distance over samples; made by `helpers.metrics.keras_jaccard`."""
@@ -368,9 +366,8 @@ def _metric_class():
         def distances(self, y_true, y_pred):
             """Return the distance of each sample, float64 (B,)."""
             truth, guess = volumes(y_true, "y_true"), volumes(y_pred, "y_pred")
-            if not truth.shape == guess.shape and (
-                len(truth.shape) != len(guess.shape)
-                or any(a and b and a != b for a, b in zip(truth.shape, guess.shape))
+            if len(truth.shape) != len(guess.shape) or any(
+                a != b for a, b in zip(truth.shape, guess.shape) if None not in (a, b)
             ):
                 raise ValueError(
                     f"y_true has shape {tuple(y_true.shape)}, y_pred {tuple(y_pred.shape)}; "
@@ -385,18 +382,19 @@ def _metric_class():
             missed = ops.cast(either - both, "float64")
             distance = missed / ops.cast(ops.maximum(either, 1), "float64")
             if len(distance.shape) == 2:
-                distance = ops.mean(distance, axis=1)
+                coarse, fine = split(distance)
+                distance = (ops.sum(coarse, 1) + ops.sum(fine, 1)) / ops.cast(
+                    ops.shape(distance)[1], "float64"
+                )
             return ops.where(good, distance, ops.cast(math.nan, "float64"))
 
         def update_state(self, y_true, y_pred, sample_weight=None):
             if sample_weight is not None:
                 raise ValueError("The Jaccard distance takes no sample weights.")
             values = self.distances(y_true, y_pred)
-            # Each part is a multiple of a fixed power of two, so both sums are exact and the
-            # mean is rounded once, as by math.fsum.
-            coarse = ops.floor(values * 2.0**26) / 2.0**26
+            coarse, fine = split(values)
             self.coarse.assign_add(ops.sum(coarse))
-            self.fine.assign_add(ops.sum(values - coarse))
+            self.fine.assign_add(ops.sum(fine))
             self.count.assign_add(ops.cast(ops.shape(values)[0], "float64"))
 
         def result(self):
@@ -417,67 +415,91 @@ def _counts(
     truth: ArrayLike, prediction: ArrayLike, axes: int | Sequence[int], threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Count the voxels filled in both and in either, as int64."""
-    kept, moved = _arrange(axes, truth=np.asarray(truth), prediction=np.asarray(prediction))
+    arrays = {"truth": np.asarray(truth), "prediction": np.asarray(prediction)}
+    counts = [
+        (_ones(true & guess), _ones(true | guess))
+        for true, guess in _packed(axes, threshold, arrays)
+    ]
+    return _join(zip(*counts), arrays["truth"].shape, axes)
+
+
+def _packed(
+    axes: int | Sequence[int], threshold: float, arrays: dict[str, np.ndarray]
+) -> Iterator[list[np.ndarray]]:
+    """Check the arrays and yield them block by block as bits, (comparisons, bytes) each.
+
+    One bit a voxel makes counting about six times as fast as summing bool, and the blocks keep
+    the memory bounded.
+    """
+    chosen = _check(arrays, axes)
     threshold = _threshold(threshold)
-    both, either = [], []
-    for true, guess in _blocks(moved):
-        true, guess = _pack(true, "truth", threshold), _pack(guess, "prediction", threshold)
-        both.append(_ones(true & guess))
-        either.append(_ones(true | guess))
-    return np.concatenate(both).reshape(kept), np.concatenate(either).reshape(kept)
+    voxels = math.prod(next(iter(arrays.values())).shape[axis] for axis in chosen)
+    for blocks in _blocks(arrays.values(), chosen):
+        yield [
+            np.packbits(_filled(block, name, threshold).reshape(-1, voxels), axis=1)
+            for block, name in zip(blocks, arrays)
+        ]
 
 
-def _arrange(
-    axes: int | Sequence[int], **arrays: np.ndarray
-) -> tuple[tuple[int, ...], list[np.ndarray]]:
-    """Check the arrays and move the voxel axes last; return the kept shape and the views."""
-    shapes = {name: array.shape for name, array in arrays.items()}
-    if len(set(shapes.values())) > 1:
-        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise ValueError(f"The shapes must agree; found {found}.")
+def _check(arrays: dict[str, np.ndarray], axes: int | Sequence[int]) -> list[int]:
+    """Check dtypes, shapes and axes; return the axes as sorted non-negative numbers."""
     for name, array in arrays.items():
         if array.dtype.kind not in "buif":
             raise TypeError(
                 f"{name} has dtype {array.dtype}; expected bool, integers or floats with values "
                 "0…1."
             )
-    shape = next(iter(shapes.values()))
+    if len({array.shape for array in arrays.values()}) > 1:
+        found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"The shapes must agree; found {found}.")
+    shape = next(iter(arrays.values())).shape
     chosen = _axes(axes, shape)
-    if len(shape) > 3 and len(chosen) == 3 and chosen[-1] == len(shape) - 1 and shape[-1] == 1:
+    if len(chosen) == 3 < len(shape) and chosen[-1] == len(shape) - 1 and shape[-1] == 1:
         raise ValueError(
             f"The last axis of shape {shape} looks like a channel, not like the width: write "
             "axes=(-4, -3, -2, -1) or drop it with array[..., 0]."
         )
-    order = [axis for axis in range(len(shape)) if axis not in chosen] + chosen
-    kept = tuple(shape[axis] for axis in order[: len(shape) - len(chosen)])
-    voxels = tuple(shape[axis] for axis in chosen)
-    if 0 in voxels:
+    if 0 in [shape[axis] for axis in chosen]:
         raise ValueError(f"There are no voxels to compare along axes {axes} of shape {shape}.")
-    moved = [array.transpose(order) for array in arrays.values()]
-    return kept, [array if kept else array[np.newaxis] for array in moved]
+    return chosen
 
 
 def _axes(axes: int | Sequence[int], shape: tuple[int, ...]) -> list[int]:
     """Return the axes as sorted non-negative numbers."""
     try:
-        chosen = [operator.index(a) for a in (axes if np.iterable(axes) else (axes,))]
+        chosen = [operator.index(axis) for axis in (axes if np.iterable(axes) else (axes,))]
     except TypeError:
-        raise ValueError(f"axes is {axes!r}; expected whole numbers such as (-3, -2, -1).") from None
-    wrong = [axis for axis in chosen if not -len(shape) <= axis < len(shape)]
-    if wrong:
-        raise ValueError(f"There is no axis {wrong[0]} in shape {shape}; axes is {axes!r}.")
+        raise ValueError(
+            f"axes is {axes!r}; expected whole numbers such as (-3, -2, -1)."
+        ) from None
+    for axis in chosen:
+        if not -len(shape) <= axis < len(shape):
+            raise ValueError(f"There is no axis {axis} in shape {shape}; axes is {axes!r}.")
     positive = sorted(axis % len(shape) for axis in chosen)
     if not positive or len(set(positive)) < len(positive):
         raise ValueError(f"axes is {axes!r}; name at least one axis, and each one once.")
     return positive
 
 
-def _blocks(arrays: list[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
-    """Cut arrays along their first axis into blocks of about `_BLOCK` voxels (at least one)."""
-    length = arrays[0].shape[0]
-    step = max(1, _BLOCK // max(1, arrays[0].size // max(1, length)))
+def _blocks(arrays: Iterable[np.ndarray], chosen: list[int]) -> Iterator[list[np.ndarray]]:
+    """Move the chosen axes last and cut along the first axis that is kept."""
+    arrays = [np.moveaxis(array, chosen, range(-len(chosen), 0)) for array in arrays]
+    if arrays[0].ndim == len(chosen):
+        yield arrays
+        return
+    length = len(arrays[0])
+    step = max(1, _BLOCK * length // max(1, arrays[0].size))
     for start in range(0, max(1, length), step):
-        yield tuple(array[start : start + step] for array in arrays)
+        yield [array[start : start + step] for array in arrays]
+
+
+def _join(
+    parts: Iterable[Sequence[np.ndarray]], shape: tuple[int, ...], axes: int | Sequence[int]
+) -> list[np.ndarray]:
+    """Put the counts of all blocks together in the shape that is kept."""
+    chosen = _axes(axes, shape)
+    kept = tuple(length for axis, length in enumerate(shape) if axis not in chosen)
+    return [np.concatenate(part).reshape(kept) for part in parts]
 
 
 def _filled(block: np.ndarray, name: str, threshold: float) -> np.ndarray:
@@ -496,11 +518,6 @@ def _filled(block: np.ndarray, name: str, threshold: float) -> np.ndarray:
     return block.view(bool) if block.dtype.itemsize == 1 else block.astype(bool)
 
 
-def _pack(block: np.ndarray, name: str, threshold: float) -> np.ndarray:
-    """Pack the filled voxels of each comparison into bits: (comparisons, bytes)."""
-    raise NotImplementedError
-
-
 def _ones(bits: np.ndarray) -> np.ndarray:
     """Count the ones in each row."""
     if bits.shape[1] % 8 == 0:
@@ -517,3 +534,44 @@ def _grown(filled: np.ndarray) -> np.ndarray:
         grown[..., :-1] |= along[..., 1:]
         filled = np.moveaxis(grown, -1, axis)
     return filled
+
+
+def _threshold(threshold: float) -> float:
+    if not 0 < threshold <= 1:
+        raise ValueError(f"The threshold is {threshold}; expected a number above 0, at most 1.")
+    return float(threshold)
+
+
+def _sequences(
+    first: ArrayLike, second: ArrayLike, names: tuple[str, str] = ("truth", "prediction")
+) -> list[np.ndarray]:
+    """Drop the channel axes: two arrays (..., T, D, H, W)."""
+    arrays = [np.asarray(first), np.asarray(second)]
+    axes = [_time_axis(array, name) for array, name in zip(arrays, names)]
+    return [array[..., 0] if axis == -5 else array for array, axis in zip(arrays, axes)]
+
+
+def _time_axis(array: np.ndarray, name: str) -> int:
+    """Find the time axis: -4, or -5 if the last axis is a channel of length 1."""
+    axis = -5 if array.ndim and array.shape[-1] == 1 else -4
+    if array.ndim < -axis or array.shape[axis] == 0:
+        raise ValueError(
+            f"{name} has shape {array.shape}; expected (..., T, D, H, W) or (..., T, D, H, W, 1) "
+            "with at least one frame."
+        )
+    return axis
+
+
+def _last(frames: np.ndarray, axis: int) -> np.ndarray:
+    """Return the last frame with its time axis kept."""
+    return np.take(frames, [-1], axis=axis)
+
+
+def _repeated(last: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Repeat the last frame to the shape of the truth, without a copy."""
+    if last.ndim != truth.ndim or any(n not in (1, m) for n, m in zip(last.shape, truth.shape)):
+        raise ValueError(
+            f"last has shape {last.shape}, truth {truth.shape}; they must agree, except that an "
+            "axis of last may have length 1."
+        )
+    return np.broadcast_to(last, truth.shape)

@@ -1,19 +1,21 @@
 """Every figure of the course: slices, curves and bars with matplotlib, 3D scenes with PyVista.
 
 All functions return the figure and show nothing by themselves; a notebook shows it when it is the
-last line of a cell. In slices W points to the right and H upward (D upward where the slice is
-across H or W); in 3D x is W, y is H, z is D, and z points up.
+last line of a cell. In a slice across D, W points right and H upward; in slices across H and W, D
+points upward. In 3D x is W, y is H and z is D, which points up.
 
-PyVista draws in one separate process. Its software OpenGL and TensorFlow each bring their own
-LLVM, and the two don't get along in one process; a crash there can't take the notebook down.
+PyVista draws in a separate process: its software OpenGL and TensorFlow bring two LLVMs, which
+crash in one process (see `helpers/__init__.py`), and a crash there leaves the notebook alive.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import html
 import io
+import itertools
 import os
 import pickle
 import signal
@@ -30,54 +32,64 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from PIL import Image
 
-# Okabe & Ito's palette, told apart with every common kind of colour blindness.
+# Okabe and Ito's palette, which readers with any common colour blindness can tell apart.
 FILLED = "#009E73"
-HIT, MISS, FALSE_ALARM = "#A6A6A6", "#D55E00", "#0072B2"
+HIT, MISS, FALSE_ALARM = "#B3B3B3", "#D55E00", "#0072B2"
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 INK, FAINT = "#333333", "#BBBBBB"
+# Series differ in more than colour.
+LINES = ("-", "--", "-.", ":")
+MARKS = ("o", "s", "^", "D", "v", "P", "X")
+HATCHES = ("", "//", "..", "xx", "\\\\")
 
 AXES = {"D": -3, "H": -2, "W": -1}
+OUTCOMES = ("hit", "miss", "false alarm")
+BANDS = ("spread", "mean")
 BACKENDS = ("static", "html", "trame", "matplotlib")
 SECONDS_TO_DRAW = 120.0
-# From the side of small H, a little from large W and from above: W runs to the right, D upward.
-VIEW = np.array([0.45, -1.0, 0.5])
+# Where the camera is, seen from the centre: W runs to the right, H away from us, D upward.
+VIEW = (0.45, -1.0, 0.5)
 
 
 class Picture(Figure):
-    """A matplotlib figure that notebooks show without pyplot, exactly once."""
+    """A matplotlib figure that a notebook shows without pyplot, exactly once."""
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
+        self.savefig(buffer, format="png", dpi=100)
+        # A palette makes a third of the size, and a notebook may hold twenty pictures.
+        small = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        small.save(buffer := io.BytesIO(), format="png", optimize=True)
         return buffer.getvalue()
 
 
 class Scene:
     """An interactive 3D scene that needs neither a server nor a network: drag, zoom, pan.
 
-    The page brings its own viewer (about 1 MB), so it is for live use: don't commit it.
+    The page brings its own viewer (about 1 MB), so it is for live use, not to be committed.
 
     Attributes:
         page: the whole HTML page of the scene.
         size: width and height in pixels.
-        legend: an HTML fragment shown below the scene.
+        captions: HTML shown below the scene.
     """
 
-    def __init__(self, page: str, size: tuple[int, int], legend: str = ""):
-        self.page, self.size, self.legend = page, size, legend
+    def __init__(self, page: str, size: tuple[int, int], captions: str = ""):
+        self.page, self.size, self.captions = page, size, captions
 
     def _repr_html_(self) -> str:
         width, height = self.size
         return (
             f'<iframe srcdoc="{html.escape(self.page)}" width="{width}" height="{height}" '
-            f'style="border: 1px solid {FAINT}; max-width: 100%"></iframe>{self.legend}'
+            f'style="border: 1px solid {FAINT}; max-width: 100%"></iframe>{self.captions}'
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write the scene as an HTML page that any browser opens; return its path."""
+        """Write the scene as an HTML page for any browser; return its path."""
         path = Path(path)
-        path.write_text(self.page, encoding="utf-8")
+        path.write_text(f'<!DOCTYPE html><meta charset="utf-8">{self._repr_html_()}', "utf-8")
         return path
 
 
@@ -85,7 +97,7 @@ def outcomes(truth, prediction, *, threshold: float = 0.5) -> tuple[np.ndarray, 
     """Sort voxels into hits, misses and false alarms.
 
     Args:
-        truth, prediction: the same shape, values 0…1; filled means value >= threshold.
+        truth, prediction: arrays of one shape, values 0…1; filled means value >= threshold.
 
     Returns:
         Three boolean arrays of that shape: filled in both, in truth only, in prediction only.
@@ -112,8 +124,8 @@ def slices(
     """Draw equally spaced frames of a sequence as small panels, the time under each.
 
     Args:
-        frames: (T, D, H, W), values 0…1.
-        prediction: the same shape; it becomes a second row below each row of frames.
+        frames: (T, D, H, W), values 0…1, drawn as shades.
+        prediction: the same shape; becomes a second row below each row of frames.
         times: the time of each of the T frames; 0…T-1 unless told.
         count: at most so many frames, the first and the last among them.
         axis: the slice is across this axis, `"D"`, `"H"` or `"W"`.
@@ -123,30 +135,48 @@ def slices(
     Raises:
         ValueError: a wrong shape, value, axis or index.
     """
-    frames = _values(frames, "frames", ("T", "D", "H", "W"))
-    rows = [frames]
+    sequences = [_values(frames, "frames", "TDHW")]
     if prediction is not None:
-        rows.append(_values(prediction, "prediction", ("T", "D", "H", "W")))
-        _same_shape(frames, rows[1], "frames")
+        sequences.append(_values(prediction, "prediction", "TDHW"))
+        _same_shape(*sequences)
     times = _times(times, len(frames))
     chosen = _equally_spaced(len(frames), count)
     columns = min(9, len(chosen))
     blocks = -(-len(chosen) // columns)
-    figure, panels = _grid(blocks * len(rows), columns, 1.0, gap=0.32, top=0.35)
+    shift = 0.0 if prediction is None else 0.3
+    top = 0.3 - shift
+    figure, panels = _grid(
+        blocks * len(sequences), columns, 0.98, gap=(0.06, 0.36), edges=(0.42, top, 0.36)
+    )
     where = f"maximum over {axis}" if index == "max" else f"slice {axis} = {index}"
-    figure.suptitle(where, fontsize=9, x=0.5, y=1 - 0.06 / figure.get_figheight(), va="top")
-    for n, t in enumerate(chosen):
-        for r, sequence in enumerate(rows):
-            panel = panels[(n // columns) * len(rows) + r, n % columns]
-            _image(panel, _slice(sequence[t], axis, index), FILLED_MAP, 1.0)
-            last = r == len(rows) - 1
-            _decorate(panel, axis, ticks=n == 0 and r == 0)
-            if last:
-                panel.set_title(f"t = {times[t]}", fontsize=8, y=-0.3, pad=0)
-            if n % columns == 0 and len(rows) > 1:
-                _row_name(panel, names[r], 0.3 if n == 0 and r == 0 else 0.08)
-    for panel in panels.flat[blocks * 0 :]:
-        panel.set_visible(bool(panel.images))
+    _title(figure, where)
+    for (row, column), panel in np.ndenumerate(panels):
+        block, which = divmod(row, len(sequences))
+        n = block * columns + column
+        if n >= len(chosen):
+            panel.set_visible(False)
+            continue
+        cut = _slice(sequences[which][chosen[n]], axis, index)
+        last = which == len(sequences) - 1
+        _image(panel, cut, _shades(), 1, axis, ticks=last and n == 0)
+        if last:
+            _below(panel, f"t = {times[chosen[n]]}")
+        else:
+            # Close to the prediction below it.
+            place = panel.get_position()
+            panel.set_position(place.translated(0, -shift / figure.get_figheight()))
+        if column == 0 and prediction is not None:
+            panel.annotate(
+                names[which],
+                (0, 0.5),
+                (-24, 0),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                rotation=90,
+                va="center",
+                ha="center",
+                fontsize=8,
+            )
     return figure
 
 
@@ -155,25 +185,1024 @@ def orthogonal_slices(
 ) -> Picture:
     """Draw the three slices across D, H and W that meet in one voxel of a frame.
 
+    Dotted lines in each slice show where the other two are.
+
     Args:
-        frame: (D, H, W), values 0…1.
-        position: (d, h, w) of that voxel; on each axis the fullest slice unless told.
+        frame: (D, H, W), values 0…1, drawn as shades.
+        position: (d, h, w) of that voxel; the fullest slice of each axis unless told.
         title: shown above.
 
     Raises:
         ValueError: a wrong shape or value, or a position outside the frame.
     """
-    frame = _values(frame, "frame", ("D", "H", "W"))
+    frame = _values(frame, "frame", "DHW")
     position = position or tuple(_fullest(frame, axis) for axis in AXES)
-    figure, panels = _grid(1, 3, 2.2, gap=0.75, top=0.65 if title else 0.4, left=0.6)
-    figure.suptitle(title, fontsize=10)
-    for panel, axis in zip(panels.flat, AXES):
-        index = position["DHW".index(axis)]
-        _image(panel, _slice(frame, axis, index), FILLED_MAP, 1.0)
-        _decorate(panel, axis, ticks=True)
+    places = dict(zip(AXES, position))
+    figure, panels = _grid(1, 3, 2.3, gap=(0.5, 0), edges=(0.4, 0.55 if title else 0.3, 0.35))
+    _title(figure, title)
+    for panel, (axis, index) in zip(panels.flat, places.items()):
+        _image(panel, _slice(frame, axis, index), _shades(), 1, axis, ticks=True)
         panel.set_title(f"slice {axis} = {index}", fontsize=9)
-        across, up = (name for name in "WHD" if name != axis)
-        lines = {name: position["DHW".index(name)] + 0.5 for name in (across, up)}
-        panel.axvline(lines[across], color=INK, lw=0.8, ls=":")
-        panel.axhline(lines[up], color=INK, lw=0.8, ls=":")
+        across, up = _directions(axis)
+        panel.axvline(places[across] + 0.5, color=INK, lw=0.8, ls=":")
+        panel.axhline(places[up] + 0.5, color=INK, lw=0.8, ls=":")
     return figure
+
+
+def compare_slices(
+    truth,
+    prediction,
+    *,
+    times: Sequence[int] | None = None,
+    count: int = 6,
+    axis: str = "D",
+    index: int | None = None,
+    threshold: float = 0.5,
+) -> Picture:
+    """Draw hits, misses and false alarms of a prediction in one slice, frame by frame.
+
+    The numbers under each panel count the three in that slice.
+
+    Args:
+        truth, prediction: (D, H, W) or (T, D, H, W), values 0…1; filled means >= threshold.
+        times: the time of each of the T frames; 0…T-1 unless told.
+        count: at most so many equally spaced frames.
+        axis: the slice is across this axis, `"D"`, `"H"` or `"W"`.
+        index: which slice; the fullest one unless told.
+
+    Raises:
+        ValueError: shapes disagree, or a wrong value, axis or index.
+    """
+    truth, prediction = np.asarray(truth), np.asarray(prediction)
+    if truth.ndim == prediction.ndim == 3:
+        truth, prediction = truth[None], prediction[None]
+    truth, prediction = _values(truth, "truth", "TDHW"), _values(prediction, "prediction", "TDHW")
+    _same_shape(truth, prediction)
+    times = _times(times, len(truth))
+    chosen = _equally_spaced(len(truth), count)
+    if index is None:
+        index = _fullest(np.maximum(truth, prediction)[chosen].sum(axis=0), axis)
+    columns = min(6, len(chosen))
+    inches = 1.6 if columns > 2 else 2.6
+    figure, panels = _grid(
+        -(-len(chosen) // columns), columns, inches, gap=(0.08, 0.52), edges=(0.4, 0.34, 0.8)
+    )
+    _title(figure, f"slice {axis} = {index}")
+    symbols = (
+        (MISS, {"marker": "x", "color": MISS}),
+        (FALSE_ALARM, {"marker": "o", "color": "white"}),
+    )
+    for n, panel in enumerate(panels.flat):
+        if n >= len(chosen):
+            panel.set_visible(False)
+            continue
+        t = chosen[n]
+        parts = outcomes(
+            _slice(truth[t], axis, index), _slice(prediction[t], axis, index), threshold=threshold
+        )
+        hit, miss, false_alarm = parts
+        colours = ListedColormap(["white", HIT, "#F6D9C4", FALSE_ALARM])
+        codes = hit + 2 * miss + 3 * false_alarm
+        _image(panel, codes, colours, 3, axis, ticks=n == 0)
+        points = inches * 72 / max(hit.shape)
+        # Where voxels are tiny, every so many of them carry a symbol.
+        step = int(np.ceil(4 / points))
+        for part, (_, symbol) in zip(parts[1:], symbols):
+            up, across = (step * places + step / 2 for places in np.nonzero(part[::step, ::step]))
+            panel.plot(across, up, ls="", ms=0.5 * step * points, **symbol)
+        _below(panel, f"t = {times[t]}\n{_counts(parts)}")
+    handles = [Patch(facecolor=HIT)] + [
+        (Patch(facecolor=colour), Line2D([], [], ls="", ms=5, **symbol))
+        for colour, symbol in (("#F6D9C4", symbols[0][1]), symbols[1])
+    ]
+    figure.legend(handles, OUTCOMES, loc="lower center", ncols=3, frameon=False, fontsize=8)
+    return figure
+
+
+def occupancy(sequences: Mapping, *, times=None, band: str = "spread") -> Picture:
+    """Draw the share of filled voxels over time.
+
+    Args:
+        sequences: name -> (T, D, H, W) for one sequence or (N, T, D, H, W) for many, values 0…1;
+            or the shares themselves, (T,) or (N, T).
+        times: the T times; 0…T-1 unless told.
+        band: around the mean of many, `"spread"` (5th to 95th percentile) or `"mean"` (95 %
+            interval of the mean).
+
+    Raises:
+        ValueError: a wrong shape, value or band.
+    """
+    shares = {}
+    for name, values in sequences.items():
+        values = _values(values, name)
+        shares[name] = values.mean(axis=(-3, -2, -1)) if values.ndim >= 4 else values
+    return _curves(shares, times, band, "time t", "share of filled voxels", marks=False)
+
+
+def over_horizon(
+    groups: Mapping,
+    *,
+    horizons: Sequence[int] | None = None,
+    band: str = "spread",
+    label: str = "Jaccard distance",
+) -> Picture:
+    """Draw a distance over the horizon (steps ahead), one line for each model.
+
+    Args:
+        groups: name -> (H,) means or (N, H) one row per sample.
+        horizons: the H horizons; 1…H unless told.
+        band: around the mean of N samples, `"spread"` (5th to 95th percentile) or `"mean"` (95 %
+            interval of the mean).
+        label: what the distance is called.
+
+    Raises:
+        ValueError: a wrong shape, a NaN or an unknown band.
+    """
+    groups = {name: _numbers(values, name) for name, values in groups.items()}
+    if horizons is None and groups:
+        horizons = range(1, next(iter(groups.values())).shape[-1] + 1)
+    return _curves(groups, horizons, band, "horizon (steps ahead)", label, marks=True)
+
+
+def distances(
+    groups: Mapping,
+    *,
+    kind: str = "histogram",
+    reference: float | None = None,
+    reference_label: str = "reference",
+    label: str = "Jaccard distance",
+) -> Picture:
+    """Draw how distances are distributed, beside a reference line.
+
+    Args:
+        groups: name -> (N,) distances.
+        kind: `"histogram"` or `"box"` (box: quartiles, whiskers: 5th and 95th percentile).
+        reference: a value to compare with, for example the mean of persistence.
+
+    Raises:
+        ValueError: no groups, an empty group, a NaN or an unknown kind.
+    """
+    groups = {name: _numbers(values, name).ravel() for name, values in _some(groups).items()}
+    if kind not in ("histogram", "box"):
+        raise ValueError(f"kind is {kind!r}; choose 'histogram' or 'box'.")
+    tall = 3.2 if kind == "histogram" else 0.9 + 0.45 * len(groups)
+    figure, axes = _axes(label, "samples" if kind == "histogram" else "", tall=tall)
+    if kind == "histogram":
+        edges = np.histogram_bin_edges(np.concatenate(list(groups.values())), bins=40)
+        for n, (name, values) in enumerate(groups.items()):
+            style = {"color": SERIES[n % len(SERIES)], "ls": LINES[n % len(LINES)]}
+            axes.hist(values, edges, histtype="stepfilled", alpha=0.2, color=style["color"])
+            axes.hist(values, edges, histtype="step", lw=1.5, label=name, **style)
+    else:
+        boxes = axes.boxplot(
+            list(groups.values()),
+            orientation="horizontal",
+            whis=(5, 95),
+            widths=0.55,
+            patch_artist=True,
+            showfliers=False,
+            tick_labels=list(groups),
+            medianprops={"color": INK, "lw": 1.5},
+        )
+        for n, box in enumerate(boxes["boxes"]):
+            box.set(facecolor=SERIES[n % len(SERIES)], alpha=0.6)
+        axes.invert_yaxis()
+    if reference is not None:
+        text = f"{reference_label} {reference:.3g}"
+        axes.axvline(reference, color="black", lw=1.5, ls="--", label=text)
+    if kind == "histogram" or reference is not None:
+        _legend_above(figure)
+    return figure
+
+
+def bars(table: Mapping, *, label: str = "samples", category_label: str = "") -> Picture:
+    """Draw a table as grouped bars, for example the class balance of the splits.
+
+    Args:
+        table: group -> (category -> number), all groups with the same categories. A pandas
+            `DataFrame.to_dict()` has this form: its columns become the groups.
+        label, category_label: what the numbers and the categories are.
+
+    Raises:
+        ValueError: no groups, a NaN, or categories that differ between groups.
+    """
+    groups = {name: dict(column) for name, column in _some(table).items()}
+    categories = list(next(iter(groups.values())))
+    for name, column in groups.items():
+        if list(column) != categories:
+            raise ValueError(
+                f"All groups need the same categories in the same order: expected {categories}, "
+                f"found {list(column)} in {name!r}."
+            )
+    figure, axes = _axes(category_label, label, wide=max(4.0, min(9.0, 0.5 * len(categories) + 2)))
+    width = 0.8 / len(groups)
+    for n, (name, column) in enumerate(groups.items()):
+        places = np.arange(len(categories)) + (n - (len(groups) - 1) / 2) * width
+        heights = _numbers(list(column.values()), name)
+        colour, hatch = SERIES[n % len(SERIES)], HATCHES[n % len(HATCHES)]
+        axes.bar(places, heights, width, color=colour, hatch=hatch, edgecolor="white", label=name)
+    axes.set_xticks(range(len(categories)), [str(category) for category in categories])
+    if len(groups) > 1:
+        _legend_above(figure)
+    return figure
+
+
+def view_3d(
+    frames,
+    prediction=None,
+    *,
+    times: Sequence[int] | None = None,
+    captions: Sequence[str] | None = None,
+    count: int = 6,
+    surface: bool | Sequence[bool] = False,
+    threshold: float = 0.5,
+    names: tuple[str, str] = ("truth", "prediction"),
+    size: int | None = None,
+    backend: str | None = None,
+):
+    """Draw frames in 3D side by side, seen from the same place, the time under each.
+
+    Args:
+        frames: (D, H, W), (T, D, H, W), or a list of (D, H, W) frames whose sizes may differ;
+            values 0…1, filled means value >= threshold.
+        prediction: frames of the same shapes, drawn as a second row.
+        times: the time of each frame.
+        captions: a text for each frame, instead of its time.
+        count: at most so many equally spaced frames.
+        surface: smoothed surface instead of cubes; one answer, or one for each frame.
+        names: what to call the two rows.
+        size: pixels of one panel.
+        backend: `"static"` (an image), `"html"` (interactive, needs no server), `"trame"`
+            (interactive, drawn by this process) or `"matplotlib"`. The environment variable
+            `WORKSHOP_3D`, where it is set, wins.
+
+    Returns:
+        Picture, Scene or, for trame, a widget. Where PyVista can't draw, a warning says so and
+        the answer is a matplotlib Picture.
+
+    Raises:
+        ValueError: a wrong shape or value, or an unknown backend.
+        RuntimeError: trame is asked for outside a Jupyter kernel.
+    """
+    rows = [_frames(frames, "frames")]
+    if prediction is not None:
+        rows.append(_frames(prediction, "prediction"))
+        _same_shape(*rows)
+    captions = _captions(captions, times, len(rows[0]), single=np.ndim(frames[0]) == 2)
+    smooth = [surface] * len(rows[0]) if isinstance(surface, bool) else list(surface)
+    if len(smooth) != len(rows[0]):
+        raise ValueError(f"surface has {len(smooth)} entries for {len(rows[0])} frames.")
+    panels = []
+    for row, sequence in enumerate(rows):
+        for n in _equally_spaced(len(sequence), count):
+            filled = sequence[n] >= threshold
+            look = "surface" if smooth[n] else "cubes"
+            panels.append(
+                {
+                    "layers": [(filled, look)],
+                    "shape": filled.shape,
+                    "caption": captions[n] if row == len(rows) - 1 else "",
+                    "empty": not filled.any(),
+                }
+            )
+    scene = _scene(panels, len(rows), size, names if len(rows) > 1 else ())
+    return _draw(scene, backend)
+
+
+def compare_3d(
+    truth,
+    prediction,
+    *,
+    times: Sequence[int] | None = None,
+    count: int = 4,
+    threshold: float = 0.5,
+    size: int | None = None,
+    backend: str | None = None,
+):
+    """Draw truth against prediction in one scene: hits, misses and false alarms.
+
+    Hits are grey cubes, misses orange outlines, false alarms small blue cubes. The numbers under
+    each frame count the three.
+
+    Args:
+        truth, prediction: (D, H, W) or (T, D, H, W), values 0…1; filled means >= threshold.
+        times, count, size, backend: as in `view_3d`.
+
+    Raises:
+        ValueError: shapes disagree, a wrong value, or an unknown backend.
+    """
+    true, predicted = _frames(truth, "truth"), _frames(prediction, "prediction")
+    _same_shape(true, predicted)
+    captions = _captions(None, times, len(true), single=np.ndim(truth[0]) == 2)
+    panels = []
+    for n in _equally_spaced(len(true), count):
+        parts = outcomes(true[n], predicted[n], threshold=threshold)
+        panels.append(
+            {
+                "layers": list(zip(parts, OUTCOMES)),
+                "shape": true[n].shape,
+                "caption": "\n".join(filter(None, (captions[n], _counts(parts)))),
+                "empty": not any(part.any() for part in parts),
+            }
+        )
+    return _draw(_scene(panels, 1, size, (), legend=True), backend)
+
+
+def cavity_mesh(frame, *, surface: bool = False, threshold: float = 0.5):
+    """Make a PyVista mesh of the filled voxels of a frame.
+
+    Voxel (d, h, w) is the cube w…w+1, h…h+1, d…d+1 in x, y, z.
+
+    Args:
+        frame: (D, H, W), values 0…1; filled means value >= threshold.
+        surface: smoothed surface (marching cubes, then Taubin's filter) instead of cubes.
+
+    Returns:
+        pyvista.PolyData; without points for an empty frame.
+    """
+    import pyvista
+
+    filled = _values(frame, "frame", "DHW") >= threshold
+    if not filled.any():
+        return pyvista.PolyData()
+    if surface:
+        # Points at the voxel centres, with an empty margin that closes the surface at the walls.
+        padded = np.pad(filled.astype(np.float32), 1)
+        grid = pyvista.ImageData(dimensions=padded.shape[::-1], origin=(-0.5, -0.5, -0.5))
+        grid.point_data["filled"] = padded.ravel()
+        mesh = grid.contour([0.5], scalars="filled")
+        mesh.clear_data()
+        return mesh.smooth_taubin(n_iter=20, pass_band=0.08)
+    cubes = _cubes(filled).extract_surface(algorithm="dataset_surface")
+    cubes.clear_data()
+    return cubes
+
+
+def serve() -> None:
+    """Draw the scenes that arrive on stdin and answer on stdout, until stdin ends.
+
+    This is what the separate process runs; both directions carry pickles between the notebook
+    and its own child.
+    """
+    # An interrupt of the notebook reaches its children too; the notebook decides what to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "wb")
+    # Whatever a library prints must not get between the answers.
+    os.dup2(2, 1)
+    while True:
+        try:
+            scene, backend = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            answer = ("drawn", _export(scene) if backend == "html" else _screenshot(scene))
+        except Exception:  # told to the notebook, which falls back
+            answer = ("failed", traceback.format_exc().strip().splitlines()[-1])
+        pickle.dump(answer, answers)
+        answers.flush()
+
+
+class _Worker:
+    """The process that draws: started at the first picture, one picture at a time.
+
+    A worker that never drew anything isn't tried again; one that drew before is started anew.
+    """
+
+    def __init__(self, command: Sequence[str], seconds: float = SECONDS_TO_DRAW):
+        self.command, self.seconds = command, seconds
+        self.process: subprocess.Popen | None = None
+        self._lock = threading.Lock()
+        self._drew = self._given_up = False
+
+    def draw(self, scene: dict, backend: str):
+        """Return the image (H, W, 3) or the HTML page of a scene, or None after a warning."""
+        with self._lock:
+            if self._given_up:
+                return None
+            try:
+                if self.process is None or self.process.poll() is not None:
+                    self.start()
+                outcome, answer = self._ask(scene, backend)
+            except (OSError, EOFError, pickle.UnpicklingError) as error:
+                outcome, answer = "failed", self._why(error)
+                self.stop()
+            except BaseException:
+                # Interrupted half-way: the answer would be taken for that of the next picture.
+                self.stop()
+                raise
+            if outcome == "drawn":
+                self._drew = True
+                return answer
+            self._given_up = not self._drew
+        warnings.warn(
+            f"PyVista can't draw here ({answer}), so matplotlib draws instead. On Linux PyVista "
+            "needs OpenGL libraries (Debian and Ubuntu: libgl1, libegl1). WORKSHOP_3D=matplotlib "
+            "asks for these pictures without this message.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        return None
+
+    def start(self) -> None:
+        """Start the process."""
+        self.stop()
+        self.process = subprocess.Popen(
+            self.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # VTK says that it found no screen, which is as it should be.
+            stderr=subprocess.DEVNULL,
+            cwd=Path(__file__).resolve().parent.parent,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """End the process, if there is one."""
+        atexit.unregister(self.stop)
+        if self.process is None:
+            return
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        self.process = None
+
+    def _ask(self, scene: dict, backend: str):
+        process = self.process
+        timer = threading.Timer(self.seconds, process.kill)
+        timer.start()
+        try:
+            pickle.dump((scene, backend), process.stdin)
+            process.stdin.flush()
+            return pickle.load(process.stdout)
+        finally:
+            timer.cancel()
+
+    def _why(self, error: Exception) -> str:
+        if self.process is None:
+            return f"its process did not start: {error}"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self.process.wait(timeout=5)
+            return f"its process ended with code {code}, or was stopped after {self.seconds:g} s"
+        return f"its process answered nonsense: {error!r}"
+
+
+@functools.cache
+def _worker() -> _Worker:
+    return _Worker([sys.executable, "-c", "from helpers.pictures import serve; serve()"])
+
+
+def _draw(scene: dict, backend: str | None):
+    """Draw a scene with the backend asked for, or with matplotlib where PyVista can't."""
+    backend = os.environ.get("WORKSHOP_3D") or backend or "static"
+    if backend not in BACKENDS:
+        raise ValueError(
+            f"There is no 3D backend {backend!r}; choose one of {', '.join(BACKENDS)} (as the "
+            "argument backend or in the environment variable WORKSHOP_3D)."
+        )
+    if backend == "trame":
+        return _trame(scene)
+    drawn = None if backend == "matplotlib" else _worker().draw(scene, backend)
+    if drawn is None:
+        return _with_matplotlib(scene)
+    if backend == "html":
+        return Scene(drawn, _window(scene), _html_captions(scene))
+    return _compose(scene, drawn)
+
+
+def _scene(
+    panels: list[dict], rows: int, size: int | None, names: Sequence[str], legend: bool = False
+) -> dict:
+    """Collect what a picture in 3D shows; panels go row by row."""
+    columns = len(panels) // rows
+    return {
+        "panels": panels,
+        "rows": rows,
+        "columns": columns,
+        "size": size or int(np.clip(1100 // columns, 220, 380)),
+        "names": tuple(names),
+        "legend": legend,
+    }
+
+
+def _window(scene: dict) -> tuple[int, int]:
+    return scene["columns"] * scene["size"], scene["rows"] * scene["size"]
+
+
+def _plotter(scene: dict, *, labels: bool, **options):
+    """Build the PyVista scene: one linked view for each panel, every box scaled to edge 1."""
+    import pyvista
+    from vtkmodules.vtkCommonCore import vtkLogger
+
+    vtkLogger.SetStderrVerbosity(vtkLogger.VERBOSITY_OFF)
+    plotter = pyvista.Plotter(
+        shape=(scene["rows"], scene["columns"]),
+        window_size=_window(scene),
+        border=False,
+        off_screen=True,
+        **options,
+    )
+    plotter.set_background("white")
+    for n, panel in enumerate(scene["panels"]):
+        plotter.subplot(*divmod(n, scene["columns"]))
+        shape = np.array(panel["shape"])
+        scale = 1 / shape.max()
+        depth, height, width = shape * scale
+        box = pyvista.Box((0, width, 0, height, 0, depth)).extract_all_edges()
+        plotter.add_mesh(box, color=FAINT, line_width=1)
+        for filled, look in panel["layers"]:
+            if filled.any():
+                _add(plotter, filled, look, scale)
+        if labels:
+            # Letters as geometry: the viewer in the browser has no text of its own.
+            for letter, where in (
+                ("W", (width / 2, -0.12, 0)),
+                ("H", (width + 0.12, height / 2, 0)),
+                ("D", (-0.12, 0, depth / 2)),
+            ):
+                plotter.add_mesh(_letter(letter, where), color=INK, lighting=False)
+        plotter.enable_parallel_projection()
+    plotter.link_views()
+    centre, (toward, _, _), half = np.array([0.5, 0.5, 0.5]), _camera(), _half_height()
+    # The viewer in the browser knows perspective only; further away it shows as much.
+    distance = (1.25 if labels else 1) * half / np.tan(np.radians(15))
+    plotter.camera_position = [centre + toward * distance, centre, (0, 0, 1)]
+    plotter.camera.parallel_scale = half
+    for renderer in plotter.renderers:
+        renderer.reset_camera_clipping_range()
+    return plotter
+
+
+def _add(plotter, filled: np.ndarray, look: str, scale: float) -> None:
+    """Add voxels to a plotter in one of the looks cubes, surface, hit, miss and false alarm."""
+    light = {"ambient": 0.45, "diffuse": 0.7}
+    if look == "surface":
+        mesh, style = cavity_mesh(filled, surface=True), {"color": FILLED, "smooth_shading": True}
+    elif look == "false alarm":
+        mesh = _cubes(filled).shrink(0.6).extract_surface(algorithm="dataset_surface")
+        mesh.clear_data()
+        style = {"color": FALSE_ALARM}
+    elif look == "miss":
+        mesh, style = cavity_mesh(filled), {"color": MISS, "style": "wireframe", "line_width": 2}
+    else:
+        mesh = cavity_mesh(filled)
+        style = {"color": HIT if look == "hit" else FILLED, "show_edges": True}
+        style |= {"edge_color": INK, "line_width": 1}
+    mesh.points = mesh.points * scale
+    plotter.add_mesh(mesh, **style, **light)
+
+
+def _cubes(filled: np.ndarray):
+    """Return one cube for each filled voxel, as a PyVista UnstructuredGrid."""
+    import pyvista
+
+    grid = pyvista.ImageData(dimensions=tuple(n + 1 for n in filled.shape[::-1]))
+    # VTK counts cells with x fastest; so does C order, where the last axis is W.
+    return grid.extract_cells(np.flatnonzero(filled))
+
+
+def _letter(text: str, where: Sequence[float]):
+    import pyvista
+
+    mesh = pyvista.Text3D(text, depth=0.001, height=0.09)
+    # Upright, facing the side of small H, where the camera starts.
+    mesh.rotate_x(90, inplace=True)
+    mesh.translate(np.array(where) - mesh.center, inplace=True)
+    return mesh
+
+
+def _screenshot(scene: dict) -> np.ndarray:
+    plotter = _plotter(scene, labels=False)
+    plotter.enable_anti_aliasing("msaa", multi_samples=8)
+    image = plotter.screenshot(return_img=True)
+    plotter.close()
+    return np.ascontiguousarray(image[..., :3])
+
+
+def _export(scene: dict) -> str:
+    plotter = _plotter(scene, labels=True)
+    page = plotter.trame.export_html(None).getvalue()
+    plotter.close()
+    return page
+
+
+def _trame(scene: dict):
+    """Show a scene through a trame server in this process."""
+    from IPython import get_ipython
+
+    if not hasattr(get_ipython(), "kernel"):
+        raise RuntimeError(
+            "The 3D backend 'trame' needs a running Jupyter kernel; choose 'static' or 'html' here."
+        )
+    import ipywidgets
+
+    # TensorFlow must come before the first drawing in this process, see helpers/__init__.py.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with contextlib.suppress(ImportError):
+        import tensorflow  # noqa: F401
+    plotter = _plotter(scene, labels=True, notebook=True)
+    widget = plotter.show(jupyter_backend="trame", return_viewer=True)
+    return ipywidgets.VBox([widget, ipywidgets.HTML(_html_captions(scene))])
+
+
+def _camera() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return unit vectors from the scene to the camera, and rightward and upward in the image."""
+    toward = VIEW / np.linalg.norm(VIEW)
+    right = np.cross([0, 0, 1], toward)
+    right /= np.linalg.norm(right)
+    return toward, right, np.cross(toward, right)
+
+
+def _half_height() -> float:
+    """Return half the height of a view that holds the unit cube and its labels."""
+    _, right, up = _camera()
+    corners = np.array(list(itertools.product((-0.5, 0.5), repeat=3)))
+    return 1.16 * max(np.abs(corners @ right).max(), np.abs(corners @ up).max())
+
+
+def _project(points: np.ndarray, size: int) -> np.ndarray:
+    """Return the pixels (right, down) where points (N, 3) of the unit cube are in a panel."""
+    _, right, up = _camera()
+    plane = (np.asarray(points) - 0.5) @ np.stack([right, -up], axis=1)
+    return size / 2 * (1 + plane / _half_height())
+
+
+def _compose(scene: dict, image: np.ndarray) -> Picture:
+    """Put captions, axis letters and the legend around a screenshot."""
+    size, columns = scene["size"], scene["columns"]
+    figure, places = _layout(scene)
+    for n, (panel, place) in enumerate(zip(scene["panels"], places)):
+        row, column = divmod(n, columns)
+        axes = figure.add_axes(place)
+        axes.set_axis_off()
+        part = image[row * size : (row + 1) * size, column * size : (column + 1) * size]
+        axes.imshow(part, interpolation="none", aspect="auto")
+        depth, height, width = shape = np.array(panel["shape"]) / max(panel["shape"])
+        gap = 0.09
+        for letter, length, start, end in (
+            ("W", panel["shape"][2], (0, -gap, -gap / 2), (width, -gap, -gap / 2)),
+            ("H", panel["shape"][1], (width + gap, 0, 0), (width + gap, height, 0)),
+            ("D", panel["shape"][0], (-gap, 0, 0), (-gap, 0, depth)),
+        ):
+            ends = _project(np.array([start, end]), size)
+            middle = ends.mean(axis=0)
+            axes.text(*middle, letter, ha="center", va="center", fontsize=9, color=INK)
+            if n == 0 and shape.any():
+                axes.text(
+                    *(ends[1] * 0.9 + ends[0] * 0.1),
+                    length,
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    color=INK,
+                )
+    return figure
+
+
+def _with_matplotlib(scene: dict) -> Picture:
+    """Draw a scene as cubes with matplotlib: slower and plainer, but it works everywhere."""
+    figure, places = _layout(scene)
+    looks = {
+        "hit": {"facecolor": HIT, "edgecolor": INK},
+        "miss": {"facecolor": "none", "edgecolor": MISS},
+        "false alarm": {"facecolor": FALSE_ALARM, "edgecolor": "white"},
+    }
+    for panel, place in zip(scene["panels"], places):
+        axes = figure.add_axes(place, projection="3d", proj_type="ortho")
+        for filled, look in panel["layers"]:
+            style = looks.get(look, {"facecolor": FILLED, "edgecolor": INK})
+            # Cubes of more than 16 a side would take minutes.
+            factor = -(-max(filled.shape) // 16)
+            if factor > 1:
+                axes.set_title(f"maximum of {factor}³ voxels", fontsize=7, y=0.95)
+            axes.voxels(_pooled(filled, factor).transpose(2, 1, 0), **style, linewidth=0.4)
+        right, behind, above = VIEW
+        axes.view_init(
+            elev=np.degrees(np.arctan2(above, np.hypot(right, behind))),
+            azim=np.degrees(np.arctan2(behind, right)),
+        )
+        depth, height, width = (-(-n // factor) for n in panel["shape"])
+        axes.set(xlim=(0, width), ylim=(0, height), zlim=(0, depth))
+        axes.set_box_aspect((width, height, depth), zoom=0.95)
+        axes.set_xlabel("W", labelpad=-9)
+        axes.set_ylabel("H", labelpad=-9)
+        axes.set_zlabel("D", labelpad=-9)
+        for letter, length, end in zip("xyz", panel["shape"][::-1], (width, height, depth)):
+            getattr(axes, f"set_{letter}ticks")([0, end], ["", str(length)], fontsize=7)
+    return figure
+
+
+def _layout(scene: dict) -> tuple[Picture, list[tuple[float, ...]]]:
+    """Make a figure with captions, names and legend; return it and the place of each panel."""
+    size, rows, columns = scene["size"], scene["rows"], scene["columns"]
+    lines = max(panel["caption"].count("\n") + bool(panel["caption"]) for panel in scene["panels"])
+    left = 22 if scene["names"] else 0
+    bottom = 17 * lines + (26 if scene["legend"] else 0)
+    width, height = left + columns * size, bottom + rows * size
+    figure = Picture(figsize=(width / 100, height / 100), dpi=100)
+    places = []
+    for n, panel in enumerate(scene["panels"]):
+        row, column = divmod(n, columns)
+        x, y = left + column * size, bottom + (rows - 1 - row) * size
+        places.append((x / width, y / height, size / width, size / height))
+        middle = (x + size / 2) / width
+        figure.text(middle, y / height, panel["caption"], ha="center", va="top", fontsize=9)
+        if panel["empty"]:
+            figure.text(middle, (y + size / 2) / height, "empty", ha="center", color=INK, zorder=9)
+    for row, name in enumerate(scene["names"]):
+        y = bottom + (rows - row - 0.5) * size
+        figure.text(4 / width, y / height, name, rotation=90, va="center", fontsize=9)
+    if scene["legend"]:
+        handles = [
+            Patch(facecolor=HIT, edgecolor=INK),
+            Patch(facecolor="none", edgecolor=MISS, linewidth=1.5),
+            Line2D([], [], color=FALSE_ALARM, marker="s", ls="", ms=5),
+        ]
+        figure.legend(handles, OUTCOMES, loc="lower center", ncols=3, frameon=False, fontsize=9)
+    return figure, places
+
+
+def _html_captions(scene: dict) -> str:
+    """Write the captions of the last row, and the legend, for below an interactive scene."""
+    columns = scene["columns"]
+    cells = "".join(
+        "<div>" + html.escape(panel["caption"] + "\nempty" * panel["empty"]) + "</div>"
+        for panel in scene["panels"][-columns:]
+    )
+    style = (
+        f"display: grid; grid-template-columns: repeat({columns}, 1fr); text-align: center; "
+        f"white-space: pre; font-size: small; max-width: {_window(scene)[0]}px"
+    )
+    samples = (
+        f"background: {HIT}; border: 1px solid {INK}",
+        f"border: 2px solid {MISS}",
+        f"background: {FALSE_ALARM}; border: 3px solid white",
+    )
+    legend = " &emsp; ".join(
+        f'<span style="display: inline-block; width: 8px; height: 8px; {sample}"></span> {name}'
+        for sample, name in zip(samples, OUTCOMES)
+    )
+    return f'<div style="{style}">{cells}</div>' + scene["legend"] * f"<div>{legend}</div>"
+
+
+def _pooled(filled: np.ndarray, factor: int) -> np.ndarray:
+    """Take the maximum over blocks of factor³ voxels."""
+    for axis in range(3):
+        starts = np.arange(0, filled.shape[axis], factor)
+        filled = np.maximum.reduceat(filled, starts, axis=axis)
+    return filled
+
+
+def _grid(
+    rows: int,
+    columns: int,
+    inches: float,
+    *,
+    gap: tuple[float, float],
+    edges: tuple[float, float, float],
+) -> tuple[Picture, np.ndarray]:
+    """Make square panels; gap is (across, down) and edges (left, top, bottom), in inches."""
+    left, top, bottom = edges
+    across, down = gap
+    width = left + columns * inches + (columns - 1) * across + 0.1
+    height = top + rows * inches + (rows - 1) * down + bottom
+    figure = Picture(figsize=(width, height), dpi=100)
+    panels = figure.subplots(
+        rows,
+        columns,
+        squeeze=False,
+        gridspec_kw={
+            "left": left / width,
+            "right": 1 - 0.1 / width,
+            "top": 1 - top / height,
+            "bottom": bottom / height,
+            "wspace": across / inches,
+            "hspace": down / inches,
+        },
+    )
+    return figure, panels
+
+
+def _image(panel, values: np.ndarray, colours, largest: float, axis: str, *, ticks: bool) -> None:
+    """Draw one slice (up, across) with its first row at the bottom, and label its axes."""
+    up, across = values.shape
+    panel.imshow(
+        values,
+        cmap=colours,
+        vmin=0,
+        vmax=largest,
+        origin="lower",
+        extent=(0, across, 0, up),
+        interpolation="none",
+        aspect="equal",
+    )
+    for spine in panel.spines.values():
+        spine.set_color(FAINT)
+    panel.set_xticks([0, across] if ticks else [])
+    panel.set_yticks([0, up] if ticks else [])
+    panel.tick_params(labelsize=7, length=2, pad=1, color=FAINT)
+    if ticks:
+        right, upward = _directions(axis)
+        panel.set_xlabel(right, fontsize=8, labelpad=-7)
+        panel.set_ylabel(upward, fontsize=8, labelpad=-5, rotation=0, va="center")
+
+
+def _directions(axis: str) -> tuple[str, str]:
+    """Name the axes that point right and upward in a slice across an axis."""
+    right, upward = (name for name in "WHD" if name != axis)
+    return right, upward
+
+
+def _counts(parts: Sequence[np.ndarray]) -> str:
+    return "{} hit · {} miss · {} false".format(*(np.count_nonzero(part) for part in parts))
+
+
+def _shades() -> LinearSegmentedColormap:
+    return LinearSegmentedColormap.from_list("shades", ["white", FILLED])
+
+
+def _title(figure: Figure, text: str) -> None:
+    figure.suptitle(text, fontsize=9, y=1 - 0.06 / figure.get_figheight(), va="top")
+
+
+def _below(panel, text: str) -> None:
+    """Write a caption under a panel, clear of its ticks."""
+    panel.annotate(
+        text,
+        (0.5, 0),
+        (0, -11),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="center",
+        va="top",
+        fontsize=8,
+    )
+
+
+def _slice(frame: np.ndarray, axis: str, index: int | str) -> np.ndarray:
+    """Cut a frame (D, H, W) across an axis; the result is (up, across)."""
+    if axis not in AXES:
+        raise ValueError(f"There is no axis {axis!r}; choose one of {', '.join(AXES)}.")
+    if index == "max":
+        return frame.max(axis=AXES[axis])
+    length = frame.shape[AXES[axis]]
+    if not isinstance(index, (int, np.integer)) or not 0 <= index < length:
+        raise ValueError(f"The slice across {axis} is {index!r}; choose 0…{length - 1} or 'max'.")
+    return frame.take(index, axis=AXES[axis])
+
+
+def _fullest(frame: np.ndarray, axis: str) -> int:
+    """Return the index of the slice with most in it, or the middle one of an empty frame."""
+    if axis not in AXES:
+        raise ValueError(f"There is no axis {axis!r}; choose one of {', '.join(AXES)}.")
+    filled = np.moveaxis(frame, AXES[axis], 0).sum(axis=(1, 2))
+    return int(filled.argmax()) if filled.any() else len(filled) // 2
+
+
+def _curves(groups: Mapping, x, band: str, xlabel: str, ylabel: str, *, marks: bool) -> Picture:
+    """Draw lines, with a band around the mean of many."""
+    if band not in BANDS:
+        raise ValueError(f"band is {band!r}; choose one of {', '.join(map(repr, BANDS))}.")
+    figure, axes = _axes(xlabel, ylabel)
+    banded = False
+    for n, (name, values) in enumerate(_some(groups).items()):
+        values = _numbers(values, name)
+        if values.ndim not in (1, 2):
+            raise ValueError(
+                f"{name}: expected one row, or one row per sample; found shape {values.shape}."
+            )
+        places = np.arange(values.shape[-1]) if x is None else np.asarray(x)
+        if len(places) != values.shape[-1]:
+            raise ValueError(
+                f"{name} has {values.shape[-1]} values for {len(places)} places on "
+                f"the axis {xlabel!r}."
+            )
+        style = {"color": SERIES[n % len(SERIES)], "ls": LINES[n % len(LINES)], "lw": 1.8}
+        mean = values if values.ndim == 1 else values.mean(axis=0)
+        axes.plot(places, mean, marker=MARKS[n % len(MARKS)] if marks else "", label=name, **style)
+        if values.ndim == 2 and len(values) > 1:
+            axes.fill_between(places, *_band(values, band), alpha=0.2, lw=0, color=style["color"])
+            banded = True
+    axes.set_ylim(bottom=0)
+    if marks:
+        axes.set_xticks(places)
+    _legend_above(figure, _band_name(band) if banded else None)
+    return figure
+
+
+def _band(values: np.ndarray, band: str) -> np.ndarray:
+    """Return the lower and upper edge (2, n) of a band around the mean of (N, n) values."""
+    if band == "spread":
+        return np.percentile(values, (5, 95), axis=0)
+    half = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(len(values))
+    return values.mean(axis=0) + np.stack([-half, half])
+
+
+def _legend_above(figure: Figure, title: str | None = None) -> None:
+    """Put the legend above the axes, where it hides nothing."""
+    entries = len(figure.axes[0].get_legend_handles_labels()[1])
+    figure.legend(
+        loc="outside upper center", ncols=min(entries, 4), frameon=False, title=title, fontsize=9
+    )
+
+
+def _band_name(band: str) -> str:
+    return "band: 5th to 95th percentile" if band == "spread" else "band: 95 % interval of the mean"
+
+
+def _axes(xlabel: str, ylabel: str, *, wide: float = 6.0, tall: float = 3.2):
+    """Make a figure with one pair of axes, without the upper and right border."""
+    figure = Picture(figsize=(wide, tall), dpi=100, layout="constrained")
+    axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _values(array, name: str, axes: Sequence[str] = ()) -> np.ndarray:
+    """Return an array of values 0…1 with the named axes, or say what is wrong with it."""
+    array = _numbers(array, name)
+    if axes and array.ndim != len(axes):
+        hint = ""
+        if array.ndim == len(axes) + 1:
+            hint = (
+                " Drop the channel axis with [..., 0]."
+                if array.shape[-1] == 1
+                else " Choose one along the first axis, for example with [0]."
+            )
+        raise ValueError(
+            f"{name}: expected the axes ({', '.join(axes)}), found shape {array.shape}.{hint}"
+        )
+    if array.min() < 0 or array.max() > 1:
+        raise ValueError(f"{name}: expected values in 0…1, found {array.min():g}…{array.max():g}.")
+    return array
+
+
+def _numbers(array, name: str) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"{name}: expected numbers, found {array.dtype}.")
+    if array.size == 0 or array.ndim == 0:
+        raise ValueError(f"{name}: expected a filled array, found shape {array.shape}.")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(
+            f"{name}: {np.count_nonzero(~np.isfinite(array))} of {array.size} values are NaN or "
+            "infinite. Find where they come from; a picture would hide them."
+        )
+    return array
+
+
+def _frames(frames, name: str) -> list[np.ndarray]:
+    """Return the frames (D, H, W) of one frame, a sequence or a list of any sizes."""
+    if isinstance(frames, (list, tuple)):
+        frames = [_values(frame, f"{name}[{n}]", "DHW") for n, frame in enumerate(frames)]
+        if not frames:
+            raise ValueError(f"{name}: the list is empty; give at least one frame.")
+        return frames
+    frames = np.asarray(frames)
+    return list(_values(frames[None] if frames.ndim == 3 else frames, name, "TDHW"))
+
+
+def _same_shape(truth, prediction) -> None:
+    """Check that two arrays, or two lists of arrays, agree."""
+    found = [
+        [np.shape(frame) for frame in side] if isinstance(side, list) else np.shape(side)
+        for side in (truth, prediction)
+    ]
+    if found[0] != found[1]:
+        raise ValueError(
+            f"Truth and prediction must have one shape; truth has {found[0]}, prediction "
+            f"{found[1]}."
+        )
+
+
+def _some(groups: Mapping) -> Mapping:
+    if not isinstance(groups, Mapping) or not groups:
+        raise ValueError(f"Expected a mapping name -> values with an entry, found {groups!r}.")
+    return groups
+
+
+def _times(times, count: int) -> list:
+    times = list(range(count) if times is None else times)
+    if len(times) != count:
+        raise ValueError(f"There are {len(times)} times for {count} frames; give one for each.")
+    return times
+
+
+def _equally_spaced(length: int, count: int) -> list[int]:
+    """Return at most count indices of 0…length-1, the first and the last among them."""
+    if count < 1:
+        raise ValueError(f"count is {count}; at least one frame is needed.")
+    return np.linspace(0, length - 1, min(count, length)).round().astype(int).tolist()
+
+
+def _captions(captions, times, count: int, *, single: bool) -> list[str]:
+    """Return a text for each frame: the given ones, or the times."""
+    if captions is not None:
+        if len(captions) != count:
+            raise ValueError(f"There are {len(captions)} captions for {count} frames.")
+        return [str(caption) for caption in captions]
+    if times is None and single:
+        return [""]
+    return [f"t = {t}" for t in _times(times, count)]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -89,7 +92,7 @@ def start(seed: int = 1) -> Profile:
 
     The line names versions and the device; it differs between machines, so no test compares it.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    tensorflow()
     import keras
 
     keras.utils.set_random_seed(seed)
@@ -145,10 +148,36 @@ def _cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def _gpus() -> list[str]:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tensorflow as tf
+def tensorflow() -> ModuleType:
+    """Import TensorFlow and return it, without the messages that its libraries print meanwhile.
 
+    Raises:
+        ImportError: TensorFlow cannot be imported; what it printed is shown.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "tensorflow" in sys.modules:
+        return sys.modules["tensorflow"]
+    # The libraries write to the process's error stream itself, which no Python setting reaches.
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as messages:
+        os.dup2(messages.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+        except Exception:
+            messages.seek(0)
+            os.write(kept, messages.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+    return tf
+
+
+def _gpus() -> list[str]:
+    tf = tensorflow()
     return [
         tf.config.experimental.get_device_details(gpu).get("device_name", "?")
         for gpu in tf.config.list_physical_devices("GPU")

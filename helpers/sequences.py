@@ -1,0 +1,495 @@
+"""What the models are fed: frame formats, and tf.data pipelines from records or a packed split."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from helpers import records
+from helpers.records import PackedSplit
+
+
+@dataclass(frozen=True)
+class FrameFormat:
+    """Which frames of a sample are used: the middle `T` time points, of which every `TINC`-th.
+
+    The larger `TINC` is, the more moves from frame to frame. The thesis uses T20_TINC1, T40_TINC2
+    and T80_TINC4, 20 frames each.
+
+    Attributes:
+        T: how many time points in the middle; even, from 2 to `time_points`.
+        TINC: the step from frame to frame, in time points; divides T, and leaves two frames.
+        time_points: how many time points a sample has; even, 128 in the thesis.
+
+    Raises:
+        TypeError: one of them is not a whole number.
+        ValueError: one of them breaks the rules above.
+    """
+
+    T: int
+    TINC: int = 1
+    time_points: int = 128
+
+    def __post_init__(self):
+        for field in ("T", "TINC", "time_points"):
+            try:
+                object.__setattr__(self, field, operator.index(getattr(self, field)))
+            except TypeError:
+                raise TypeError(
+                    f"{field} is {getattr(self, field)!r}; expected a whole number."
+                ) from None
+        if self.time_points % 2 or not 2 <= self.T <= self.time_points or self.T % 2:
+            raise ValueError(
+                f"T is {self.T} of {self.time_points} time points; both must be even, "
+                "and T from 2 to the number of time points."
+            )
+        if self.TINC < 1 or self.T % self.TINC or self.steps < 2:
+            raise ValueError(
+                f"TINC is {self.TINC}; expected a divisor of T = {self.T} from 1 to {self.T // 2}, "
+                "so that at least two frames are left."
+            )
+
+    @property
+    def name(self) -> str:
+        """The thesis's name, for example `T20_TINC1`."""
+        return f"T{self.T}_TINC{self.TINC}"
+
+    @property
+    def steps(self) -> int:
+        """How many frames it keeps: T / TINC."""
+        return self.T // self.TINC
+
+    @property
+    def times(self) -> np.ndarray:
+        """The time points it keeps, int64 (steps,)."""
+        first = (self.time_points - self.T) // 2
+        return np.arange(first, first + self.T, self.TINC, dtype=np.int64)
+
+    @classmethod
+    def parse(cls, name: str, time_points: int = 128) -> FrameFormat:
+        """Make a format from its name, for example `T20_TINC1`.
+
+        Raises:
+            ValueError: the name has another form, or names a format that cannot be.
+        """
+        match = re.fullmatch(r"T(\d+)_TINC(\d+)", name)
+        if not match:
+            raise ValueError(f"{name!r} is not a format; expected a name such as 'T20_TINC1'.")
+        return cls(int(match[1]), int(match[2]), time_points)
+
+    def select(self, frames: np.ndarray) -> np.ndarray:
+        """Return the frames of this format: (..., T, D, H, W) to (..., steps, D, H, W), a view.
+
+        Raises:
+            ValueError: `frames` does not have `time_points` frames.
+        """
+        if np.ndim(frames) < 4 or np.shape(frames)[-4] != self.time_points:
+            raise ValueError(
+                f"frames has shape {np.shape(frames)}; expected (..., {self.time_points}, D, H, W). "
+                f"For other data write FrameFormat({self.T}, {self.TINC}, time_points=...)."
+            )
+        first = (self.time_points - self.T) // 2
+        return frames[..., first : first + self.T : self.TINC, :, :, :]
+
+
+T20_TINC1 = FrameFormat(20, 1)
+T40_TINC2 = FrameFormat(40, 2)
+T80_TINC4 = FrameFormat(80, 4)
+THESIS_FORMATS = (T20_TINC1, T40_TINC2, T80_TINC4)
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """The ConvLSTM's task: from each frame of a sequence to the next one.
+
+    (B, T-1, D, H, W, 1), frames 0…T-2, to (B, T-1, D, H, W, 1), frames 1…T-1. The target of step
+    t is input at step t+1, so a model for this task must be causal.
+    """
+
+    def windows(self, steps: int) -> np.ndarray:
+        """Return which frames each example of a sequence uses, int64 (examples, frames)."""
+        return np.arange(steps)[np.newaxis]
+
+    def split(self, frames):
+        """Split (B, T, ...) into input and target."""
+        return frames[:, :-1], frames[:, 1:]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The task of the other models: from `history` frames to the one that follows.
+
+    (B, history, D, H, W, 1) to (B, D, H, W, 1). A sequence of T frames gives T - history
+    examples.
+
+    Attributes:
+        history: how many frames are observed, at least 1 and below the format's frames.
+
+    Raises:
+        TypeError, ValueError: `history` is not a whole number of at least 1.
+    """
+
+    history: int
+
+    def __post_init__(self):
+        _whole("history", self.history, 1)
+
+    def windows(self, steps: int) -> np.ndarray:
+        """Return which frames each example of a sequence uses, int64 (examples, frames).
+
+        Raises:
+            ValueError: the history leaves no frame to forecast.
+        """
+        if self.history >= steps:
+            raise ValueError(
+                f"history is {self.history} of {steps} frames; at most {steps - 1} leave a frame "
+                "to forecast."
+            )
+        return np.arange(steps - self.history)[:, np.newaxis] + np.arange(self.history + 1)
+
+    def split(self, frames):
+        """Split (B, history + 1, ...) into input and target."""
+        return frames[:, :-1], frames[:, -1]
+
+
+Task = Shifted | Windows
+
+
+def from_packed(
+    split: PackedSplit, frame_format: FrameFormat, task: Task, **options
+) -> tf.data.Dataset:
+    """Feed batches from a packed split: each one is gathered, unpacked and cast in one go.
+
+    Args:
+        split: opened by `helpers.records.packed`; its samples have `frame_format.time_points`.
+        frame_format: which frames of a sample are used.
+        task: `Shifted()` or `Windows(history=...)`; says what the shapes are.
+        options: those of `Order`: `batch_size`, `seed`, `epoch`, `start_step`, `repeat`,
+            `drop_remainder`, `symmetries`, `time_reversal`.
+
+    Returns:
+        A dataset of (input, target), float32 in {0, 1}, with the channel axis last. Its
+        cardinality is known, or infinite with `repeat=True`. `from_records` gives identical
+        arrays for the same arguments. To train, write `model.fit(from_packed(..., seed=1,
+        repeat=True), steps_per_epoch=steps_per_epoch(...), shuffle=False)`: each epoch then has
+        an order of its own, which a dataset of one epoch has not.
+
+    Raises:
+        TypeError: `split` is not a packed split, or an option is unknown.
+        ValueError: see `FrameFormat`, `Windows` and `Order`; the time points disagree.
+    """
+    if not hasattr(split, "frames") or not hasattr(split, "shape"):
+        raise TypeError(
+            f"split is {split!r}; expected a packed split. Open one with helpers.records.packed."
+        )
+    order = Order(len(split), frame_format, task, **options)
+    _check_shape(split.shape, frame_format, order.symmetries)
+    frames = order.windows.shape[1]
+
+    def gather(step: np.ndarray) -> np.ndarray:
+        samples, times, symmetries = order.batch(int(step))
+        return _transform(split.frames(samples, times), symmetries)
+
+    def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        found = tf.numpy_function(gather, [step], tf.uint8, stateful=False)
+        found.set_shape((order.static_batch, frames, *split.shape[1:]))
+        return _cast(task, found)
+
+    data = order.step_numbers().map(batch, num_parallel_calls=2, deterministic=True)
+    return data.prefetch(4)
+
+
+def from_records(
+    folder: str | Path | Sequence[str | Path], frame_format: FrameFormat, task: Task, **options
+) -> tf.data.Dataset:
+    """Feed batches from TFRecord files, read one by one as the thesis does.
+
+    Each example opens its file anew, so `Windows` reads a file as often as it has windows. That
+    shows what a record is and keeps the memory small; to train, use `from_packed`.
+
+    Args:
+        folder: one split's folder, or a list of record files.
+        frame_format, task, options: see `from_packed`.
+
+    Returns:
+        See `from_packed`: the arrays are identical for the same arguments.
+
+    Raises:
+        FileNotFoundError, records.RecordError: no such folder, no records, a bad first record.
+        ValueError: see `from_packed`.
+        tf.errors.InvalidArgumentError: while reading, at a bad record further on; `python -m
+            helpers.records validate` finds all of them.
+    """
+    if isinstance(folder, (str, Path)):
+        paths = records.record_paths(folder)
+    elif not (paths := [Path(path) for path in folder]):
+        raise ValueError("The list of record files is empty; expected at least one.")
+    shape = records.read_sample(paths[0]).frames.shape
+    names = [str(path) for path in paths]
+    order = Order(len(names), frame_format, task, **options)
+    _check_shape(shape, frame_format, order.symmetries)
+    frames = order.windows.shape[1]
+
+    def read(name: tf.Tensor, times: tf.Tensor, symmetry: tf.Tensor) -> tf.data.Dataset:
+        # A file holds one record; a batch of two would show that it holds more.
+        serialised = tf.data.TFRecordDataset(name, compression_type="GZIP").batch(2)
+        return serialised.map(lambda content: cut(content, times, symmetry, name))
+
+    def cut(content: tf.Tensor, times: tf.Tensor, symmetry: tf.Tensor, name: tf.Tensor):
+        found = ["expected one example, found several in", name]
+        tf.debugging.Assert(tf.equal(tf.size(content), 1), found)
+        feature = {"object4d": tf.io.FixedLenFeature([], tf.string)}
+        example = tf.io.parse_single_example(content[0], feature)
+        voxels = tf.reshape(tf.io.decode_raw(example["object4d"], tf.uint8), shape)
+        chosen = tf.gather(voxels, times)[tf.newaxis]
+        if order.symmetries:
+            chosen = tf.numpy_function(_transform, [chosen, symmetry[tf.newaxis]], tf.uint8)
+        return tf.ensure_shape(chosen, (1, frames, *shape[1:]))[0]
+
+    def batch(step: tf.Tensor) -> tf.data.Dataset:
+        samples, times, symmetries = tf.numpy_function(
+            lambda number: order.batch(int(number)), [step], [tf.int64] * 3
+        )
+        samples.set_shape((None,))
+        times.set_shape((None, frames))
+        symmetries.set_shape((None,))
+        chosen = tf.gather(tf.constant(names), samples)
+        examples = tf.data.Dataset.from_tensor_slices((chosen, times, symmetries))
+        found = examples.flat_map(read).batch(order.batch_size)
+        return found.map(lambda frames: finish(frames, chosen))
+
+    def finish(found: tf.Tensor, names: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        complete = tf.equal(tf.shape(found)[0], tf.size(names))
+        tf.debugging.Assert(complete, ["expected one example in each of", names], summarize=-1)
+        return _cast(task, tf.ensure_shape(found, (order.static_batch, *found.shape[1:])))
+
+    data = order.step_numbers().flat_map(batch).prefetch(2)
+    return data.apply(tf.data.experimental.assert_cardinality(order.cardinality))
+
+
+class Order:
+    """Which examples make up which batch: the same for records and for a packed split.
+
+    An example is a sequence (`Shifted`) or a sequence and a window of it (`Windows`). In epoch e
+    the examples of the whole split come in the order `default_rng([seed, e]).permutation`, so
+    the shuffle needs no buffer, and any step can be reached at once: to go on where a run
+    stopped, pass the number of steps it has done as `start_step`.
+
+    Attributes:
+        batch_size: examples in a batch, at least 1.
+        seed: 0 or above; None keeps the order of the files.
+        epoch: the first epoch, from 0.
+        start_step: so many batches after the start of that epoch to begin with.
+        repeat: go on with the next epoch without end; False is one epoch.
+        drop_remainder: leave out the last batch of an epoch if it is short.
+        symmetries: turn and mirror each example by one of the 48 cube symmetries.
+        time_reversal: let each example run backwards with probability one half.
+
+    Raises:
+        TypeError: a number is not whole.
+        ValueError: a number is too small, there are fewer examples than one full batch, a single
+            epoch has fewer batches than `start_step`, or an augmentation lacks a seed.
+    """
+
+    def __init__(
+        self,
+        samples: int,
+        frame_format: FrameFormat,
+        task: Task,
+        *,
+        batch_size: int = 32,
+        seed: int | None = None,
+        epoch: int = 0,
+        start_step: int = 0,
+        repeat: bool = False,
+        drop_remainder: bool = False,
+        symmetries: bool = False,
+        time_reversal: bool = False,
+    ):
+        self.batch_size = _whole("batch_size", batch_size, 1)
+        self.seed = None if seed is None else _whole("seed", seed, 0)
+        self.epoch, self.start_step = _whole("epoch", epoch, 0), _whole("start_step", start_step, 0)
+        self.repeat, self.drop_remainder = bool(repeat), bool(drop_remainder)
+        self.symmetries, self.time_reversal = bool(symmetries), bool(time_reversal)
+        self.windows = frame_format.times[task.windows(frame_format.steps)]
+        self.examples = _whole("The number of samples", samples, 1) * len(self.windows)
+        whole, rest = divmod(self.examples, self.batch_size)
+        self.steps_per_epoch = whole if self.drop_remainder else whole + bool(rest)
+        if not self.steps_per_epoch:
+            raise ValueError(
+                f"{self.examples} examples make no batch of {self.batch_size}; take a smaller "
+                "batch_size or keep the remainder."
+            )
+        if not self.repeat and self.start_step > self.steps_per_epoch:
+            raise ValueError(
+                f"start_step is {self.start_step}, but an epoch has {self.steps_per_epoch} steps; "
+                "pass repeat=True to go on beyond it."
+            )
+        if self.seed is None and (self.symmetries or self.time_reversal):
+            raise ValueError("Augmentation is drawn at random; give it a seed.")
+        # The latest epochs only: they are used again for each of their batches.
+        self._of_epoch = functools.lru_cache(maxsize=2)(self._draw)
+
+    @property
+    def static_batch(self) -> int | None:
+        """The size of every batch, or None where the last one may be shorter."""
+        return self.batch_size if self.drop_remainder else None
+
+    @property
+    def cardinality(self) -> int:
+        """How many batches the dataset yields."""
+        if self.repeat:
+            return tf.data.INFINITE_CARDINALITY
+        return self.steps_per_epoch - self.start_step
+
+    def step_numbers(self) -> tf.data.Dataset:
+        """Return the numbers of the batches, counted from epoch 0, as a dataset of int64."""
+        first = self.epoch * self.steps_per_epoch
+        if self.repeat:
+            return tf.data.Dataset.counter(first + self.start_step)
+        return tf.data.Dataset.range(first + self.start_step, first + self.steps_per_epoch)
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what makes up one batch.
+
+        Returns:
+            int64: the samples (B,), the time points of their frames (B, frames), and the cube
+            symmetries (B,), all 0 without augmentation.
+        """
+        epoch, number = divmod(step, self.steps_per_epoch)
+        chosen = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        examples, symmetries, backwards = (drawn[chosen] for drawn in self._of_epoch(epoch))
+        samples, windows = np.divmod(examples, len(self.windows))
+        times = self.windows[windows]
+        times[backwards] = times[backwards, ::-1]
+        return samples, times, symmetries
+
+    def _draw(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draw the examples of an epoch in their order, their symmetries and directions."""
+        examples = np.arange(self.examples)
+        symmetries = np.zeros(self.examples, np.int64)
+        backwards = np.zeros(self.examples, bool)
+        if self.seed is not None:
+            examples = np.random.default_rng([self.seed, epoch]).permutation(self.examples)
+            # A second stream, so that augmentation leaves the order as it is.
+            rng = np.random.default_rng([self.seed, epoch, 1])
+            drawn = rng.integers(48, size=self.examples), rng.integers(2, size=self.examples)
+            symmetries = drawn[0] if self.symmetries else symmetries
+            backwards = drawn[1] == 1 if self.time_reversal else backwards
+        return examples, symmetries, backwards
+
+
+def steps_per_epoch(samples: int, frame_format: FrameFormat, task: Task, **options) -> int:
+    """Return how many batches an epoch has: what `fit` needs to know with `repeat=True`.
+
+    Args:
+        samples: how many samples the split has.
+        frame_format, task, options: as in `from_packed`.
+
+    Raises:
+        ValueError: see `from_packed`.
+    """
+    return Order(samples, frame_format, task, **options).steps_per_epoch
+
+
+@functools.cache
+def cube_symmetries() -> tuple[tuple[tuple[int, int, int], tuple[bool, bool, bool]], ...]:
+    """Return the 48 symmetries of the cube as (order of the axes, axes to flip) pairs.
+
+    The axes (0, 1, 2) are D, H, W. A symmetry first puts the axes in the given order, then flips
+    the marked ones. Number 0 changes nothing, numbers 0…7 are the mirrorings without a turn.
+    """
+    return tuple(
+        itertools.product(
+            itertools.permutations((0, 1, 2)), itertools.product((False, True), repeat=3)
+        )
+    )
+
+
+def inverse_symmetry(index: int) -> int:
+    """Return the number of the symmetry that undoes symmetry `index`."""
+    order, flips = cube_symmetries()[_symmetry(index)]
+    back = tuple(int(axis) for axis in np.argsort(order))
+    return cube_symmetries().index((back, tuple(flips[axis] for axis in back)))
+
+
+def apply_symmetry(
+    array: np.ndarray, index: int, *, axes: tuple[int, int, int] = (-3, -2, -1)
+) -> np.ndarray:
+    """Turn and mirror an array by one of the 48 cube symmetries.
+
+    Args:
+        array: any shape with D = H = W, for example (B, T, D, H, W).
+        index: 0…47, see `cube_symmetries`.
+        axes: where D, H, W are; write (-4, -3, -2) if a channel axis comes last.
+
+    Returns:
+        A view of `array`.
+
+    Raises:
+        ValueError: no such symmetry, or the three axes are not of the same length.
+    """
+    order, flips = cube_symmetries()[_symmetry(index)]
+    array = np.asarray(array)
+    if len({array.shape[axis] for axis in axes}) > 1:
+        raise ValueError(
+            f"Axes {axes} of shape {array.shape} are not of the same length; expected D = H = W. "
+            "With a channel axis write axes=(-4, -3, -2)."
+        )
+    # Plain transpose and slices: moveaxis and flip do the same, four times as slowly.
+    places = list(range(array.ndim))
+    slices = [slice(None)] * array.ndim
+    for axis, source, flip in zip(axes, order, flips):
+        places[axis] = axes[source] % array.ndim
+        slices[axis] = slice(None, None, -1 if flip else 1)
+    return array.transpose(places)[tuple(slices)]
+
+
+def _symmetry(index: int) -> int:
+    if not 0 <= operator.index(index) < 48:
+        raise ValueError(f"There is no symmetry {index}; expected 0…47.")
+    return index
+
+
+def _transform(frames: np.ndarray, symmetries: np.ndarray) -> np.ndarray:
+    """Apply to each example (T, D, H, W) of a batch its own symmetry."""
+    if not symmetries.any():
+        return frames
+    turned = np.empty_like(frames)
+    for example, (source, index) in enumerate(zip(frames, symmetries)):
+        turned[example] = apply_symmetry(source, index)
+    return turned
+
+
+def _cast(task: Task, frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Split into input and target, add the channel axis and make float32 of uint8."""
+    history, target = task.split(frames)
+    return tuple(tf.cast(part[..., tf.newaxis], tf.float32) for part in (history, target))
+
+
+def _check_shape(shape: tuple[int, ...], frame_format: FrameFormat, symmetries: bool) -> None:
+    if shape[0] != frame_format.time_points:
+        raise ValueError(
+            f"The samples have {shape[0]} time points, the format {frame_format.time_points}; "
+            f"write FrameFormat({frame_format.T}, {frame_format.TINC}, time_points={shape[0]})."
+        )
+    if symmetries and len(set(shape[1:])) > 1:
+        raise ValueError(f"Cube symmetries need D = H = W; the frames are {shape[1:]}.")
+
+
+def _whole(name: str, value: int, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; expected a whole number.") from None
+    if number < least:
+        raise ValueError(f"{name} is {number}; expected at least {least}.")
+    return number

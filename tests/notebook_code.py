@@ -1,0 +1,35 @@
+"""Take what a notebook teaches out of the notebook, to hold it against the helper."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+
+
+def definition(notebook: str, name: str, **known: Any) -> Any:
+    """Return the function or class of that name as a notebook's code cell defines it.
+
+    Args:
+        notebook: start of the file name, for example `"03"`.
+        name: what the cell defines; only the definition runs, not the rest of the cell.
+        known: the names that the definition uses, for example `np=numpy`.
+
+    Raises:
+        LookupError: no code cell defines it.
+    """
+    (path,) = NOTEBOOKS.glob(f"{notebook}*.ipynb")
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type != "code" or f" {name}" not in cell.source or cell.source[0] == "%":
+            continue
+        for node in ast.parse(cell.source).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
+                namespace = dict(known)
+                module = ast.Module([node], type_ignores=[])
+                exec(compile(module, f"{path.name}:{name}", "exec"), namespace)
+                return namespace[name]
+    raise LookupError(f"{path.name} defines no {name}.")

@@ -1,0 +1,474 @@
+"""Figures: what they show, which way up it is, and what happens where 3D can't be drawn."""
+
+import io
+import itertools
+import os
+import re
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from helpers import pictures
+from mpl_toolkits.mplot3d import proj3d
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+# Stands in for PyVista where only the conversation with the process matters.
+PAINTER = """
+import pickle, sys, numpy as np
+while True:
+    scene, _ = pickle.load(sys.stdin.buffer)
+    pickle.dump(("drawn", np.zeros((scene["size"],) * 2 + (3,), np.uint8)), sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_override(monkeypatch):
+    """Let no backend be chosen from outside."""
+    monkeypatch.delenv("WORKSHOP_3D", raising=False)
+
+
+@pytest.fixture
+def sequence(rng) -> np.ndarray:
+    """(20, 16, 16, 16): a ball that grows, shrinks and drifts; the first frame is empty."""
+    places = np.arange(16) + 0.5
+    d, h, w = np.meshgrid(places, places, places, indexing="ij")
+    frames = [
+        (d - 8) ** 2 + (h - 6) ** 2 + (w - 4 - 0.4 * t) ** 2 <= t * (19 - t) / 5 for t in range(20)
+    ]
+    return np.array(frames, np.uint8)
+
+
+@pytest.fixture
+def one_voxel() -> np.ndarray:
+    """(16, 16, 16) with the voxel D 12, H 3, W 1 filled."""
+    frame = np.zeros((16, 16, 16), np.uint8)
+    frame[12, 3, 1] = 1
+    return frame
+
+
+@pytest.fixture
+def spare_worker(monkeypatch):
+    """Make pictures draw with another worker; without a command it paints everything black."""
+    workers = []
+
+    def use(*command, seconds=60.0):
+        worker = pictures._Worker(command or [sys.executable, "-c", PAINTER], seconds)
+        monkeypatch.setattr(pictures, "_worker", lambda: worker)
+        workers.append(worker)
+        return worker
+
+    yield use
+    for worker in workers:
+        worker.stop()
+
+
+def texts(figure) -> list[str]:
+    """All that is written in a figure or on its axes."""
+    found = [text.get_text() for text in figure.texts]
+    for axes in figure.axes:
+        if axes.get_visible():
+            labels = [axes.get_xlabel(), axes.get_ylabel(), axes.get_title()]
+            found += labels + [text.get_text() for text in axes.texts]
+    for legend in figure.legends:
+        found += [text.get_text() for text in legend.get_texts()]
+    return found
+
+
+def shown(figure) -> list:
+    """The axes that hold an image."""
+    return [axes for axes in figure.axes if axes.get_visible() and axes.images]
+
+
+def pixels(figure) -> np.ndarray:
+    """The figure as a notebook shows it, (height, width, 3)."""
+    return np.asarray(Image.open(io.BytesIO(figure._repr_png_())).convert("RGB")).astype(int)
+
+
+def test_slices_show_eighteen_equally_spaced_frames(sequence):
+    figure = pictures.slices(sequence, times=range(50, 70))
+    assert len(shown(figure)) == 18
+    times = [int(text[4:]) for text in texts(figure) if text.startswith("t = ")]
+    assert len(times) == 18 and (times[0], times[-1]) == (50, 69)
+    assert {"W", "H"} <= set(texts(figure))
+
+
+def test_slices_put_the_prediction_below_the_truth(sequence):
+    figure = pictures.slices(sequence, sequence / 2, count=4)
+    panels = shown(figure)
+    assert len(panels) == 8
+    truth, prediction = panels[2], panels[6]
+    np.testing.assert_array_equal(prediction.images[0].get_array() * 2, truth.images[0].get_array())
+    assert prediction.get_position().y1 < truth.get_position().y0
+    assert {"truth", "prediction"} <= set(texts(figure))
+
+
+@pytest.mark.parametrize(
+    ("axis", "index", "right", "up", "names"),
+    [("D", 12, 1, 3, "WH"), ("H", 3, 1, 12, "WD"), ("W", 1, 3, 12, "HD"), ("D", "max", 1, 3, "WH")],
+)
+def test_a_voxel_is_in_its_place_in_a_slice(one_voxel, axis, index, right, up, names):
+    figure = pictures.slices(one_voxel[None], axis=axis, index=index)
+    panel = shown(figure)[0]
+    assert np.argwhere(panel.images[0].get_array()).tolist() == [[up, right]]
+    assert panel.get_xlabel() + panel.get_ylabel() == names
+    assert panel.get_aspect() in ("equal", 1)
+    # The image as drawn: the green block lies where the axes say.
+    image = pixels(figure)
+    rows, columns = np.nonzero(np.abs(image - (0, 158, 115)).sum(axis=-1) < 12)
+    place = panel.transData.inverted().transform(
+        (columns.mean() + 0.5, image.shape[0] - rows.mean() - 0.5)
+    )
+    np.testing.assert_allclose(place, (right + 0.5, up + 0.5), atol=0.15)
+
+
+def test_orthogonal_slices_meet_in_the_fullest_voxel(one_voxel):
+    figure = pictures.orthogonal_slices(one_voxel, title="one voxel")
+    panels = shown(figure)
+    titles = [panel.get_title() for panel in panels]
+    assert titles == ["slice D = 12", "slice H = 3", "slice W = 1"]
+    assert [panel.images[0].get_array().sum() for panel in panels] == [1, 1, 1]
+    for panel in panels:
+        up, right = np.argwhere(panel.images[0].get_array())[0] + 0.5
+        vertical, horizontal = panel.lines
+        assert vertical.get_xdata()[0] == right and horizontal.get_ydata()[0] == up
+
+
+def test_outcomes_are_counted():
+    truth = np.array([1, 1, 1, 0, 0, 0], np.uint8)
+    prediction = np.array([0.9, 0.5, 0.4, 0.6, 0.1, 0.0])
+    hit, miss, false_alarm = pictures.outcomes(truth, prediction)
+    assert hit.tolist() == [True, True, False, False, False, False]
+    assert miss.tolist() == [False, False, True, False, False, False]
+    assert false_alarm.tolist() == [False, False, False, True, False, False]
+
+
+def test_comparison_tells_misses_and_false_alarms_by_symbol_and_colour(one_voxel):
+    prediction = np.zeros((16, 16, 16))
+    prediction[12, 5, 7] = 0.8
+    figure = pictures.compare_slices(one_voxel, prediction, times=[64])
+    (panel,) = shown(figure)
+    miss, false_alarm = panel.lines
+    assert (miss.get_xdata()[0], miss.get_ydata()[0]) == (1.5, 3.5)
+    assert (false_alarm.get_xdata()[0], false_alarm.get_ydata()[0]) == (7.5, 5.5)
+    assert miss.get_marker() != false_alarm.get_marker()
+    assert "t = 64\n0 hit · 1 miss · 1 false" in texts(figure)
+    assert set(pictures.OUTCOMES) <= set(texts(figure))
+
+
+def test_occupancy_is_the_share_of_filled_voxels(sequence, rng):
+    many = np.stack([sequence, sequence[::-1], 0 * sequence])
+    figure = pictures.occupancy({"one": sequence, "three": many})
+    axes = figure.axes[0]
+    one, three = axes.lines
+    np.testing.assert_allclose(one.get_ydata(), sequence.mean(axis=(1, 2, 3)))
+    np.testing.assert_allclose(three.get_ydata(), many.mean(axis=(0, 2, 3, 4)))
+    assert len(axes.collections) == 1, "only the many have a band"
+    assert {"time t", "share of filled voxels"} <= set(texts(figure))
+
+
+def test_bands_are_percentiles_or_the_interval_of_the_mean(rng):
+    values = rng.random((400, 5))
+    low, high = np.percentile(values[:, 0], (5, 95))
+    half = 1.96 * values[:, 0].std(ddof=1) / 20
+    mean = values[:, 0].mean()
+    for band, edges in (("spread", (low, high)), ("mean", (mean - half, mean + half))):
+        axes = pictures.over_horizon({"model": values}, band=band).axes[0]
+        corners = axes.collections[0].get_paths()[0].vertices
+        at_first = corners[corners[:, 0] == 1, 1]
+        np.testing.assert_allclose((at_first.min(), at_first.max()), edges)
+        assert axes.lines[0].get_xdata().tolist() == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("kind", ["histogram", "box"])
+def test_distances_stand_beside_a_reference(rng, kind):
+    groups = {"slow": rng.random(100), "fast": rng.random(50)}
+    figure = pictures.distances(groups, kind=kind, reference=0.25, reference_label="thesis")
+    axes = figure.axes[0]
+    assert axes.get_xlabel() == "Jaccard distance"
+    assert any(list(line.get_xdata()) == [0.25, 0.25] for line in axes.lines)
+    assert any("thesis 0.25" in text for text in texts(figure))
+    if kind == "histogram":
+        assert axes.get_ylim()[1] > 1
+    else:
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["slow", "fast"]
+
+
+def test_bars_have_the_heights_of_the_table():
+    table = {"training": {"ball": 3, "ring": 1}, "test": {"ball": 2, "ring": 4}}
+    axes = pictures.bars(table, category_label="kind").axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [3, 1, 2, 4]
+    assert len({bar.get_hatch() for bar in axes.patches}) == 2
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["ball", "ring"]
+
+
+def test_a_voxel_is_in_its_place_in_the_mesh(one_voxel):
+    for surface in (False, True):
+        mesh = pictures.cavity_mesh(one_voxel, surface=surface)
+        np.testing.assert_allclose(mesh.center, (1.5, 3.5, 12.5), atol=1e-3)
+    assert pictures.cavity_mesh(one_voxel).bounds == (1, 2, 3, 4, 12, 13)
+    assert pictures.cavity_mesh(0 * one_voxel).n_points == 0
+
+
+def test_the_mesh_of_cubes_encloses_the_filled_voxels(sequence):
+    mesh = pictures.cavity_mesh(sequence[10])
+    assert mesh.triangulate().volume == pytest.approx(sequence[10].sum())
+    smooth = pictures.cavity_mesh(sequence[10], surface=True)
+    assert smooth.volume == pytest.approx(sequence[10].sum(), rel=0.15)
+
+
+def test_static_pictures_draw_after_tensorflow_was_imported(sequence):
+    import tensorflow as tf
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = pictures.view_3d(sequence, times=range(20), count=3)
+    assert len(shown(figure)) == 3
+    assert [text for text in texts(figure) if text.startswith("t =")] == [
+        "t = 0",
+        "t = 10",
+        "t = 19",
+    ]
+    assert {"W", "H", "D"} <= set(texts(figure))
+    assert len(figure._repr_png_()) < 150_000
+    assert int(tf.reduce_sum(tf.ones(3))) == 3
+
+
+@pytest.mark.parametrize("corner", itertools.product((0, 15), repeat=3))
+def test_a_voxel_is_in_its_place_in_3d(corner):
+    frame = np.zeros((16, 16, 16), np.uint8)
+    frame[corner] = 1
+    image = shown(pictures.view_3d(frame, size=300))[0].images[0].get_array().astype(int)
+    # Green is what is neither white, nor grey like the box and the edges.
+    rows, columns = np.nonzero(image[..., 1] - image[..., 0] > 60)
+    found = columns.mean() + 0.5, rows.mean() + 0.5
+    expected = pictures._project((np.array([corner[::-1]]) + 0.5) / 16, 300)[0]
+    np.testing.assert_allclose(found, expected, atol=2)
+
+
+def test_3d_axes_point_right_away_and_up():
+    origin, w, h, d = pictures._project(np.vstack([np.zeros(3), np.eye(3)]), 100)
+    assert w[0] > origin[0] + 30
+    assert h[0] > origin[0] and h[1] < origin[1]
+    assert d[1] < origin[1] - 30 and d[0] == pytest.approx(origin[0])
+
+
+def test_prediction_is_a_second_row(sequence):
+    figure = pictures.view_3d(sequence[5:15], sequence[5:15], count=2, backend="static")
+    panels = shown(figure)
+    assert len(panels) == 4
+    first, below = (panels[n].images[0].get_array().astype(int) for n in (0, 2))
+    assert np.abs(first - below).max() < 8
+    assert panels[2].get_position().y1 <= panels[0].get_position().y0 + 1e-6
+    assert {"truth", "prediction"} <= set(texts(figure))
+
+
+def test_frames_of_different_sizes_share_a_row(sequence):
+    large = np.kron(sequence[10], np.ones((3, 3, 3), np.uint8))
+    figure = pictures.view_3d([large, sequence[10]], surface=[True, False], captions=["48³", "16³"])
+    assert len(shown(figure)) == 2 and {"48³", "16³", "48", "16"} - {"16"} <= set(texts(figure))
+
+
+@pytest.mark.parametrize("backend", ["static", "matplotlib"])
+def test_an_empty_frame_is_an_empty_box_with_a_note(backend):
+    figure = pictures.view_3d(np.zeros((16, 16, 16)), backend=backend)
+    assert "empty" in texts(figure)
+    assert figure._repr_png_()
+
+
+@pytest.mark.parametrize("backend", ["static", "matplotlib"])
+def test_comparison_in_3d_counts_and_shows_all_three(sequence, backend):
+    truth, prediction = sequence[8:10], sequence[10:12]
+    figure = pictures.compare_3d(truth, prediction, times=[8, 9], backend=backend)
+    assert len(figure.axes) == 2
+    counts = [part.sum() for part in pictures.outcomes(truth[0], prediction[0])]
+    assert "t = 8\n{} hit · {} miss · {} false".format(*counts) in texts(figure)
+    assert set(pictures.OUTCOMES) <= set(texts(figure))
+    image = pixels(figure)[: int(figure.bbox.height) - 70]
+    orange = (image[..., 0] - image[..., 2] > 80).sum()
+    blue = (image[..., 2] - image[..., 0] > 80).sum()
+    grey = (np.ptp(image, axis=-1) < 12)[(image.max(axis=-1) < 200)].sum()
+    assert min(orange, blue, grey) > 50
+
+
+def test_a_hit_is_solid_a_miss_hollow_and_a_false_alarm_smaller():
+    truth, prediction = np.zeros((4, 4, 4)), np.zeros((4, 4, 4))
+    truth[0, 0, 0] = prediction[0, 0, 0] = 1
+    truth[0, 0, 3] = 1
+    prediction[3, 0, 0] = 1
+    figure = pictures.compare_3d(truth, prediction, size=300)
+    image = shown(figure)[0].images[0].get_array().astype(int)
+
+    def colour(w: float, d: float) -> np.ndarray:
+        """The pixel of a point on the side of small H, in voxels."""
+        right, down = pictures._project(np.array([[w, 0.0, d]]) / 4, 300)[0]
+        return image[int(down), int(right)]
+
+    assert np.ptp(colour(0.5, 0.6)) < 12 and colour(0.5, 0.6).max() < 230, "a hit is grey"
+    assert colour(3.4, 0.6).min() > 230, "one looks through a miss"
+    red, _, blue = colour(0.5, 3.5)
+    assert blue - red > 80, "a false alarm is blue"
+    assert colour(0.08, 3.15).min() > 200, "and smaller than its voxel"
+
+
+def test_trame_needs_a_kernel(sequence):
+    with pytest.raises(RuntimeError, match="needs a running Jupyter kernel"):
+        pictures.view_3d(sequence[10], backend="trame")
+
+
+def test_html_scene_loads_nothing_from_elsewhere(sequence, tmp_path):
+    scene = pictures.compare_3d(sequence[8], sequence[10], times=[8], backend="html")
+    page = scene.page
+    assert len(page) < 3_000_000
+    tags = re.findall(r"<(?:script|link|img|iframe|source)\b[^>]*>", page)
+    assert tags and not [tag for tag in tags if re.search(r"\b(?:src|href)\s*=", tag)]
+    outside = r"""(?:@import|\bimport\s*\(|\bimportScripts\s*\(|\bfetch\s*\()\s*["'`]?https?:"""
+    assert not re.search(outside, page)
+    shown_html = scene._repr_html_()
+    assert "srcdoc=" in shown_html and "t = 8" in shown_html and "false alarm" in shown_html
+    assert scene.save(tmp_path / "scene.html").stat().st_size > len(page)
+
+
+def test_matplotlib_on_request_says_nothing(sequence, monkeypatch):
+    monkeypatch.setattr(pictures, "_worker", lambda: pytest.fail("no process is needed"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = pictures.view_3d(sequence[10], backend="matplotlib")
+        monkeypatch.setenv("WORKSHOP_3D", "matplotlib")
+        chosen = pictures.view_3d(sequence[10], backend="html")
+    for drawn in (figure, chosen):
+        assert [drawn.axes[0].get_xlabel(), drawn.axes[0].get_zlabel()] == ["W", "D"]
+
+
+def test_matplotlib_draws_a_voxel_in_its_place(one_voxel):
+    axes = pictures.view_3d(one_voxel, backend="matplotlib").axes[0]
+    image = pixels(axes.figure)
+    rows, columns = np.nonzero(image[..., 1] - image[..., 0] > 60)
+    flat = proj3d.proj_transform(1.5, 3.5, 12.5, axes.get_proj())[:2]
+    right, up = axes.transData.transform(flat)
+    np.testing.assert_allclose((columns.mean(), image.shape[0] - rows.mean()), (right, up), atol=2)
+
+
+def test_a_worker_that_cannot_start_is_told_once(sequence, spare_worker):
+    spare_worker("/no/such/python")
+    with pytest.warns(RuntimeWarning, match="did not start.*matplotlib draws"):
+        figure = pictures.view_3d(sequence[10])
+    assert isinstance(figure, pictures.Picture) and figure.axes[0].name == "3d"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert pictures.view_3d(sequence[10]).axes[0].name == "3d"
+
+
+def test_a_worker_without_opengl_is_told(sequence, spare_worker):
+    broken = (
+        "import sys; sys.modules['pyvista'] = None; from helpers.pictures import serve; serve()"
+    )
+    spare_worker(sys.executable, "-c", broken)
+    with pytest.warns(RuntimeWarning, match="pyvista.*matplotlib draws"):
+        figure = pictures.view_3d(sequence[10], backend="html")
+    assert figure.axes[0].name == "3d"
+
+
+def test_a_worker_that_is_killed_is_replaced(sequence, spare_worker):
+    worker = spare_worker()
+    assert shown(pictures.view_3d(sequence[10]))
+    first = worker.process
+    first.kill()
+    first.wait()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert shown(pictures.view_3d(sequence[10])), "killed between two pictures"
+    assert worker.process.pid != first.pid
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows can't pause a process")
+def test_a_worker_that_dies_while_drawing_leaves_a_picture(sequence, spare_worker):
+    import signal
+
+    worker = spare_worker()
+    worker.start()
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    threading.Timer(0.2, worker.process.kill).start()
+    with pytest.warns(RuntimeWarning, match="ended with code -9.*matplotlib draws"):
+        figure = pictures.view_3d(sequence[10])
+    assert figure.axes[0].name == "3d"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows can't pause a process")
+def test_a_worker_that_hangs_is_stopped(sequence, spare_worker):
+    import signal
+
+    worker = spare_worker(seconds=0.3)
+    worker.start()
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    with pytest.warns(RuntimeWarning, match="after 0.3 s"):
+        assert pictures.view_3d(sequence[10]).axes[0].name == "3d"
+    assert worker.process is None
+
+
+def test_a_script_ends_cleanly_and_importing_is_light():
+    script = (
+        "import sys, numpy as np\n"
+        "from helpers import pictures\n"
+        "assert not {'tensorflow', 'pyvista', 'matplotlib.pyplot'} & set(sys.modules)\n"
+        "pictures.view_3d(np.eye(16)[None] * np.ones((16, 1, 1)))\n"
+        "print(pictures._worker().process.pid)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not psutil.pid_exists(int(done.stdout))
+
+
+FRAME, FRAMES = np.zeros((4, 4, 4)), np.zeros((3, 4, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: pictures.slices(FRAME), r"expected the axes \(T, D, H, W\)"),
+        (lambda: pictures.slices(FRAMES[..., None]), r"\[\.\.\., 0\]"),
+        (lambda: pictures.slices(FRAMES + 2), r"values in 0…1, found 2…2"),
+        (lambda: pictures.slices(FRAMES, FRAMES[:2]), "one shape"),
+        (lambda: pictures.slices(FRAMES, axis="X"), "no axis 'X'"),
+        (lambda: pictures.slices(FRAMES, index=4), "choose 0…3"),
+        (lambda: pictures.slices(FRAMES, times=[1]), "1 times for 3 frames"),
+        (lambda: pictures.slices(FRAMES, count=0), "at least one frame"),
+        (lambda: pictures.orthogonal_slices(FRAMES), r"expected the axes \(D, H, W\)"),
+        (lambda: pictures.orthogonal_slices(FRAME, (0, 0, 9)), "choose 0…3"),
+        (lambda: pictures.compare_slices(FRAME, FRAMES), "expected the axes|one shape"),
+        (lambda: pictures.outcomes(FRAME, FRAME * np.nan), "64 of 64 values are NaN"),
+        (lambda: pictures.outcomes(FRAME, FRAME - 1), "values in 0…1"),
+        (lambda: pictures.view_3d(FRAMES[None]), "expected the axes"),
+        (lambda: pictures.view_3d(FRAME * np.nan), "NaN"),
+        (lambda: pictures.view_3d(FRAME, np.zeros((5, 5, 5))), "one shape"),
+        (lambda: pictures.view_3d([]), "list is empty"),
+        (lambda: pictures.view_3d([["a"]]), "expected numbers"),
+        (lambda: pictures.view_3d(FRAMES, surface=[True]), "1 entries for 3 frames"),
+        (lambda: pictures.view_3d(FRAME, backend="webgl"), "no 3D backend 'webgl'"),
+        (lambda: pictures.compare_3d(FRAMES, FRAME), "one shape"),
+        (lambda: pictures.over_horizon({}), "name -> values"),
+        (lambda: pictures.over_horizon({"m": [0.1, np.nan]}), "NaN"),
+        (lambda: pictures.over_horizon({"m": [0.1, 0.2]}, horizons=[1]), "2 values for 1 places"),
+        (lambda: pictures.over_horizon({"m": [0.1]}, band="sd"), "band is 'sd'"),
+        (lambda: pictures.distances({"m": []}), "filled array"),
+        (lambda: pictures.distances({"m": [0.1]}, kind="pie"), "kind is 'pie'"),
+        (lambda: pictures.bars({"a": {"x": 1}, "b": {"y": 1}}), "same categories"),
+    ],
+)
+def test_bad_input_is_told(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_the_environment_names_an_unknown_backend(monkeypatch):
+    monkeypatch.setenv("WORKSHOP_3D", "vrml")
+    with pytest.raises(ValueError, match="WORKSHOP_3D"):
+        pictures.view_3d(FRAME)
