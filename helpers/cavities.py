@@ -169,10 +169,10 @@ class World:
     gap: float = 6.0
     size: tuple[float, float] = (0.53, 1.47)
     jitter: float = 0.12
-    ball: float = 15.2
-    ring: tuple[float, float] = (8.45, 17.0)
-    shell: tuple[float, float] = (6.1, 13.4)
-    torus: tuple[float, float, float] = (4.5, 7.7, 16.2)
+    ball: float = 15.0
+    ring: tuple[float, float] = (8.6, 17.0)
+    shell: tuple[float, float] = (6.2, 13.5)
+    torus: tuple[float, float, float] = (4.65, 7.9, 16.4)
     turns: str = "angles"
     attempts: int = 100
     restarts: int = 50

@@ -234,11 +234,12 @@ def compare_slices(
         ValueError: shapes disagree, or a wrong value, axis or index.
     """
     truth, prediction = np.asarray(truth), np.asarray(prediction)
-    if truth.ndim == prediction.ndim == 3:
+    single = truth.ndim == prediction.ndim == 3
+    if single:
         truth, prediction = truth[None], prediction[None]
     truth, prediction = _values(truth, "truth", "TDHW"), _values(prediction, "prediction", "TDHW")
     _same_shape(truth, prediction)
-    times = _times(times, len(truth))
+    captions = _captions(None, times, len(truth), single=single)
     chosen = _equally_spaced(len(truth), count)
     if index is None:
         index = _fullest(np.maximum(truth, prediction)[chosen].sum(axis=0), axis)
@@ -270,7 +271,7 @@ def compare_slices(
         for part, (_, symbol) in zip(parts[1:], symbols):
             up, across = (step * places + step / 2 for places in np.nonzero(part[::step, ::step]))
             panel.plot(across, up, ls="", ms=0.5 * step * points, **symbol)
-        _below(panel, f"t = {times[t]}\n{_counts(parts)}")
+        _below(panel, "\n".join(filter(None, (captions[t], _counts(parts)))))
     handles = [Patch(facecolor=HIT)] + [
         (Patch(facecolor=colour), Line2D([], [], ls="", ms=5, **symbol))
         for colour, symbol in (("#F6D9C4", symbols[0][1]), symbols[1])
@@ -431,7 +432,7 @@ def view_3d(
         count: at most so many equally spaced frames.
         surface: smoothed surface instead of cubes; one answer, or one for each frame.
         names: what to call the two rows.
-        size: pixels of one panel.
+        size: pixels of one panel; 150 to 380 unless told, fewer where there are many.
         backend: `"static"` (an image), `"html"` (interactive, needs no server), `"trame"`
             (interactive, drawn by this process) or `"matplotlib"`. The environment variable
             `WORKSHOP_3D`, where it is set, wins.
@@ -681,7 +682,7 @@ def _scene(
         "panels": panels,
         "rows": rows,
         "columns": columns,
-        "size": size or int(np.clip(1100 // columns, 220, 380)),
+        "size": size or int(np.clip(1100 // columns, 150, 380)),
         "names": tuple(names),
         "legend": legend,
     }
@@ -839,7 +840,7 @@ def _compose(scene: dict, image: np.ndarray) -> Picture:
         axes.set_axis_off()
         part = image[row * size : (row + 1) * size, column * size : (column + 1) * size]
         axes.imshow(part, interpolation="none", aspect="auto")
-        depth, height, width = shape = np.array(panel["shape"]) / max(panel["shape"])
+        depth, height, width = np.array(panel["shape"]) / max(panel["shape"])
         gap = 0.09
         for letter, length, start, end in (
             ("W", panel["shape"][2], (0, -gap, -gap / 2), (width, -gap, -gap / 2)),
@@ -849,7 +850,7 @@ def _compose(scene: dict, image: np.ndarray) -> Picture:
             ends = _project(np.array([start, end]), size)
             middle = ends.mean(axis=0)
             axes.text(*middle, letter, ha="center", va="center", fontsize=9, color=INK)
-            if n == 0 and shape.any():
+            if n == 0 or panel["shape"] != scene["panels"][n - 1]["shape"]:
                 axes.text(
                     *(ends[1] * 0.9 + ends[0] * 0.1),
                     length,
@@ -876,7 +877,7 @@ def _with_matplotlib(scene: dict) -> Picture:
             # Cubes of more than 16 a side would take minutes.
             factor = -(-max(filled.shape) // 16)
             if factor > 1:
-                axes.set_title(f"maximum of {factor}³ voxels", fontsize=7, y=0.95)
+                axes.set_title(f"maximum of {factor}³ voxels", fontsize=7, y=1.0)
             axes.voxels(_pooled(filled, factor).transpose(2, 1, 0), **style, linewidth=0.4)
         right, behind, above = VIEW
         axes.view_init(

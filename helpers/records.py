@@ -39,7 +39,7 @@ import platformdirs
 from tqdm import tqdm
 
 from helpers.cavities import Sample, generate
-from helpers.workshop import SPLITS
+from helpers.workshop import SPLITS, tensorflow
 
 FEATURES = ("object4d", "labelBetti", "labelObjs")
 NAME = re.compile(r"4d_mixed_#(\d+)_(\d+)_(\d+)\.tfrecords")
@@ -209,7 +209,7 @@ def _read_batch(
     shape: tuple[int, ...] | None,
     convert: Callable = lambda sample: sample,
 ) -> list:
-    _tensorflow()
+    tensorflow()
 
     def read(path: Path):
         try:
@@ -236,7 +236,7 @@ def _crc_failures(paths: list[Path], indices: list[int]) -> list[int]:
     """
     if not indices:
         return []
-    tf = _tensorflow()
+    tf = tensorflow()
     names = [str(paths[index]) for index in indices]
     records = tf.data.TFRecordDataset(names, compression_type="GZIP", num_parallel_reads=_workers())
     try:
@@ -330,7 +330,7 @@ def _features(path: Path, payload: bytes) -> dict[str, bytes]:
     from google.protobuf.message import DecodeError
 
     try:
-        features = _tensorflow().train.Example.FromString(payload).features.feature
+        features = tensorflow().train.Example.FromString(payload).features.feature
     except DecodeError as error:
         raise RecordError(
             f"{path}: expected a tf.train.Example, found a record of something else.", path
@@ -445,7 +445,7 @@ def write_sample(path: str | Path, sample: Sample) -> Path:
         )
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: expected a folder, found none; make it first.")
-    tf = _tensorflow()
+    tf = tensorflow()
     values = (sample.frames.astype(np.uint8, copy=False), sample.betti, sample.objects)
     feature = {
         name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.tobytes()]))
@@ -476,8 +476,7 @@ def write_sample_set(
 ) -> Path:
     """Generate samples and write them as a folder in thesis layout; the folder appears when whole.
 
-    Each split has its own seed, so a longer training split leaves the others as they are. Ids run
-    on over the splits.
+    Each split has its own seed, drawn from `seed`; ids run on over the splits.
 
     Args:
         folder: the folder to make.
@@ -1092,24 +1091,6 @@ def _unpack(archive: Path, target: Path, splits: list[str], progress: bool) -> N
 
 
 # Small things that several of the above need
-
-
-def _tensorflow():
-    """Import TensorFlow without its greetings and return it."""
-    if "tensorflow" in sys.modules:
-        return sys.modules["tensorflow"]
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # TensorFlow 2.21 writes to file descriptor 2 while it is imported, whatever the log level
-    # (tensorflow#100442). Python's own errors are not lost: they are raised.
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        import tensorflow
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
-    return tensorflow
 
 
 def _bar(items, progress: bool, **options) -> tqdm:

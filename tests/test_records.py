@@ -705,12 +705,17 @@ def test_thesis_split_is_packed(thesis_folder, tmp_path):
 
 @pytest.fixture
 def small_world(monkeypatch):
+    """Small samples in place of the generator's; gives the list of seeds it was asked for."""
+    seeds = []
+
     def generate(count, seed, *, processes, first_id):
+        seeds.append(seed)
         for number in range(first_id, first_id + count):
             sample = make_sample(number)
             yield replace(sample, frames=np.roll(sample.frames, seed % 4))
 
     monkeypatch.setattr(records, "generate", generate)
+    return seeds
 
 
 def generate_arguments(folder, *more):
@@ -727,6 +732,7 @@ def test_generate(tmp_path, small_world, capsys):
         for name in SPLITS.values()
     ]
     assert ids == [[0, 1, 2, 3], [4, 5], [6]]
+    assert len(set(small_world)) == 3
     assert os.listdir(folder.parent) == ["sample"]
     assert records.main(generate_arguments(folder)) == 1
     assert "exists" in capsys.readouterr().err

@@ -1,0 +1,134 @@
+"""Measure the course and print a Markdown table: `make bench`, `make bench ARGS="reading"`.
+
+Each figure is the median of several runs with the smallest and the largest; what is compared is
+measured in turns. With THESIS_FOLDER set, reading is measured on the thesis's records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from helpers.workshop import REPOSITORY  # noqa: E402
+
+# What a fresh process imports; helpers.metrics should cost little more than NumPy.
+IMPORTS = ("numpy", "helpers.metrics", "tensorflow")
+
+
+def reading(chosen: argparse.Namespace) -> None:
+    """Frames per second from files and from the packed cache."""
+    from tests.benchmarks.reading import measure
+
+    rates = {}
+    for task, way, found, note in measure(chosen.runs, chosen.files):
+        rates[way] = statistics.median(found)
+        if way == "packed":
+            note += "; packed is " + ", ".join(
+                f"{rates[way] / rate:.0f} × {other}" for other, rate in rates.items() if other != way
+            )
+        row(f"{task}: {way}", found, "frames/s", note)
+
+
+def generator(chosen: argparse.Namespace) -> None:
+    """Samples per second that one core generates at full resolution."""
+    from helpers.cavities import generate
+
+    rates = []
+    for seed in range(chosen.runs):
+        begin = time.perf_counter()
+        count = sum(1 for _ in generate(chosen.samples, seed))
+        rates.append(count / (time.perf_counter() - begin))
+    row("generator, one core", rates, "samples/s", f"{chosen.samples} samples a run")
+
+
+def imports(chosen: argparse.Namespace) -> None:
+    """Milliseconds to import a module in a fresh process."""
+    code = "import sys, time; t = time.perf_counter(); __import__(sys.argv[1]); "
+    code += "print(time.perf_counter() - t)"
+    times = {name: [] for name in IMPORTS}
+    for _ in range(chosen.runs + 1):
+        for name in IMPORTS:
+            done = subprocess.run([sys.executable, "-c", code, name], cwd=REPOSITORY, check=True,
+                                  capture_output=True, text=True)
+            times[name].append(1000 * float(done.stdout))
+    for name, found in times.items():
+        row(f"import {name}", found[1:], "ms", "fresh process")
+
+
+def notebooks(chosen: argparse.Namespace) -> None:
+    """Seconds each notebook takes in quick mode."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(shutil.copytree(REPOSITORY / "notebooks", Path(place) / "notebooks"))
+        for path in sorted(folder.glob("[0-9]*.ipynb")):
+            found = []
+            for _ in range(chosen.notebook_runs):
+                notebook = nbformat.read(path, as_version=4)
+                client = NotebookClient(
+                    notebook, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+                )
+                begin = time.perf_counter()
+                client.execute(env={**os.environ, "WORKSHOP_MODE": "quick"})
+                found.append(time.perf_counter() - begin)
+            row(f"notebook {path.stem}", found, "s", "quick mode, with the kernel's start")
+
+
+def lab(chosen: argparse.Namespace) -> None:
+    """Seconds from `make lab` to a served page on a fresh clone (installs about 3 GB)."""
+    from tests.benchmarks.lab import measure
+
+    for name, seconds in measure(chosen.token):
+        row(f"make lab, {name}", [seconds], "s", "fresh clone of what is committed")
+
+
+PARTS = {part.__name__: part for part in (reading, generator, imports, notebooks, lab)}
+
+
+def row(what: str, values: list[float], unit: str, note: str) -> None:
+    """Print one row: median and range, with three significant digits."""
+    middle, low, high = (
+        f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+        for value in (statistics.median(values), min(values), max(values))
+    )
+    print(f"| {what} | {middle} {unit} | {low}–{high} | {len(values)} | {note} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="part",
+                        help=f"{', '.join(PARTS)}; all but lab when none is named")
+    parser.add_argument("--lab", action="store_true", help="the part lab as well")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each figure (default 5)")
+    parser.add_argument("--files", type=int, default=1000, help="records to read (default 1000)")
+    parser.add_argument("--samples", type=int, default=20,
+                        help="samples to generate in a run (default 20)")
+    parser.add_argument("--notebook-runs", type=int, default=1, help="runs of each notebook")
+    parser.add_argument("--token", default=os.environ.get("BENCH_TOKEN"),
+                        help="of the server in lab (default: BENCH_TOKEN, or at random)")
+    chosen = parser.parse_args()
+    wrong = [part for part in chosen.parts if part not in PARTS]
+    if wrong:
+        parser.error(f"there is no part {wrong[0]}; choose from {', '.join(PARTS)}")
+    if min(chosen.runs, chosen.files, chosen.samples, chosen.notebook_runs) < 1:
+        parser.error("runs, files and samples must be at least 1")
+    parts = chosen.parts or [name for name in PARTS if name != "lab"]
+    if chosen.lab and "lab" not in parts:
+        parts.append("lab")
+    print("| what | median | range | runs | |\n| --- | --- | --- | --- | --- |", flush=True)
+    for name in parts:
+        PARTS[name](chosen)
+
+
+if __name__ == "__main__":
+    main()

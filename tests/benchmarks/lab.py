@@ -1,0 +1,88 @@
+"""Seconds from `make lab` to a served page on a fresh clone, first and second start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from helpers.workshop import REPOSITORY
+
+PAGE = "lab/tree/00_start_here.ipynb"
+
+
+def measure(token: str | None = None, limit: float = 1800) -> Iterator[tuple[str, float]]:
+    """Yield (which start, seconds). The clone has what is committed; it takes about 3 GB.
+
+    Args:
+        token: the server's; made at random when None.
+        limit: give up after so many seconds.
+
+    Raises:
+        RuntimeError: no page came; the end of the server's log is in the message.
+    """
+    token = token or secrets.token_hex(16)
+    with tempfile.TemporaryDirectory() as place:
+        clone = Path(place) / "clone"
+        subprocess.run(["git", "clone", "--quiet", REPOSITORY, clone], check=True)
+        for name in ("first start", "second start"):
+            yield name, _start(clone, Path(place) / "log", token, limit)
+
+
+def _start(clone: Path, log: Path, token: str, limit: float) -> float:
+    """Start the laboratory, wait for its page, stop it; return the seconds until the page."""
+    port = _free_port()
+    arguments = ["--no-browser", f"--port={port}", "--ServerApp.port_retries=0"]
+    arguments.append(f"--IdentityProvider.token={token}")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        arguments.append("--allow-root")
+    environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    command = ["make", "lab", f"ARGS={' '.join(arguments)}"]
+    begin = time.perf_counter()
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            command, cwd=clone, env=environment, stdin=subprocess.DEVNULL, stdout=output,
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )
+    try:
+        while not _served(f"http://127.0.0.1:{port}/{PAGE}?token={token}"):
+            if process.poll() is not None or time.perf_counter() - begin > limit:
+                end = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
+                raise RuntimeError(f"No page from make lab after {limit:.0f} s or its end:\n{end}")
+            time.sleep(0.1)
+        return time.perf_counter() - begin
+    finally:
+        _stop(process)
+
+
+def _served(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            return answer.status == 200 and b"jupyter-config-data" in answer.read()
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """End make and all that it started: they share a group of their own."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+            return
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
