@@ -32,7 +32,7 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 data: $(READY)
-	$(BIN)/python -m helpers.records generate data/sample --training 192 --validation 24 --test 24 --seed 2024
+	$(BIN)/python -m helpers.records generate data/sample --training 192 --validation 24 --test 24 --seed 2024 --overwrite
 
 # The mark is written last, so an interrupted installation is taken up again, not believed.
 $(READY): requirements.txt pyproject.toml

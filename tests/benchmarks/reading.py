@@ -6,7 +6,7 @@ import itertools
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,10 @@ TASKS: dict[str, Task] = {
 def measure(runs: int, files: int) -> Iterator[tuple[str, str, list[float], str]]:
     """Yield (task, way, frames per second of each run, note); the ways take turns in each run.
 
-    A run is one epoch over all files, shuffled, in batches of 32 float32 examples, from the
-    construction of the dataset to its last batch. All files are in the disk cache.
+    A run reads whole epochs over all files for at least a second: shuffled, in batches of 32
+    float32 examples. The dataset is made once, and its first epoch is not counted, as TensorFlow
+    compiles in it. All files are in the disk cache. Each frame of each example counts, so a
+    frame counts more than once where windows overlap.
     """
     names, origin = _files(files)
     with tempfile.TemporaryDirectory() as place:
@@ -36,25 +38,21 @@ def measure(runs: int, files: int) -> Iterator[tuple[str, str, list[float], str]
         for label, task in TASKS.items():
             frame_format = FrameFormat(20, 1, time_points=split.shape[0])
             ways = {
-                "files, one by one": lambda: from_files(names, split.shape, frame_format, task),
-                "files, as the thesis": lambda: from_files(
+                "files, one by one": from_files(names, split.shape, frame_format, task),
+                "files, as the thesis": from_files(
                     names, split.shape, frame_format, task, parallel=tf.data.AUTOTUNE
                 ),
-                "packed": lambda: from_packed(
-                    split, frame_format, task, batch_size=BATCH, seed=1
-                ),
+                "packed": from_packed(split, frame_format, task, batch_size=BATCH, seed=1),
             }
+            # The ways must deliver the same examples, if in another order.
+            filled = {way: _filled(data) for way, data in ways.items()}
+            if len(set(filled.values())) > 1:
+                raise RuntimeError(f"{label}: the ways read different examples: {filled}")
             rates = {way: [] for way in ways}
-            totals = set()
-            for way, make in itertools.chain(*[ways.items()] * (runs + 1)):
-                rate, total = _pass(make)
-                totals.add(total)
-                rates[way].append(rate * task.windows(20).shape[1])
-            if len(totals) > 1:
-                raise AssertionError(f"{label}: the ways read different examples: {totals}")
+            for way, data in itertools.chain(*[ways.items()] * runs):
+                rates[way].append(_examples_per_second(data) * task.windows(20).shape[1])
             for way, found in rates.items():
-                # The first round compiles what TensorFlow compiles; it is not counted.
-                yield label, way, found[1:], f"{len(names)} files of {origin}"
+                yield label, way, found, f"{len(names)} files of {origin}"
 
 
 def from_files(
@@ -105,11 +103,19 @@ def _files(count: int) -> tuple[list[str], str]:
     return list(itertools.islice(itertools.cycle(names), count)), origin
 
 
-def _pass(make: Callable[[], tf.data.Dataset]) -> tuple[float, tuple[int, int]]:
-    """Read one epoch; return examples per second, and the examples and the size of the last."""
-    start = time.perf_counter()
+def _filled(data: tf.data.Dataset) -> tuple[int, int]:
+    """Count the filled voxels of an epoch, in input and target."""
+    totals = np.zeros(2, np.int64)
+    for parts in data:
+        totals += [np.count_nonzero(part) for part in parts]
+    return int(totals[0]), int(totals[1])
+
+
+def _examples_per_second(data: tf.data.Dataset, least: float = 1.0) -> float:
+    """Read whole epochs until so many seconds have gone by."""
+    begin = time.perf_counter()
     examples = 0
-    for history, _ in make():
-        examples += history.shape[0]
-    seconds = time.perf_counter() - start
-    return examples / seconds, (examples, int(np.prod(history.shape[1:])))
+    while (seconds := time.perf_counter() - begin) < least or not examples:
+        for history, _ in data:
+            examples += history.shape[0]
+    return examples / seconds
