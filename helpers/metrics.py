@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 FRAME_AXES = (-3, -2, -1)
-_BLOCK = 1 << 22  # voxels looked at in one go: small enough for the processor's cache
 # A distance is split into a multiple of 1 / _PARTS and the rest. Sums of either part are exact in
 # float64 in any order, so NumPy and Keras round a mean in the same way, however it is computed.
 _PARTS = 2.0**26
@@ -47,7 +46,8 @@ def jaccard_distance(
 
     Source: P. Jaccard, 1912; union and intersection as in the thesis's evaluation.
     """
-    return _ratio(*_counts(truth, prediction, axes, threshold))
+    (truth, prediction), axes = _filled(axes, threshold, truth=truth, prediction=prediction)
+    return _ratio(truth, prediction, axes)
 
 
 def per_frame(truth: ArrayLike, prediction: ArrayLike, *, threshold: float = 0.5) -> np.ndarray:
@@ -67,7 +67,7 @@ def per_frame(truth: ArrayLike, prediction: ArrayLike, *, threshold: float = 0.5
         TypeError, ValueError: see `jaccard_distance`; fewer than four axes; no frames.
     """
     truth, prediction = _sequences(truth, prediction)
-    distances = _ratio(*_counts(truth, prediction, FRAME_AXES, threshold))
+    distances = jaccard_distance(truth, prediction, threshold=threshold)
     coarse = np.floor(distances * _PARTS) / _PARTS
     return (coarse.sum(axis=-1) + (distances - coarse).sum(axis=-1)) / distances.shape[-1]
 
@@ -171,13 +171,11 @@ def changed_voxel_jaccard(
     Raises:
         TypeError, ValueError: see `jaccard_distance`.
     """
-    last, truth, prediction = np.asarray(last), np.asarray(truth), np.asarray(prediction)
-    arrays = {"last": _repeated(last, truth), "truth": truth, "prediction": prediction}
-    both, either = [], []
-    for before, true, guess in _packed(axes, threshold, arrays):
-        both.append(_ones((before ^ true) & (before ^ guess)))
-        either.append(_ones((before ^ true) | (before ^ guess)))
-    return _ratio(*_join((both, either), truth.shape, axes))
+    last, truth = np.asarray(last), np.asarray(truth)
+    (last, truth, prediction), axes = _filled(
+        axes, threshold, last=_repeated(last, truth), truth=truth, prediction=prediction
+    )
+    return _ratio(last ^ truth, last ^ prediction, axes)
 
 
 def volume_bias(
@@ -203,11 +201,8 @@ def volume_bias(
     Raises:
         TypeError, ValueError: see `jaccard_distance`.
     """
-    arrays = {"truth": np.asarray(truth), "prediction": np.asarray(prediction)}
-    volumes = [
-        (_ones(true), _ones(guess)) for true, guess in _packed(axes, threshold, arrays)
-    ]
-    true, guess = _join(zip(*volumes), arrays["truth"].shape, axes)
+    filled, axes = _filled(axes, threshold, truth=truth, prediction=prediction)
+    true, guess = (np.count_nonzero(array, axis=axes) for array in filled)
     bias = (guess - true) / np.maximum(true, 1)
     return np.where((true == 0) & (guess > 0), np.nan, bias)
 
@@ -231,15 +226,13 @@ def births(before: ArrayLike, truth: ArrayLike, *, threshold: float = 0.5) -> np
         TypeError, ValueError: see `per_frame`.
     """
     before, truth = _sequences(before, truth, ("before", "truth"))
-    chosen = _check({"before": before, "truth": truth}, FRAME_AXES)
-    threshold = _threshold(threshold)
-    counts = []
-    for old, new in _blocks([before, truth], chosen):
-        old, new = _filled(old, "before", threshold), _filled(new, "truth", threshold)
-        born = np.count_nonzero(new & ~_grown(old), axis=FRAME_AXES)
-        counts.append((born.ravel(), np.count_nonzero(new, axis=FRAME_AXES).ravel()))
-    born, filled = (n.sum(axis=-1) for n in _join(zip(*counts), truth.shape, FRAME_AXES))
-    return born / np.maximum(filled, 1)
+    (before, truth), _ = _filled(FRAME_AXES, threshold, before=before, truth=truth)
+    from scipy import ndimage
+
+    near = ndimage.binary_dilation(before, np.ones((1,) * (before.ndim - 3) + (3, 3, 3), bool))
+    axes = (-4, *FRAME_AXES)
+    filled = np.count_nonzero(truth, axis=axes)
+    return np.count_nonzero(truth & ~near, axis=axes) / np.maximum(filled, 1)
 
 
 @dataclass(frozen=True)
@@ -316,7 +309,8 @@ def keras_jaccard(protocol: str = "pooled", *, threshold: float = 0.5, name: str
     """
     if protocol not in ("pooled", "per_frame"):
         raise ValueError(f"There is no protocol {protocol!r}; choose 'pooled' or 'per_frame'.")
-    return _metric_class()(protocol, _threshold(threshold), name=name or f"jaccard_{protocol}")
+    _check_threshold(threshold)
+    return _metric_class()(protocol, threshold, name=name or f"jaccard_{protocol}")
 
 
 @functools.cache
@@ -406,43 +400,18 @@ def _metric_class():
     return JaccardDistance
 
 
-def _ratio(both: np.ndarray, either: np.ndarray) -> np.ndarray:
-    """Turn counts into distances; 0 where the union is empty."""
-    return (either - both) / np.maximum(either, 1)
+def _ratio(one: np.ndarray, other: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """Return the Jaccard distance of boolean arrays; 0 where both are empty."""
+    either = np.count_nonzero(one | other, axis=axes)
+    return (either - np.count_nonzero(one & other, axis=axes)) / np.maximum(either, 1)
 
 
-def _counts(
-    truth: ArrayLike, prediction: ArrayLike, axes: int | Sequence[int], threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Count the voxels filled in both and in either, as int64."""
-    arrays = {"truth": np.asarray(truth), "prediction": np.asarray(prediction)}
-    counts = [
-        (_ones(true & guess), _ones(true | guess))
-        for true, guess in _packed(axes, threshold, arrays)
-    ]
-    return _join(zip(*counts), arrays["truth"].shape, axes)
-
-
-def _packed(
-    axes: int | Sequence[int], threshold: float, arrays: dict[str, np.ndarray]
-) -> Iterator[list[np.ndarray]]:
-    """Check the arrays and yield them block by block as bits, (comparisons, bytes) each.
-
-    One bit a voxel makes counting about six times as fast as summing bool, and the blocks keep
-    the memory bounded.
-    """
-    chosen = _check(arrays, axes)
-    threshold = _threshold(threshold)
-    voxels = math.prod(next(iter(arrays.values())).shape[axis] for axis in chosen)
-    for blocks in _blocks(arrays.values(), chosen):
-        yield [
-            np.packbits(_filled(block, name, threshold).reshape(-1, voxels), axis=1)
-            for block, name in zip(blocks, arrays)
-        ]
-
-
-def _check(arrays: dict[str, np.ndarray], axes: int | Sequence[int]) -> list[int]:
-    """Check dtypes, shapes and axes; return the axes as sorted non-negative numbers."""
+def _filled(
+    axes: int | Sequence[int], threshold: float, **arrays: ArrayLike
+) -> tuple[list[np.ndarray], tuple[int, ...]]:
+    """Check the arrays and return which voxels are filled, as bool, and the axes as a tuple."""
+    _check_threshold(threshold)
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
     for name, array in arrays.items():
         if array.dtype.kind not in "buif":
             raise TypeError(
@@ -461,10 +430,29 @@ def _check(arrays: dict[str, np.ndarray], axes: int | Sequence[int]) -> list[int
         )
     if 0 in [shape[axis] for axis in chosen]:
         raise ValueError(f"There are no voxels to compare along axes {axes} of shape {shape}.")
-    return chosen
+    return [_thresholded(array, name, threshold) for name, array in arrays.items()], chosen
 
 
-def _axes(axes: int | Sequence[int], shape: tuple[int, ...]) -> list[int]:
+def _check_threshold(threshold: float) -> None:
+    if not 0 < threshold <= 1:
+        raise ValueError(f"The threshold is {threshold}; expected a number above 0, at most 1.")
+
+
+def _thresholded(array: np.ndarray, name: str, threshold: float) -> np.ndarray:
+    """Check the values of an array and return which voxels are filled, as bool."""
+    if array.dtype == bool or not array.size:
+        return array.astype(bool, copy=False)
+    low, high = array.min(), array.max()
+    if not (low >= 0 and high <= 1):
+        if np.isnan(low):
+            raise ValueError(f"{name} holds NaN; a forecast must be a number for every voxel.")
+        raise ValueError(
+            f"{name} has values from {low} to {high}; expected 0…1, so scale it or apply a sigmoid."
+        )
+    return array >= threshold
+
+
+def _axes(axes: int | Sequence[int], shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the axes as sorted non-negative numbers."""
     try:
         chosen = [operator.index(axis) for axis in (axes if np.iterable(axes) else (axes,))]
@@ -478,68 +466,7 @@ def _axes(axes: int | Sequence[int], shape: tuple[int, ...]) -> list[int]:
     positive = sorted(axis % len(shape) for axis in chosen)
     if not positive or len(set(positive)) < len(positive):
         raise ValueError(f"axes is {axes!r}; name at least one axis, and each one once.")
-    return positive
-
-
-def _blocks(arrays: Iterable[np.ndarray], chosen: list[int]) -> Iterator[list[np.ndarray]]:
-    """Move the chosen axes last and cut along the first axis that is kept."""
-    arrays = [np.moveaxis(array, chosen, range(-len(chosen), 0)) for array in arrays]
-    if arrays[0].ndim == len(chosen):
-        yield arrays
-        return
-    length = len(arrays[0])
-    step = max(1, _BLOCK * length // max(1, arrays[0].size))
-    for start in range(0, max(1, length), step):
-        yield [array[start : start + step] for array in arrays]
-
-
-def _join(
-    parts: Iterable[Sequence[np.ndarray]], shape: tuple[int, ...], axes: int | Sequence[int]
-) -> list[np.ndarray]:
-    """Put the counts of all blocks together in the shape that is kept."""
-    chosen = _axes(axes, shape)
-    kept = tuple(length for axis, length in enumerate(shape) if axis not in chosen)
-    return [np.concatenate(part).reshape(kept) for part in parts]
-
-
-def _filled(block: np.ndarray, name: str, threshold: float) -> np.ndarray:
-    """Check the values of a block and return which voxels are filled, as bool."""
-    if block.dtype == bool or not block.size:
-        return block.astype(bool, copy=False)
-    low, high = block.min(), block.max()
-    if not (low >= 0 and high <= 1):
-        if np.isnan(low):
-            raise ValueError(f"{name} holds NaN; a forecast must be a number for every voxel.")
-        raise ValueError(
-            f"{name} has values from {low} to {high}; expected 0…1, so scale it or apply a sigmoid."
-        )
-    if block.dtype.kind == "f":
-        return block >= threshold
-    return block.view(bool) if block.dtype.itemsize == 1 else block.astype(bool)
-
-
-def _ones(bits: np.ndarray) -> np.ndarray:
-    """Count the ones in each row."""
-    if bits.shape[1] % 8 == 0:
-        bits = bits.view(np.uint64)
-    return np.bitwise_count(bits).sum(axis=1, dtype=np.int64)
-
-
-def _grown(filled: np.ndarray) -> np.ndarray:
-    """Fill the 26 neighbours of each filled voxel of (..., D, H, W) bool."""
-    for axis in FRAME_AXES:
-        along = np.moveaxis(filled, axis, -1)
-        grown = along.copy()
-        grown[..., 1:] |= along[..., :-1]
-        grown[..., :-1] |= along[..., 1:]
-        filled = np.moveaxis(grown, -1, axis)
-    return filled
-
-
-def _threshold(threshold: float) -> float:
-    if not 0 < threshold <= 1:
-        raise ValueError(f"The threshold is {threshold}; expected a number above 0, at most 1.")
-    return float(threshold)
+    return tuple(positive)
 
 
 def _sequences(

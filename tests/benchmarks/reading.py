@@ -17,7 +17,8 @@ from helpers.sequences import FrameFormat, Shifted, Task, Windows, from_packed
 
 BATCH = 32
 TASKS: dict[str, Task] = {
-    "T20 sequences": Shifted(),
+    "T20 windows of 19 + 1 frames": Windows(19),
+    "T20 sequences, shifted": Shifted(),
     "T20 windows of 3 + 1 frames": Windows(3),
     "T20 windows of 1 + 1 frames": Windows(1),
 }
