@@ -56,13 +56,16 @@ VIEW = (0.45, -1.0, 0.5)
 class Picture(Figure):
     """A matplotlib figure that a notebook shows without pyplot, exactly once."""
 
-    def _repr_png_(self) -> bytes:
+    def png(self) -> bytes:
+        """Return the picture as a PNG file, for example for an `ipywidgets.Image`."""
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", dpi=100)
         # A palette makes a third of the size, and a notebook may hold twenty pictures.
         small = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
         small.save(buffer := io.BytesIO(), format="png", optimize=True)
         return buffer.getvalue()
+
+    _repr_png_ = png
 
 
 class Scene:
