@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from helpers import records, workshop
-from helpers.sequences import FrameFormat, Shifted, Task, Windows, from_packed
+from helpers.sequences import FrameFormat, Shifted, Task, Windows, from_packed, steps_per_epoch
 
 BATCH = 32
 TASKS: dict[str, Task] = {
@@ -27,10 +27,10 @@ TASKS: dict[str, Task] = {
 def measure(runs: int, files: int) -> Iterator[tuple[str, str, list[float], str]]:
     """Yield (task, way, frames per second of each run, note); the ways take turns in each run.
 
-    A run reads whole epochs over all files for at least a second: shuffled, in batches of 32
-    float32 examples. The dataset is made once, and its first epoch is not counted, as TensorFlow
-    compiles in it. All files are in the disk cache. Each frame of each example counts, so a
-    frame counts more than once where windows overlap.
+    A run reads whole epochs over all files for at least a second, one after another as in
+    training: shuffled, in batches of 32 float32 examples. The first epoch is not counted, as
+    TensorFlow compiles in it. All files are in the disk cache. Each frame of each example counts,
+    so a frame counts more than once where windows overlap.
     """
     names, origin = _files(files)
     with tempfile.TemporaryDirectory() as place:
@@ -43,15 +43,20 @@ def measure(runs: int, files: int) -> Iterator[tuple[str, str, list[float], str]
                 "files, as the thesis": from_files(
                     names, split.shape, frame_format, task, parallel=tf.data.AUTOTUNE
                 ),
-                "packed": from_packed(split, frame_format, task, batch_size=BATCH, seed=1),
+                "packed": from_packed(
+                    split, frame_format, task, batch_size=BATCH, seed=1, repeat=True
+                ),
             }
+            batches = steps_per_epoch(len(split), frame_format, task, batch_size=BATCH)
+            streams = {way: iter(data) for way, data in ways.items()}
             # The ways must deliver the same examples, if in another order.
-            filled = {way: _filled(data) for way, data in ways.items()}
+            filled = {way: _filled(stream, batches) for way, stream in streams.items()}
             if len(set(filled.values())) > 1:
                 raise RuntimeError(f"{label}: the ways read different examples: {filled}")
             rates = {way: [] for way in ways}
-            for way, data in itertools.chain(*[ways.items()] * runs):
-                rates[way].append(_examples_per_second(data) * task.windows(20).shape[1])
+            for way, stream in itertools.chain(*[streams.items()] * runs):
+                rate = _examples_per_second(stream, batches)
+                rates[way].append(rate * task.windows(frame_format.steps).shape[1])
             for way, found in rates.items():
                 yield label, way, found, f"{len(names)} files of {origin}"
 
@@ -63,7 +68,7 @@ def from_files(
     task: Task,
     parallel: int | None = None,
 ) -> tf.data.Dataset:
-    """Read one GZIP file per sample, parse, cut into single examples, shuffle, batch.
+    """Read one GZIP file per sample, parse, cut into single examples, shuffle, batch, repeat.
 
     Without `parallel` every step runs one after the other, as in a first tutorial. The thesis
     lets TensorFlow choose how many files it reads and parses at once, and ignores the order.
@@ -89,7 +94,7 @@ def from_files(
         options.deterministic = False
         data = data.with_options(options)
     data = data.map(parse, num_parallel_calls=parallel).unbatch()
-    data = data.shuffle(len(names) * windows.shape[0] // 2).batch(BATCH).map(finish)
+    data = data.shuffle(len(names) * windows.shape[0] // 2).batch(BATCH).map(finish).repeat()
     return data.prefetch(tf.data.AUTOTUNE) if parallel else data
 
 
@@ -104,19 +109,19 @@ def _files(count: int) -> tuple[list[str], str]:
     return list(itertools.islice(itertools.cycle(names), count)), origin
 
 
-def _filled(data: tf.data.Dataset) -> tuple[int, int]:
+def _filled(stream: Iterator, batches: int) -> tuple[int, int]:
     """Count the filled voxels of an epoch, in input and target."""
     totals = np.zeros(2, np.int64)
-    for parts in data:
+    for parts in itertools.islice(stream, batches):
         totals += [np.count_nonzero(part) for part in parts]
     return int(totals[0]), int(totals[1])
 
 
-def _examples_per_second(data: tf.data.Dataset, least: float = 1.0) -> float:
+def _examples_per_second(stream: Iterator, batches: int, least: float = 1.0) -> float:
     """Read whole epochs until so many seconds have gone by."""
     begin = time.perf_counter()
     examples = 0
-    while (seconds := time.perf_counter() - begin) < least or not examples:
-        for history, _ in data:
+    while not examples or time.perf_counter() - begin < least:
+        for history, _ in itertools.islice(stream, batches):
             examples += history.shape[0]
-    return examples / seconds
+    return examples / (time.perf_counter() - begin)
