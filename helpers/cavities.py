@@ -156,8 +156,8 @@ class World:
         ring: typical (a, r) of S¹×B³.
         shell: typical (a, r) of S²×B².
         torus: typical (a, r, R) of S¹×S¹×B²; its tilt is uniform in 0…π/2.
-        turns: how cavities are turned, `"angles"` as in the thesis's data or `"uniform"` over SO(4);
-            see `random_rotation`.
+        turns: how cavities are turned, `"angles"` as in the thesis's data or `"uniform"` over
+            SO(4); see `random_rotation`.
         attempts: turns and positions tried for one cavity before all are drawn anew.
         restarts: how often all are drawn anew, with the same counts, before giving up.
     """
@@ -663,7 +663,8 @@ def _add_pooled(frames: np.ndarray, solid: Solid, world: World) -> None:
         first[1] : last[1] + 1,
         first[2] : last[2] + 1,
     ]
-    grid = np.ix_(world.times[inside], *(np.arange(f, l + 1) * size for f, l in zip(first, last)))
+    corners = (np.arange(low, high + 1) * size for low, high in zip(first, last))
+    grid = np.ix_(world.times[inside], *corners)
     middle = (size - 1) / 2
     value = solid.distance(grid[0], *(axis + middle for axis in grid[1:]))
     sure, maybe = _decide(value, size)

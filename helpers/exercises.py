@@ -138,7 +138,7 @@ def check_max_pool(max_pool: Callable) -> bool:
         problems.append("That is the mean of each block; take the maximum.")
     elif np.array_equal(result, frame.reshape(3, 2, 3, 3, 3, 4).max(axis=(0, 2, 4))):
         problems.append(
-            "Your blocks are not made of neighbours. In `reshape` the number of blocks comes first, "
+            "Your blocks are not made of neighbours. In `reshape` the blocks come first, "
             "then the position inside a block: (D // size, size, …)."
         )
     elif not np.array_equal(result, blocks.max(axis=(1, 3, 5))):

@@ -6,7 +6,7 @@ import functools
 import itertools
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +93,8 @@ class FrameFormat:
         """
         if np.ndim(frames) < 4 or np.shape(frames)[-4] != self.time_points:
             raise ValueError(
-                f"frames has shape {np.shape(frames)}; expected (..., {self.time_points}, D, H, W). "
+                f"frames has shape {np.shape(frames)}; expected "
+                f"(..., {self.time_points}, D, H, W). "
                 f"For other data write FrameFormat({self.T}, {self.TINC}, time_points=...)."
             )
         first = (self.time_points - self.T) // 2

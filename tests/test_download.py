@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+
 from helpers import records
 from helpers.cavities import Sample, betti_numbers
 from helpers.records import RecordError, download

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from helpers import pictures
 from mpl_toolkits.mplot3d import proj3d
 from PIL import Image
+
+from helpers import pictures
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Stands in for PyVista where only the conversation with the process matters.

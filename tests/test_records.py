@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
 from helpers import records
 from helpers.cavities import Sample, betti_numbers
 from helpers.records import RecordError, read_sample, write_sample
 from helpers.workshop import SPLITS
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 
 def make_sample(sample_id=0, *, times=4, edge=4, objects=(1, 0, 2, 0)) -> Sample:

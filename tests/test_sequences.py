@@ -7,6 +7,9 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from helpers import cavities, records, sequences, workshop
 from helpers.sequences import (
     T20_TINC1,
@@ -22,8 +25,6 @@ from helpers.sequences import (
     inverse_symmetry,
     steps_per_epoch,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 TIMES, EDGE, COUNT = 16, 4, 7
 SMALL = FrameFormat(12, 2, time_points=TIMES)  # frames 2, 4, 6, 8, 10, 12 of 16
@@ -70,7 +71,8 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize(
-    ("frame_format", "first", "last"), [(T20_TINC1, 54, 73), (T40_TINC2, 44, 82), (T80_TINC4, 24, 100)]
+    ("frame_format", "first", "last"),
+    [(T20_TINC1, 54, 73), (T40_TINC2, 44, 82), (T80_TINC4, 24, 100)],
 )
 def test_formats_of_the_thesis(frame_format, first, last):
     length, step = frame_format.T, frame_format.TINC
@@ -337,7 +339,7 @@ def test_keras_fits_without_a_warning(split):
         (Shifted, {"batch_size": 2.5}, TypeError, "batch_size is 2.5"),
         (Shifted, {"seed": -1}, ValueError, "seed is -1"),
         (Shifted, {"epoch": -1}, ValueError, "epoch is -1"),
-        (Shifted, {"batch_size": 8, "drop_remainder": True}, ValueError, "7 examples make no batch"),
+        (Shifted, {"batch_size": 8, "drop_remainder": True}, ValueError, "make no batch"),
         (Shifted, {"start_step": 2}, ValueError, "an epoch has 1 steps"),
         (Shifted, {"symmetries": True}, ValueError, "seed"),
         (Shifted, {"shuffle": True}, TypeError, "shuffle"),

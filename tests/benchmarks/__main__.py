@@ -32,9 +32,8 @@ def reading(chosen: argparse.Namespace) -> None:
     for task, way, found, note in measure(chosen.runs, chosen.files):
         rates[way] = statistics.median(found)
         if way == "packed":
-            note += "; packed is " + ", ".join(
-                f"{rates[way] / rate:.0f} × {other}" for other, rate in rates.items() if other != way
-            )
+            ratios = {other: rates[way] / rate for other, rate in rates.items() if other != way}
+            note += "; packed is " + ", ".join(f"{r:.0f} × {other}" for other, r in ratios.items())
         row(f"{task}: {way}", found, "frames/s", note)
 
 

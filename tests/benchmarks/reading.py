@@ -27,9 +27,9 @@ TASKS: dict[str, Task] = {
 def measure(runs: int, files: int) -> Iterator[tuple[str, str, list[float], str]]:
     """Yield (task, way, frames per second of each run, note); the ways take turns in each run.
 
-    A run reads whole epochs over all files for at least a second, one after another as in
-    training: shuffled, in batches of 32 float32 examples. The first epoch is not counted, as
-    TensorFlow compiles in it. All files are in the disk cache. Each frame of each example counts,
+    A run reads whole epochs over all files for at least two seconds, one after another as in
+    training: shuffled, in batches of 32 float32 examples. One epoch before the runs is not
+    counted, as TensorFlow compiles in it. All files are in the disk cache. Each frame of each example counts,
     so a frame counts more than once where windows overlap.
     """
     names, origin = _files(files)
@@ -48,14 +48,13 @@ def measure(runs: int, files: int) -> Iterator[tuple[str, str, list[float], str]
                 ),
             }
             batches = steps_per_epoch(len(split), frame_format, task, batch_size=BATCH)
-            streams = {way: iter(data) for way, data in ways.items()}
             # The ways must deliver the same examples, if in another order.
-            filled = {way: _filled(stream, batches) for way, stream in streams.items()}
+            filled = {way: _filled(data, batches) for way, data in ways.items()}
             if len(set(filled.values())) > 1:
                 raise RuntimeError(f"{label}: the ways read different examples: {filled}")
             rates = {way: [] for way in ways}
-            for way, stream in itertools.chain(*[streams.items()] * runs):
-                rate = _examples_per_second(stream, batches)
+            for way, data in itertools.chain(*[ways.items()] * runs):
+                rate = _examples_per_second(data, batches)
                 rates[way].append(rate * task.windows(frame_format.steps).shape[1])
             for way, found in rates.items():
                 yield label, way, found, f"{len(names)} files of {origin}"
@@ -109,17 +108,19 @@ def _files(count: int) -> tuple[list[str], str]:
     return list(itertools.islice(itertools.cycle(names), count)), origin
 
 
-def _filled(stream: Iterator, batches: int) -> tuple[int, int]:
+def _filled(data: tf.data.Dataset, batches: int) -> tuple[int, int]:
     """Count the filled voxels of an epoch, in input and target."""
     totals = np.zeros(2, np.int64)
-    for parts in itertools.islice(stream, batches):
+    for parts in itertools.islice(data, batches):
         totals += [np.count_nonzero(part) for part in parts]
     return int(totals[0]), int(totals[1])
 
 
-def _examples_per_second(stream: Iterator, batches: int, least: float = 1.0) -> float:
+def _examples_per_second(data: tf.data.Dataset, batches: int, least: float = 2.0) -> float:
     """Read whole epochs until so many seconds have gone by."""
     begin = time.perf_counter()
+    # Made and dropped here: a stream that waits reads ahead and takes time from the others.
+    stream = iter(data)
     examples = 0
     while not examples or time.perf_counter() - begin < least:
         for history, _ in itertools.islice(stream, batches):
