@@ -81,4 +81,4 @@ def test_the_distance_taught_is_the_helpers(rng):
     truth, prediction = rng.random((2, 20, 4, 5, 6)) * (rng.random((2, 20, 1, 1, 1)) < 0.8)
     truth = truth >= 0.7
     expected = metrics.jaccard_distance(truth, prediction)
-    assert [by_hand(a, b) for a, b in zip(truth, prediction)] == pytest.approx(expected, abs=0)
+    assert [by_hand(a, b) for a, b in zip(truth, prediction)] == pytest.approx(expected, rel=1e-12)
