@@ -30,19 +30,17 @@ class Profile:
     Attributes:
         name: `"quick"` (each notebook under a minute on two cores) or `"full"`.
         sequences: at most so many sequences are read per split.
-        generated: so many sequences are generated where a notebook makes its own.
         horizon: so many steps ahead are forecast in rollouts.
     """
 
     name: str
     sequences: int
-    generated: int
     horizon: int
 
 
 PROFILES = {
-    "quick": Profile("quick", sequences=64, generated=8, horizon=5),
-    "full": Profile("full", sequences=1000, generated=500, horizon=10),
+    "quick": Profile("quick", sequences=64, horizon=5),
+    "full": Profile("full", sequences=1000, horizon=10),
 }
 
 
