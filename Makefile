@@ -10,8 +10,9 @@ PYTHON := $(firstword $(shell for p in python3 python3.12 python3.13 python3.11 
 endif
 VENV := .venv
 BIN := $(VENV)/bin
-KIND := $(if $(GPU),gpu,cpu)
+KIND := $(if $(filter-out 0 no false,$(GPU)),gpu,cpu)
 READY := $(VENV)/ready-$(KIND)
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export JUPYTER_PLATFORM_DIRS ?= 1
@@ -19,7 +20,7 @@ export JUPYTER_PLATFORM_DIRS ?= 1
 .PHONY: lab test notebooks bench data clean
 
 lab: $(READY)
-	$(BIN)/jupyter lab notebooks/00_start_here.ipynb $(ARGS)
+	$(BIN)/python -m jupyterlab notebooks/00_start_here.ipynb $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
@@ -37,10 +38,12 @@ data: $(READY)
 # The mark is written last, so an interrupted installation is taken up again, not believed.
 $(READY): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python from 3.10 to 3.13 found. Install one, or name it: make lab PYTHON=/path/to/python3.12" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r requirements.txt
-	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -e .
-	$(if $(GPU),$(BIN)/python -m pip install --disable-pip-version-check -c requirements.txt "tensorflow[and-cuda]")
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' || { echo "$(PYTHON) is not a Python from 3.10 to 3.13. Name one: make lab PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@test $(KIND) = cpu -o "$$(uname -s)" = Linux || { echo "TensorFlow uses GPUs on Linux and WSL2 only; here, run make lab without GPU." >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
+	$(INSTALL) -r requirements.txt
+	$(INSTALL) --no-deps -e .
+	$(if $(filter gpu,$(KIND)),$(INSTALL) -c requirements.txt "tensorflow[and-cuda]")
 	@touch $@
 
 clean:

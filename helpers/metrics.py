@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -435,8 +436,8 @@ def _filled(
 
 
 def _check_threshold(threshold: float) -> None:
-    if not 0 < threshold <= 1:
-        raise ValueError(f"The threshold is {threshold}; expected a number above 0, at most 1.")
+    if not isinstance(threshold, numbers.Real) or not 0 < threshold <= 1:
+        raise ValueError(f"The threshold is {threshold!r}; expected a number above 0, at most 1.")
 
 
 def _thresholded(array: np.ndarray, name: str, threshold: float) -> np.ndarray:
@@ -450,7 +451,8 @@ def _thresholded(array: np.ndarray, name: str, threshold: float) -> np.ndarray:
         raise ValueError(
             f"{name} has values from {low} to {high}; expected 0…1, so scale it or apply a sigmoid."
         )
-    return array >= threshold
+    # A NumPy number would compare in its own precision, not in the array's as Keras does.
+    return array >= float(threshold)
 
 
 def _axes(axes: int | Sequence[int], shape: tuple[int, ...]) -> tuple[int, ...]:

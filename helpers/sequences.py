@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from helpers import records
 from helpers.records import PackedSplit
+from helpers.workshop import tensorflow
+
+tf = tensorflow()
 
 
 @dataclass(frozen=True)
@@ -226,8 +228,8 @@ def from_records(
     Raises:
         FileNotFoundError, records.RecordError: no such folder, no records, a bad first record.
         ValueError: see `from_packed`.
-        tf.errors.InvalidArgumentError: while reading, at a bad record further on; `python -m
-            helpers.records validate` finds all of them.
+        tf.errors.OpError: while reading, at a bad record further on. `python -m helpers.records
+            validate` names all of them and checks more, labels and checksums included.
     """
     if isinstance(folder, (str, Path)):
         paths = records.record_paths(folder)
@@ -250,6 +252,8 @@ def from_records(
         feature = {"object4d": tf.io.FixedLenFeature([], tf.string)}
         example = tf.io.parse_single_example(content[0], feature)
         voxels = tf.reshape(tf.io.decode_raw(example["object4d"], tf.uint8), shape)
+        binary = tf.reduce_max(voxels) <= tf.constant(1, tf.uint8)
+        tf.debugging.Assert(binary, ["expected voxels of 0 and 1, found others in", name])
         chosen = tf.gather(voxels, times)[tf.newaxis]
         if order.symmetries:
             chosen = tf.numpy_function(_transform, [chosen, symmetry[tf.newaxis]], tf.uint8)

@@ -18,6 +18,7 @@ from nbclient import NotebookClient
 REPOSITORY = Path(__file__).resolve().parent.parent
 NOTEBOOKS = REPOSITORY / "notebooks"
 OUTPUT_LIMIT = 400_000  # bytes per cell
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def course(pattern: str = "") -> list[Path]:
@@ -33,12 +34,18 @@ def execute(path: Path) -> None:
         ValueError: a cell's output is larger than 400 kB.
     """
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
-        notebook, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
-    ).execute()
+    client = NotebookClient(notebook, resources={"metadata": {"path": str(path.parent)}})
+    client.create_kernel_manager()
+    # This Python's kernel, whatever else is installed under its name.
+    client.km.kernel_spec.argv[0] = sys.executable
+    client.execute()
     notebook.metadata.pop("widgets", None)
     for number, cell in enumerate(notebook.cells):
         cell.metadata.pop("execution", None)
+        # Without their state, saved widgets would show "model not found".
+        outputs = [out for out in cell.get("outputs", []) if WIDGET not in out.get("data", {})]
+        if cell.cell_type == "code":
+            cell.outputs = outputs
         size = len(nbformat.writes(nbformat.v4.new_notebook(cells=[cell])))
         if size > OUTPUT_LIMIT:
             raise ValueError(f"{path.name}, cell {number}: {size} bytes; at most {OUTPUT_LIMIT}.")
@@ -74,8 +81,9 @@ def main() -> int:
     thesis = os.environ.get("THESIS_FOLDER")
     if thesis:
         real = [path for path in paths if not path.name.startswith("00")]
-        print(f"The same on the thesis's records in {thesis}/data", flush=True)
-        failed = check(real, quick | {"WORKSHOP_DATA": f"{thesis}/data"}) or failed
+        data = Path(thesis).resolve() / "data"
+        print(f"The same on the thesis's records in {data}", flush=True)
+        failed = check(real, quick | {"WORKSHOP_DATA": str(data)}) or failed
     else:
         print("THESIS_FOLDER is not set: the run on the thesis's records is left out.")
     return int(failed)

@@ -81,6 +81,12 @@ def test_threshold_counts_equal_values_as_filled():
     assert metrics.jaccard_distance(truth, guess, threshold=0.6) == 0.75
 
 
+def test_a_numpy_threshold_counts_like_a_python_one():
+    truth, guess = np.ones(8, bool).reshape(2, 2, 2), np.full((2, 2, 2), 0.7, np.float32)
+    for threshold in (0.7, np.float64(0.7), np.float32(0.7)):
+        assert metrics.jaccard_distance(truth, guess, threshold=threshold) == 0
+
+
 def test_axes_may_be_any_and_arrays_may_be_strided(rng):
     a, b = rng.random((2, 4, 6, 5, 8, 3)) < 0.4
     expected = metrics.jaccard_distance(a, b)
@@ -130,6 +136,7 @@ GOOD = np.zeros((2, 3, 4, 4, 4))
         (GOOD, GOOD, {"axes": (0.5,)}, ValueError, "whole numbers"),
         (GOOD, GOOD, {"threshold": 0}, ValueError, "threshold"),
         (GOOD, GOOD, {"threshold": 1.5}, ValueError, "threshold"),
+        (GOOD, GOOD, {"threshold": "a"}, ValueError, "threshold"),
         (GOOD, GOOD, {"threshold": math.nan}, ValueError, "threshold"),
         (GOOD[..., None], GOOD[..., None], {}, ValueError, "looks like a channel"),
         (GOOD[:, :, :0], GOOD[:, :, :0], {}, ValueError, "no voxels"),

@@ -377,7 +377,7 @@ def tfrecord(path, *examples):
             writer.write(example.SerializeToString())
 
 
-@pytest.mark.parametrize("case", ["two", "none", "cut", "size", "missing"])
+@pytest.mark.parametrize("case", ["two", "none", "cut", "size", "missing", "voxels"])
 def test_a_bad_record_stops_the_reading(folder, tmp_path, case):
     paths = records.record_paths(folder, 2)
     bad = tmp_path / "4d_mixed_#99_1_4.tfrecords"
@@ -386,7 +386,8 @@ def test_a_bad_record_stops_the_reading(folder, tmp_path, case):
         bad.write_bytes(paths[0].read_bytes()[:-20])
     else:
         tfrecord(bad, *{"two": [whole, whole], "none": [], "size": [{"object4d": b"12"}],
-                        "missing": [{"labelObjs": b"1"}]}[case])
+                        "missing": [{"labelObjs": b"1"}],
+                        "voxels": [{"object4d": b"\x07" * TIMES * EDGE**3}]}[case])
     data = from_records([*paths, bad], SMALL, Windows(2), batch_size=6)
     with pytest.raises(tf.errors.OpError):
         list(data)
