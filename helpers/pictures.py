@@ -870,7 +870,8 @@ def _with_matplotlib(scene: dict) -> Picture:
     figure, places = _layout(scene)
     looks = {
         "hit": {"facecolor": HIT, "edgecolor": INK},
-        "miss": {"facecolor": "none", "edgecolor": MISS},
+        # Matplotlib 3.10 cannot draw cubes without any face, so these are transparent.
+        "miss": {"facecolor": (1.0, 1.0, 1.0, 0.0), "edgecolor": MISS},
         "false alarm": {"facecolor": FALSE_ALARM, "edgecolor": "white"},
     }
     for panel, place in zip(scene["panels"], places):

@@ -24,12 +24,14 @@ import ssl
 import struct
 import sys
 import tarfile
+import tokenize
 import urllib.error
+import urllib.parse
 import urllib.request
 import uuid
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -44,6 +46,7 @@ from helpers.workshop import SPLITS, tensorflow
 FEATURES = ("object4d", "labelBetti", "labelObjs")
 NAME = re.compile(r"4d_mixed_#(\d+)_(\d+)_(\d+)\.tfrecords")
 LABELS = np.dtype([("betti", "u1", (4,)), ("objects", "u1", (4,)), ("sample_id", "<i8")])
+PACKED_FILES = ("frames.npy", "labels.npy")
 BATCH = 256
 PACKED_FORMAT = 1
 
@@ -172,7 +175,7 @@ def read_folder(
         for found in batch:
             (skipped if isinstance(found, RecordError) else samples).append(found)
     samples.skipped = tuple(skipped)
-    _report_skipped(folder, [str(error) for error in skipped], len(samples))
+    _report_skipped(folder, skipped, len(samples))
     return samples
 
 
@@ -355,6 +358,15 @@ def _features(path: Path, payload: bytes) -> dict[str, bytes]:
 
 def _problem(sample: Sample, count: int | None, shape: tuple[int, ...] | None) -> str | None:
     """Say what is wrong with a sample, or None. `count` is the number of cavities in its name."""
+    for name in ("frames", "betti", "objects"):
+        if not isinstance(getattr(sample, name), np.ndarray):
+            return (
+                f"expected {name} as a NumPy array of uint8, found "
+                f"{type(getattr(sample, name)).__name__}; convert it with np.asarray(…, np.uint8)."
+            )
+    number = sample.sample_id
+    if not isinstance(number, (int, np.integer)) or not 0 <= number < 2**63:
+        return f"expected a sample id from 0 to 2^63 - 1, found {number!r}; give it another one."
     frames = sample.frames
     known = frames.dtype in (np.uint8, np.bool_) and frames.ndim == 4
     if not known or len(set(frames.shape[1:])) > 1:
@@ -399,7 +411,7 @@ def _check_on_bad(on_bad: str) -> None:
         raise ValueError(f"on_bad is {on_bad!r}; choose 'raise' or 'skip'.")
 
 
-def _report_skipped(folder: str | Path, problems: list[str], good: int) -> None:
+def _report_skipped(folder: str | Path, problems: Sequence[RecordError], good: int) -> None:
     if not problems:
         return
     listed = "\n".join(f"  {problem}" for problem in problems[:10])
@@ -486,10 +498,12 @@ def write_sample_set(
         overwrite: replace a folder that holds nothing but the three split folders.
 
     Raises:
+        ValueError: `counts` does not give 0 or more samples for each of the three splits.
         FileExistsError: the folder exists, and `overwrite` is False or it holds other things.
         OSError: the disk is full.
     """
     folder = Path(folder)
+    _check_counts(counts)
     if folder.exists():
         others = set(os.listdir(folder)) - set(SPLITS.values()) if folder.is_dir() else {folder}
         if others or not overwrite:
@@ -500,7 +514,7 @@ def write_sample_set(
                 + ("." if others else ", or ask to overwrite it.")
             )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _whole_or_nothing(folder) as temporary, _clear_full_disk(folder):
+    with _clear_full_disk(folder), _whole_or_nothing(folder) as temporary:
         first_id = 0
         for index, (split, name) in enumerate(SPLITS.items()):
             (temporary / name).mkdir(parents=True)
@@ -510,6 +524,24 @@ def write_sample_set(
                 write_sample(temporary / name, sample)
             first_id += counts[split]
     return folder
+
+
+def _check_counts(counts: Mapping[str, int]) -> None:
+    missing = [split for split in SPLITS if split not in counts]
+    unknown = [str(split) for split in counts if split not in SPLITS]
+    if missing or unknown:
+        raise ValueError(
+            f"counts: expected a number for each of {', '.join(SPLITS)}, found "
+            + " and ".join(
+                f"{', '.join(names)} {what}"
+                for names, what in ((missing, "missing"), (unknown, "unknown"))
+                if names
+            )
+            + "; give 0 for a split without samples."
+        )
+    for split, count in counts.items():
+        if not isinstance(count, (int, np.integer)) or count < 0:
+            raise ValueError(f"counts: expected 0 or more {split} samples, found {count!r}.")
 
 
 # Packing a split
@@ -523,7 +555,7 @@ class PackedSplit:
         betti: uint8 (N, 4), Betti numbers b0..b3.
         objects: uint8 (N, 4), cavities of each kind.
         sample_id: int64 (N,).
-        skipped: what was wrong with each bad record that was left out.
+        skipped: one `RecordError` for each bad record that was left out.
         folder: where the cache lies.
         source: the folder (or the words) it was packed from.
         checksum: SHA-256 of each of its files, by file name.
@@ -535,31 +567,51 @@ class PackedSplit:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        manifest = _read_json(self.folder / "manifest.json")
-        if manifest is None:
+        path = self.folder / "manifest.json"
+        manifest = _read_json(path)
+        if manifest is None and not path.exists():
             raise FileNotFoundError(f"{folder}: expected a packed split, found no manifest.json.")
+        if manifest is None:
+            raise self._damaged("a manifest.json that is cut short or holds something else")
         if manifest.get("format") != PACKED_FORMAT:
             raise RecordError(
                 f"{folder}: expected packed format {PACKED_FORMAT}, found "
                 f"{manifest.get('format')}; delete the folder and pack again.",
                 self.folder,
             )
-        self._data = self.folder / manifest["data"]
-        self.shape = tuple(manifest["shape"])
-        self.source, self.fingerprint = manifest["source"], manifest["fingerprint"]
-        self.skipped, self.checksum = tuple(manifest["skipped"]), manifest["checksum"]
-        expected = (manifest["count"], self.shape[0], math.ceil(math.prod(self.shape[1:]) / 8))
         try:
-            # A plain view: indexing a np.memmap itself is slower.
-            self._bits = np.load(self._data / "frames.npy", mmap_mode="r").view(np.ndarray)
-            labels = np.load(self._data / "labels.npy")
-        except ValueError as error:
+            self._take(manifest)
+            # These read nothing but .npy, where np.load takes other files for a pickle or a ZIP.
+            frames, labels = (
+                np.lib.format.open_memmap(self._data / name, mode="r") for name in PACKED_FILES
+            )
+        except KeyError as error:
+            raise self._damaged(f"a manifest.json without {error}") from error
+        except (ValueError, TypeError, FileNotFoundError) as error:
             raise self._damaged(str(error)) from error
-        if self._bits.shape != expected or labels.shape != expected[:1]:
-            raise self._damaged(f"arrays {self._bits.shape} and {labels.shape}, not {expected}")
+        except (SyntaxError, tokenize.TokenError) as error:
+            # NumPy reads the header of a .npy file as Python.
+            raise self._damaged(f"a file header that makes no sense ({error})") from error
+        expected = (manifest["count"], self.shape[0], math.ceil(math.prod(self.shape[1:]) / 8))
+        if frames.shape != expected or labels.shape != expected[:1]:
+            raise self._damaged(f"arrays {frames.shape} and {labels.shape}, not {expected}")
+        if frames.dtype != np.uint8 or labels.dtype != LABELS:
+            raise self._damaged(f"frames of {frames.dtype} and labels of {labels.dtype}")
+        # A plain view: indexing a np.memmap itself is slower.
+        self._bits = frames.view(np.ndarray)
         self.betti, self.objects, self.sample_id = (
-            np.ascontiguousarray(labels[name]) for name in LABELS.names
+            np.array(labels[name], order="C", subok=False) for name in LABELS.names
         )
+
+    def _take(self, manifest: dict) -> None:
+        self._data = self.folder / manifest["data"]
+        self.shape = tuple(map(operator.index, manifest["shape"]))
+        if len(self.shape) != 4:
+            raise ValueError(f"the shape {self.shape}")
+        operator.index(manifest["count"])
+        self.source, self.fingerprint = manifest["source"], manifest["fingerprint"]
+        self.skipped = tuple(map(_from_note, manifest["skipped"]))
+        self.checksum = {name: manifest["checksum"][name] for name in PACKED_FILES}
 
     def __len__(self) -> int:
         return len(self.sample_id)
@@ -618,8 +670,8 @@ class PackedSplit:
 
     def _damaged(self, found: str) -> RecordError:
         return RecordError(
-            f"{self.folder}: expected the packed split as it was written, found {found}; delete "
-            "the folder and pack again.",
+            f"{self.folder}: the packed split is damaged: expected it as it was written, found "
+            f"{found}; delete the folder and pack again.",
             self.folder,
         )
 
@@ -631,7 +683,7 @@ def open_packed(folder: str | Path) -> PackedSplit:
         FileNotFoundError, RecordError: as `PackedSplit`.
     """
     for _ in range(3):
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, RecordError):
             return PackedSplit(folder)
         # A process that packs anew may have replaced the files between two looks at them.
     return PackedSplit(folder)
@@ -648,8 +700,9 @@ def packed(
     """Open the packed cache of one split's folder; pack it first where it is missing or stale.
 
     The cache is stale when a name, size or modification time in the folder has changed. An old
-    cache stays good until the new one is complete. Interrupted packing goes on where it was, as
-    long as the folder is unchanged. When two processes pack the same folder, one waits.
+    cache stays good until the new one is complete; one that cannot be opened is packed anew.
+    Interrupted packing goes on where it was, as long as the folder is unchanged. When two
+    processes pack the same folder, one waits.
 
     Args:
         folder: one split's folder of records.
@@ -672,14 +725,14 @@ def packed(
     fingerprint = _fingerprint(paths)
     split = _open_fresh(entry, fingerprint)
     if split is None:
-        with _lock(entry), _clear_full_disk(entry):
+        with _clear_full_disk(entry), _lock(entry):
             # Another process may have packed while this one waited.
             split = _open_fresh(entry, fingerprint)
             if split is None:
                 split = _pack(paths, entry, fingerprint, on_bad, progress)
     if split.skipped and on_bad == "raise":
-        raise RecordError(split.skipped[0], folder)
-    _report_skipped(folder, list(split.skipped), len(split))
+        raise split.skipped[0]
+    _report_skipped(folder, split.skipped, len(split))
     return split
 
 
@@ -731,7 +784,7 @@ def pack_samples(
         OSError: the disk is full.
     """
     folder = Path(folder)
-    with _lock(folder), _clear_full_disk(folder), _Build(folder, uuid.uuid4().hex) as build:
+    with _clear_full_disk(folder), _lock(folder), _Build(folder, uuid.uuid4().hex) as build:
         rows, shape = [], None
         for sample in _bar(samples, progress, total=total, desc="packing"):
             problem = _problem(sample, None, shape)
@@ -766,7 +819,7 @@ def _pack(
         with _bar(None, progress, total=len(paths), initial=start, desc=folder.name) as bar:
             for batch in batches:
                 good = [found for found in batch if not isinstance(found, RecordError)]
-                build.skipped += [str(found) for found in batch if isinstance(found, RecordError)]
+                build.skipped += [found for found in batch if isinstance(found, RecordError)]
                 build.append(good, good[0][0] if good else None, files=len(batch))
                 bar.update(len(batch))
         if not build.rows:
@@ -796,15 +849,27 @@ class _Build:
 
     def __init__(self, entry: Path, fingerprint: str):
         self.entry, self.folder, self.fingerprint = entry, entry / "building", fingerprint
-        journal = _read_json(self.folder / "journal.json") or {}
-        if [journal.get("format"), journal.get("fingerprint")] != [PACKED_FORMAT, fingerprint]:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            journal = {}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.files, self.rows = journal.get("files", 0), journal.get("rows", 0)
-        self.skipped = journal.get("skipped", [])
-        self.shape = tuple(journal["shape"]) if journal.get("shape") else None
         self._open = {}
+        self.files, self.rows, self.skipped, self.shape = 0, 0, [], None
+        if not self._take_up():
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.files, self.rows, self.skipped, self.shape = 0, 0, [], None
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def _take_up(self) -> bool:
+        """Go on from the journal if it belongs to this packing and all its rows are on disk."""
+        journal = _read_json(self.folder / "journal.json") or {}
+        if [journal.get("format"), journal.get("fingerprint")] != [PACKED_FORMAT, self.fingerprint]:
+            return False
+        try:
+            self.files, self.rows = (operator.index(journal[name]) for name in ("files", "rows"))
+            self.skipped = list(map(_from_note, journal["skipped"]))
+            self.shape = journal["shape"] and tuple(map(operator.index, journal["shape"]))
+            return self.rows == 0 or all(
+                (self.folder / name).stat().st_size >= self._size(name) for name in PACKED_FILES
+            )
+        except (KeyError, TypeError, IndexError, FileNotFoundError):
+            return False
 
     def __enter__(self) -> _Build:
         return self
@@ -816,7 +881,7 @@ class _Build:
         """Write the rows to disk, then note in the journal that they are there."""
         if self.shape is None and shape is not None:
             self.shape = shape
-        for name, column in (("frames.npy", 1), ("labels.npy", 2)):
+        for column, name in enumerate(PACKED_FILES, 1):
             if rows:
                 file = self._file(name)
                 file.write(b"".join(row[column] for row in rows))
@@ -824,23 +889,23 @@ class _Build:
                 os.fsync(file.fileno())
         self.rows, self.files = self.rows + len(rows), self.files + files
         journal = {"format": PACKED_FORMAT, "fingerprint": self.fingerprint, "shape": self.shape}
-        journal |= {"files": self.files, "rows": self.rows, "skipped": self.skipped}
+        journal |= {"files": self.files, "rows": self.rows, "skipped": self._notes()}
         _write_json(self.folder / "journal.json", journal)
 
     def finish(self, source: str) -> PackedSplit:
         """Complete the files, make them the current ones and remove those before."""
-        for name in ("frames.npy", "labels.npy"):
+        for name in PACKED_FILES:
             file = self._file(name)
             file.seek(0)
             file.write(self._header(name, self.rows))
             file.flush()
             os.fsync(file.fileno())
         self._close()
-        checksum = {name: _sha256(self.folder / name) for name in ("frames.npy", "labels.npy")}
+        checksum = {name: _sha256(self.folder / name) for name in PACKED_FILES}
         data = f"{self.fingerprint[:12]}-{uuid.uuid4().hex[:8]}"
         os.replace(self.folder, self.entry / data)
         manifest = {"format": PACKED_FORMAT, "data": data, "source": source, "count": self.rows}
-        manifest |= {"shape": self.shape, "checksum": checksum, "skipped": self.skipped}
+        manifest |= {"shape": self.shape, "checksum": checksum, "skipped": self._notes()}
         _write_json(self.entry / "manifest.json", manifest | {"fingerprint": self.fingerprint})
         for old in self.entry.iterdir():
             # A process that still reads old files keeps them; where the system refuses to remove
@@ -855,12 +920,18 @@ class _Build:
             path = self.folder / name
             path.touch()
             file = self._open[name] = open(path, "r+b")
-            header = self._header(name, 0)
-            file.write(header)
-            dtype, row = self._layout(name)
-            file.truncate(len(header) + self.rows * dtype.itemsize * math.prod(row))
+            file.write(self._header(name, 0))
+            file.truncate(self._size(name))
             file.seek(0, io.SEEK_END)
         return self._open[name]
+
+    def _size(self, name: str) -> int:
+        """Return the size in bytes of a file with the rows of the journal."""
+        dtype, row = self._layout(name)
+        return len(self._header(name, 0)) + self.rows * dtype.itemsize * math.prod(row)
+
+    def _notes(self) -> list[dict[str, str]]:
+        return [{"path": str(error.path), "message": str(error)} for error in self.skipped]
 
     def _layout(self, name: str) -> tuple[np.dtype, tuple[int, ...]]:
         if name == "labels.npy":
@@ -881,6 +952,10 @@ class _Build:
             with suppress(OSError):
                 file.close()
         self._open = {}
+
+
+def _from_note(note: dict[str, str]) -> RecordError:
+    return RecordError(note["message"], note["path"])
 
 
 def _open_fresh(entry: Path, fingerprint: str) -> PackedSplit | None:
@@ -913,7 +988,8 @@ def download(
     """Fetch the full thesis set from its author's repository, once, and return its folder.
 
     A split appears in the folder only when its digest is right. What is already there is not
-    fetched again. An interrupted download goes on where it was if the server can do that.
+    fetched again; its digest is checked once, and `verified.json` notes that it was right. An
+    interrupted download goes on where it was if the server can do that.
 
     Args:
         folder: where to put it; `cache_folder() / "thesis"` when None. Set `WORKSHOP_DATA` to the
@@ -927,14 +1003,23 @@ def download(
 
     Raises:
         ConnectionError: the archive cannot be fetched; the message says what to do by hand.
-        RecordError: the archive is damaged, points outside its folder, or a digest is wrong.
+        RecordError: the archive is damaged, points outside its folder, or a digest is wrong; or
+            a split folder that is already there holds something else: it is left as it is.
+        ValueError: the address is none, or `digests` names an unknown split.
         OSError: the disk is full.
     """
     folder = Path(folder or cache_folder() / "thesis").expanduser().resolve()
     digests = DIGESTS if digests is None else digests
-    if not _missing(folder, digests):
+    unknown = [str(split) for split in digests if split not in SPLITS]
+    if unknown:
+        raise ValueError(
+            f"digests: expected the splits {', '.join(SPLITS)}, found {', '.join(unknown)}."
+        )
+    if urllib.parse.urlsplit(address).scheme not in ("http", "https", "file"):
+        raise ValueError(f"address: expected one that starts with https://, found {address!r}.")
+    if all(_is_verified(folder, split, digests[split]) for split in digests):
         return folder
-    with _lock(folder), _clear_full_disk(folder):
+    with _clear_full_disk(folder), _lock(folder):
         missing = _missing(folder, digests)
         if missing:
             work = folder / ".download"
@@ -950,6 +1035,7 @@ def download(
                 raise
             for split in missing:
                 os.replace(work / "unpacked" / SPLITS[split], folder / SPLITS[split])
+                _note_verified(folder, split, digests[split])
             shutil.rmtree(work)
     return folder
 
@@ -967,11 +1053,44 @@ def split_digest(folder: str | Path) -> str:
 
 
 def _missing(folder: Path, digests: Mapping[str, str]) -> list[str]:
-    return [split for split in digests if not (folder / SPLITS[split]).is_dir()]
+    """Return the splits that are not there; check the digest of those that are, once."""
+    missing = []
+    for split, expected in digests.items():
+        place = folder / SPLITS[split]
+        if not place.exists():
+            missing.append(split)
+        elif not _is_verified(folder, split, expected):
+            found = _found_digest(place)
+            if found != expected:
+                raise RecordError(
+                    f"{place}: expected the {split} split with digest {expected}, found {found}; "
+                    "it is another one, or a part of it. Nothing in it was changed: move it away "
+                    "and call download() again.",
+                    place,
+                )
+            _note_verified(folder, split, expected)
+    return missing
+
+
+def _is_verified(folder: Path, split: str, digest: str) -> bool:
+    noted = _read_json(folder / "verified.json") or {}
+    return noted.get(split) == digest and (folder / SPLITS[split]).is_dir()
+
+
+def _note_verified(folder: Path, split: str, digest: str) -> None:
+    noted = _read_json(folder / "verified.json") or {}
+    _write_json(folder / "verified.json", noted | {split: digest})
+
+
+def _found_digest(folder: Path) -> str:
+    try:
+        return split_digest(folder)
+    except (FileNotFoundError, RecordError):
+        return "no records"
 
 
 def _check_digest(split: str, folder: Path, expected: str) -> None:
-    found = split_digest(folder) if folder.is_dir() else "no records"
+    found = _found_digest(folder)
     if found != expected:
         raise RecordError(
             f"the {split} split: expected digest {expected}, found {found}; nothing was kept. Try "
@@ -1112,11 +1231,12 @@ def _sha256(path: Path) -> str:
 
 
 def _read_json(path: Path) -> dict | None:
-    """Return what a small JSON file holds, or None when it is absent or damaged."""
+    """Return the object that a small JSON file holds, or None when it is absent or damaged."""
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         return None
+    return content if isinstance(content, dict) else None
 
 
 def _write_json(path: Path, content: dict) -> None:
@@ -1133,8 +1253,13 @@ def _whole_or_nothing(path: Path) -> Iterator[Path]:
         if temporary.is_dir() and path.exists():
             # A folder with content cannot be replaced in one step.
             old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
-            os.replace(path, old)
-            os.replace(temporary, path)
+            try:
+                os.replace(path, old)
+                os.replace(temporary, path)
+            except BaseException:
+                if old.exists() and not path.exists():
+                    os.replace(old, path)
+                raise
             shutil.rmtree(old)
         else:
             os.replace(temporary, path)
@@ -1152,22 +1277,29 @@ def _lock(folder: Path) -> Iterator[None]:
     even a killed one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(folder / "lock.sqlite", timeout=0.5, isolation_level=None)
-    told = False
+    path, connection, told = folder / "lock.sqlite", None, False
     try:
         while True:
             try:
+                if connection is None:
+                    connection = sqlite3.connect(path, timeout=0.5, isolation_level=None)
                 connection.execute("BEGIN EXCLUSIVE")
                 break
-            except sqlite3.OperationalError as error:
+            except sqlite3.Error as error:
+                if "disk is full" in str(error):
+                    raise OSError(errno.ENOSPC, str(error), str(path)) from error
                 if "locked" not in str(error):
-                    raise OSError(f"{folder}: the folder cannot be locked: {error}") from error
+                    raise OSError(
+                        f"{folder}: the folder cannot be locked: {error}. Check that you may write "
+                        f"to it; delete {path.name} if it is damaged."
+                    ) from error
                 if not told:
                     warnings.warn(f"Another process works on {folder}; waiting.", stacklevel=4)
                 told = True
         yield
     finally:
-        connection.close()
+        if connection is not None:
+            connection.close()
 
 
 @contextmanager
@@ -1254,9 +1386,12 @@ def _run_generate(chosen: argparse.Namespace) -> int:
 def _run_validate(chosen: argparse.Namespace) -> int:
     good, bad = 0, []
     for paths in _validation_groups(chosen.paths):
-        for batch in _bar(_read_all(paths, "skip"), True, desc=paths[0].parent.name, unit="batch"):
-            errors = [found for found in batch if isinstance(found, RecordError)]
-            good, bad = good + len(batch) - len(errors), bad + errors
+        options = {"total": len(paths), "desc": paths[0].parent.name, "unit": "file"}
+        with _bar(None, True, **options) as bar:
+            for batch in _read_all(paths, "skip"):
+                errors = [found for found in batch if isinstance(found, RecordError)]
+                good, bad = good + len(batch) - len(errors), bad + errors
+                bar.update(len(batch))
     for error in bad:
         print(error, file=sys.stderr)
     print(f"{good} good, {len(bad)} bad")

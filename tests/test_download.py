@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -147,7 +148,8 @@ def contents(folder):
 
 
 def entries(folder):
-    return sorted(path.name for path in folder.iterdir() if path.name != "lock.sqlite")
+    own = ("lock.sqlite", "verified.json")
+    return sorted(path.name for path in folder.iterdir() if path.name not in own)
 
 
 def test_the_digest_is_the_documented_one(tmp_path):
@@ -286,9 +288,71 @@ def test_a_damaged_archive(server, fetch, source, tmp_path):
 def test_an_archive_without_the_records(server, fetch, tmp_path):
     (tmp_path / "empty").mkdir()
     server.body = pack(tmp_path / "empty")
-    with pytest.raises(RecordError):
+    with pytest.raises(RecordError, match="training split.*found no records.*\nBy hand") as caught:
+        fetch()
+    assert str(tmp_path) not in str(caught.value)
+    assert entries(tmp_path / "thesis") == []
+
+
+def test_an_archive_that_lacks_a_split(server, fetch, source, tmp_path):
+    shutil.copytree(source, tmp_path / "part")
+    shutil.rmtree(tmp_path / "part" / SPLITS["test"])
+    server.body = pack(tmp_path / "part")
+    with pytest.raises(RecordError, match="the test split.*found no records.*\nBy hand"):
         fetch()
     assert entries(tmp_path / "thesis") == []
+
+
+def test_what_is_there_is_checked_once(server, fetch, source, tmp_path, monkeypatch):
+    shutil.copytree(source, tmp_path / "thesis")
+    asked, split_digest = [], records.split_digest
+    monkeypatch.setattr(
+        records, "split_digest", lambda folder: asked.append(folder.name) or split_digest(folder)
+    )
+    for _ in range(2):
+        assert contents(fetch()) == contents(source)
+    assert asked == list(SPLITS.values())
+    assert server.asked == []
+    # A mark is worth nothing for other digests, or when it is damaged.
+    (tmp_path / "thesis" / "verified.json").write_text("[")
+    fetch()
+    assert asked == 2 * list(SPLITS.values())
+
+
+@pytest.mark.parametrize("kind", ["empty", "part", "other", "file"])
+def test_a_split_that_is_there_and_wrong(server, fetch, source, tmp_path, kind):
+    place = tmp_path / "thesis" / SPLITS["training"]
+    place.parent.mkdir()
+    if kind == "file":
+        place.write_text("mine")
+    elif kind == "empty":
+        place.mkdir()
+    else:
+        shutil.copytree(source / SPLITS["training"], place)
+        first = records.record_paths(place)[0]
+        first.unlink() if kind == "part" else first.write_bytes(b"other")
+    before = contents(tmp_path / "thesis")
+    with pytest.raises(RecordError, match="move it away and call") as caught:
+        fetch()
+    assert caught.value.path == place
+    assert str(place) in str(caught.value)
+    assert contents(tmp_path / "thesis") == before
+    assert server.asked == []
+    place.rename(tmp_path / "away")
+    assert contents(fetch()) == contents(source)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"digests": {"train": "0" * 64}}, "expected the splits training.*found train"),
+        ({"address": "nonsense"}, "starts with https://, found 'nonsense'"),
+    ],
+)
+def test_wrong_arguments(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        download(tmp_path / "thesis", progress=False, **options)
+    assert not (tmp_path / "thesis").exists()
 
 
 RECORD = f"{TOP}/data/{SPLITS['test']}/4d_mixed_#99_3_8.tfrecords"

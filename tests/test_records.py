@@ -2,9 +2,11 @@
 
 import errno
 import gzip
+import json
 import os
 import pickle
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -144,6 +146,12 @@ def test_the_container_is_the_thesis_container(thesis_folder, tmp_path):
         ({"frames": np.zeros((0, 4, 4, 4), np.uint8)}, "at least one frame"),
         ({"betti": np.array([1, 1, 1, 1], np.uint8)}, "Betti numbers"),
         ({"betti": np.array([1, 2, 0, 3])}, "betti uint8"),
+        ({"frames": [[[[0]]]]}, "expected frames as a NumPy array of uint8, found list"),
+        ({"betti": [1, 2, 0, 3]}, "expected betti as a NumPy array of uint8, found list"),
+        ({"objects": (1, 0, 2, 0)}, "expected objects as a NumPy array of uint8, found tuple"),
+        ({"sample_id": -1}, "sample id from 0 to .* found -1"),
+        ({"sample_id": 2**63}, "sample id from 0 to"),
+        ({"sample_id": 1.5}, "sample id from 0 to"),
     ],
 )
 def test_a_sample_that_breaks_the_format_is_not_written(tmp_path, change, message):
@@ -504,19 +512,113 @@ def test_a_damaged_cache_is_noticed_and_packed_again(tmp_path):
         records.open_packed(tmp_path)
 
 
+def without(key):
+    def damage(entry):
+        manifest = json.loads((entry / "manifest.json").read_text())
+        del manifest[key]
+        (entry / "manifest.json").write_text(json.dumps(manifest))
+
+    damage.__name__ = f"without_{key}"
+    return damage
+
+
+def changed(key, value):
+    def damage(entry):
+        manifest = json.loads((entry / "manifest.json").read_text())
+        (entry / "manifest.json").write_text(json.dumps(manifest | {key: value}))
+
+    damage.__name__ = f"another_{key}"
+    return damage
+
+
+def emptied(name):
+    def damage(entry):
+        next(entry.glob(f"*/{name}")).write_bytes(b"")
+
+    damage.__name__ = f"emptied_{name}"
+    return damage
+
+
+def gone(name):
+    def damage(entry):
+        next(entry.glob(f"*/{name}")).unlink()
+
+    damage.__name__ = f"gone_{name}"
+    return damage
+
+
+def plain_labels(entry):
+    np.save(next(entry.glob("*/labels.npy")), np.zeros(3))
+
+
+def frames_of_another_dtype(entry):
+    path = next(entry.glob("*/frames.npy"))
+    np.save(path, np.load(path).astype(np.int16))
+
+
+def header_of_the_labels(entry):
+    path = next(entry.glob("*/labels.npy"))
+    path.write_bytes(path.read_bytes().replace(b"}", b" "))
+
+
+def manifest_that_is_a_list(entry):
+    (entry / "manifest.json").write_text("[1, 2]")
+
+
+def manifest_cut_short(entry):
+    path = entry / "manifest.json"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *map(emptied, ("frames.npy", "labels.npy")),
+        *map(gone, ("frames.npy", "labels.npy")),
+        plain_labels,
+        frames_of_another_dtype,
+        header_of_the_labels,
+        manifest_that_is_a_list,
+        manifest_cut_short,
+        *map(without, ("data", "shape", "count", "source", "fingerprint", "skipped", "checksum")),
+        changed("shape", [4]),
+        changed("shape", "4444"),
+        changed("count", None),
+        changed("data", 3),
+        changed("checksum", {}),
+        changed("skipped", ["only words"]),
+    ],
+    ids=lambda damage: damage.__name__,
+)
+def test_a_damaged_cache_is_explained_and_packed_again(tmp_path, damage):
+    folder = make_folder(tmp_path / "records", 3)
+    entry = records.packed(folder, tmp_path / "cache").folder
+    damage(entry)
+    for read in (records.PackedSplit, records.open_packed):
+        with pytest.raises(RecordError, match="is damaged.*delete the folder") as caught:
+            read(entry)
+        assert caught.value.path == entry
+    split = records.packed(folder, tmp_path / "cache")
+    split.verify()
+    assert split.sample_id.tolist() == [0, 1, 2]
+
+
 def test_packing_with_a_bad_file(tmp_path):
     folder = make_folder(tmp_path / "records", 5)
     bad = folder / make_sample(2).file_name
     empty(bad)
-    with pytest.raises(RecordError, match=bad.name):
+    with pytest.raises(RecordError, match=bad.name) as first:
         records.packed(folder, tmp_path / "cache")
     for _ in range(2):  # packed the first time, opened the second
         with pytest.warns(UserWarning, match=bad.name):
             split = records.packed(folder, tmp_path / "cache", on_bad="skip")
         assert split.sample_id.tolist() == [0, 1, 3, 4]
         assert np.load(next(split.folder.glob("*/labels.npy"))).shape == (4,)
-    with pytest.raises(RecordError, match=bad.name):
+        assert [error.path for error in split.skipped] == [bad]
+    with pytest.raises(RecordError, match=bad.name) as later:
         records.packed(folder, tmp_path / "cache")
+    assert later.value.path == first.value.path == bad
+    assert str(later.value) == str(first.value)
     for path in folder.iterdir():
         empty(path)
     with pytest.raises(RecordError, match="no record is good"):
@@ -580,6 +682,61 @@ def test_interrupted_packing_goes_on_behind_a_skipped_file(tmp_path, monkeypatch
     assert np.array_equal(split.frames(5)[0], make_sample(2).frames)
 
 
+def cut_to(name, size):
+    def damage(building):
+        with open(building / name, "r+b") as file:
+            file.truncate(size)
+
+    damage.__name__ = f"{name}_cut_to_{size}"
+    return damage
+
+
+def no_frames(building):
+    (building / "frames.npy").unlink()
+
+
+def no_labels(building):
+    (building / "labels.npy").unlink()
+
+
+def journal_that_is_a_list(building):
+    (building / "journal.json").write_text("[1]")
+
+
+def journal_without_rows(building):
+    journal = json.loads((building / "journal.json").read_text())
+    del journal["rows"]
+    (building / "journal.json").write_text(json.dumps(journal))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        no_frames,
+        no_labels,
+        cut_to("frames.npy", 0),
+        cut_to("frames.npy", 383),  # a header of 128 bytes, 8 samples of 32, less one
+        cut_to("labels.npy", 200),
+        journal_that_is_a_list,
+        journal_without_rows,
+    ],
+    ids=lambda damage: damage.__name__,
+)
+def test_unfinished_packing_that_lost_data_starts_anew(tmp_path, monkeypatch, damage):
+    folder = make_folder(tmp_path / "records", 14)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2, RuntimeError())
+        with pytest.raises(RuntimeError):
+            records.packed(folder, tmp_path / "cache")
+    (building,) = (tmp_path / "cache").glob("*/building")
+    assert (building / "frames.npy").stat().st_size >= 384
+    damage(building)
+    split = records.packed(folder, tmp_path / "cache")
+    split.verify()
+    expected = records.read_folder(folder)
+    assert all(same(one, other) for one, other in zip(split, expected, strict=True))
+
+
 def test_unfinished_packing_is_discarded_when_the_folder_changed(tmp_path, monkeypatch):
     folder = make_folder(tmp_path / "records", 9)
     with monkeypatch.context() as patch:
@@ -613,6 +770,33 @@ def test_packing_samples_from_elsewhere(tmp_path):
     assert old.source == "one sample"
     records.pack_samples([make_sample(1)], tmp_path / "a")
     assert records.open_packed(tmp_path / "a").sample_id.tolist() == [1]
+
+
+def test_a_folder_that_cannot_be_locked(tmp_path, monkeypatch):
+    folder = make_folder(tmp_path / "records", 2)
+
+    def failing(message):
+        def connect(*_, **__):
+            raise sqlite3.OperationalError(message)
+
+        return connect
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records.sqlite3, "connect", failing("unable to open database file"))
+        with pytest.raises(OSError, match="cannot be locked: unable to open"):
+            records.packed(folder, tmp_path / "cache")
+        patch.setattr(records.sqlite3, "connect", failing("database or disk is full"))
+        for pack in (
+            lambda: records.packed(folder, tmp_path / "cache"),
+            lambda: records.pack_samples([make_sample()], tmp_path / "own"),
+        ):
+            with pytest.raises(OSError, match="the disk is full.*WORKSHOP_CACHE") as caught:
+                pack()
+            assert caught.value.errno == errno.ENOSPC
+    (entry,) = (tmp_path / "cache").iterdir()
+    (entry / "lock.sqlite").write_bytes(b"no database, and longer than its header " * 40)
+    with pytest.raises(OSError, match="cannot be locked.*not a database"):
+        records.packed(folder, tmp_path / "cache")
 
 
 def test_several_threads_pack_the_same_folder(tmp_path):
@@ -762,6 +946,41 @@ def test_generate_interrupted(tmp_path, small_world, monkeypatch, capsys):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EACCES, "in use"), KeyboardInterrupt()])
+def test_a_sample_set_survives_a_failed_exchange(tmp_path, small_world, monkeypatch, error):
+    counts = dict(training=2, validation=1, test=0)
+    folder = records.write_sample_set(tmp_path / "sample", counts, 1)
+    before = {path: path.read_bytes() for path in folder.rglob("*.tfrecords")}
+    replace_ = os.replace
+
+    def failing(old, new):
+        if Path(new) == folder and str(old).endswith(".tmp"):
+            raise error
+        replace_(old, new)
+
+    monkeypatch.setattr(records.os, "replace", failing)
+    with pytest.raises(type(error)):
+        records.write_sample_set(folder, counts, 2, overwrite=True)
+    assert {path: path.read_bytes() for path in folder.rglob("*.tfrecords")} == before
+    assert len(before) == 3
+    assert os.listdir(tmp_path) == ["sample"]
+
+
+@pytest.mark.parametrize(
+    "counts, message",
+    [
+        ({"training": 1}, "found validation, test missing; give 0"),
+        ({"train": 1, "validation": 1, "test": 1}, "found training missing and train unknown"),
+        ({"training": 1, "validation": -1, "test": 0}, "0 or more validation samples, found -1"),
+        ({"training": 1.5, "validation": 1, "test": 0}, "training samples, found 1.5"),
+    ],
+)
+def test_wrong_counts(tmp_path, small_world, counts, message):
+    with pytest.raises(ValueError, match=message):
+        records.write_sample_set(tmp_path / "sample", counts, 1)
+    assert os.listdir(tmp_path) == []
+
+
 def test_the_generator_makes_each_split_of_its_own(tmp_path):
     records.write_sample_set(
         tmp_path / "set", dict(training=1, validation=1, test=0), 1, progress=False
@@ -798,6 +1017,21 @@ def test_validate_and_pack(tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         records.main(["generate", str(tmp_path), "--seed", "-1"])
     assert caught.value.code == 2
+
+
+def test_the_bar_of_validate_counts_files(tmp_path, monkeypatch):
+    folder, bars = make_folder(tmp_path / "records", 5), []
+
+    class Bar(records.tqdm):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options | {"delay": 0})
+            bars.append(self)
+
+    monkeypatch.setattr(records, "tqdm", Bar)
+    monkeypatch.setattr(records, "BATCH", 2)
+    empty(folder / NAME)
+    assert records.main(["validate", str(folder)]) == 1
+    assert [(bar.n, bar.total, bar.unit) for bar in bars] == [(5, 5, "file")]
 
 
 def test_cache_folder(monkeypatch, tmp_path):
