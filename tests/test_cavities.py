@@ -516,7 +516,8 @@ def test_impossible_worlds_are_refused(change, message):
 
 
 def test_full_frames_refuse_a_sample_from_a_file():
-    sample = Sample(np.zeros((128, 16, 16, 16), np.uint8), betti_numbers([1, 0, 0, 0]), np.eye(4)[0])
+    frames = np.zeros((128, 16, 16, 16), np.uint8)
+    sample = Sample(frames, betti_numbers([1, 0, 0, 0]), np.eye(4)[0])
     with pytest.raises(ValueError, match="needs a generated sample"):
         full_frames(sample)
 

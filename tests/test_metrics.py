@@ -210,7 +210,9 @@ def test_persistence_repeats_the_last_frame(rng, channel, horizon):
     assert history.max() <= 1
 
 
-@pytest.mark.parametrize(("horizon", "error"), [(0, ValueError), (-1, ValueError), (1.0, TypeError)])
+@pytest.mark.parametrize(
+    ("horizon", "error"), [(0, ValueError), (-1, ValueError), (1.0, TypeError)]
+)
 def test_persistence_refuses_other_horizons(horizon, error):
     with pytest.raises(error):
         metrics.persistence(GOOD, horizon)

@@ -29,8 +29,8 @@ def measure(runs: int, files: int) -> Iterator[tuple[str, str, list[float], str]
 
     A run reads whole epochs over all files for at least two seconds, one after another as in
     training: shuffled, in batches of 32 float32 examples. One epoch before the runs is not
-    counted, as TensorFlow compiles in it. All files are in the disk cache. Each frame of each example counts,
-    so a frame counts more than once where windows overlap.
+    counted, as TensorFlow compiles in it. All files are in the disk cache. Each frame of each
+    example counts, so a frame counts more than once where windows overlap.
     """
     names, origin = _files(files)
     with tempfile.TemporaryDirectory() as place:
