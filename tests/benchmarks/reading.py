@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
-
 from helpers import records, workshop
 from helpers.sequences import FrameFormat, Shifted, Task, Windows, from_packed, steps_per_epoch
+
+tf = workshop.tensorflow()
 
 BATCH = 32
 TASKS: dict[str, Task] = {
