@@ -61,10 +61,12 @@ def profile(mode: str | None = None) -> Profile:
 def data_folder() -> Path:
     """Return the folder of records in thesis layout: `WORKSHOP_DATA`, or the sample set.
 
+    A relative `WORKSHOP_DATA` counts from the top folder of the course, wherever a notebook runs.
+
     Raises:
         FileNotFoundError: the folder does not hold the three split folders.
     """
-    folder = Path(os.environ.get("WORKSHOP_DATA") or REPOSITORY / "data" / "sample").expanduser()
+    folder = REPOSITORY / Path(os.environ.get("WORKSHOP_DATA") or "data/sample").expanduser()
     missing = [name for name in SPLITS.values() if not (folder / name).is_dir()]
     if missing:
         raise FileNotFoundError(

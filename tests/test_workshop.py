@@ -31,6 +31,12 @@ def test_the_sample_set_is_the_default_data(monkeypatch, sample_set):
     assert workshop.split_folder("test") == sample_set / "02_4D_test_datasets"
 
 
+def test_a_relative_folder_counts_from_the_top_of_the_course(monkeypatch, sample_set, tmp_path):
+    monkeypatch.setenv("WORKSHOP_DATA", "data/sample")
+    monkeypatch.chdir(tmp_path)
+    assert workshop.data_folder() == sample_set
+
+
 def test_a_folder_of_another_layout_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("WORKSHOP_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="does not hold 00_4D_training_datasets"):

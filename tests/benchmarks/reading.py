@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
 from helpers import records, workshop
 from helpers.sequences import FrameFormat, Shifted, Task, Windows, from_packed, steps_per_epoch
 
