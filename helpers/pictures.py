@@ -328,6 +328,60 @@ def over_horizon(
     return _curves(groups, horizons, band, "horizon (steps ahead)", label, marks=True)
 
 
+def learning_curves(
+    table: Mapping,
+    *,
+    losses: Sequence[str] = ("loss", "val_loss"),
+    distance: str = "val_jaccard_pooled",
+    persistence: float | None = None,
+    label: str = "Jaccard distance",
+) -> Picture:
+    """Draw how a training went: its losses, and the distance in validation beside persistence.
+
+    Args:
+        table: column -> (N,) values, one per round, for example a DataFrame: `step`, and whichever
+            of the columns below there are.
+        losses: columns for the left panel; those starting with `val_` are called validation.
+        distance: the column for the right panel.
+        persistence: the distance of persistence, drawn as a line.
+        label: what the distance is called.
+
+    Raises:
+        ValueError: no `step`, none of the other columns, a NaN, or columns of unequal length.
+    """
+    columns = [name for name in (*losses, distance) if name in table]
+    if "step" not in table or not columns:
+        raise ValueError(
+            f"Expected the column step and one of {', '.join((*losses, distance))}; found "
+            f"{', '.join(map(str, table)) or 'none'}."
+        )
+    values = {name: _numbers(table[name], name) for name in ("step", *columns)}
+    if len({array.shape for array in values.values()}) > 1:
+        found = ", ".join(f"{name} {array.shape}" for name, array in values.items())
+        raise ValueError(f"The columns must be of one length; found {found}.")
+    panels = [[name for name in losses if name in values]] + [[distance]] * (distance in values)
+    panels = [names for names in panels if names]
+    figure = Picture(figsize=(3.5 * len(panels), 2.6), dpi=100, layout="constrained")
+    for axes, names in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set(xlabel="step", ylabel=label if names == [distance] else "loss")
+        for n, name in enumerate(names):
+            part = "validation" if name.startswith("val_") else "training"
+            named = name.removeprefix("val_")
+            text = part if named in ("loss", distance.removeprefix("val_")) else f"{part}: {named}"
+            k = 1 if name == distance else n % len(LINES)  # validation looks alike in both panels
+            style = {"color": SERIES[k], "ls": LINES[n % len(LINES)], "lw": 1.5}
+            style |= {"marker": MARKS[k], "ms": 3}
+            axes.plot(values["step"], values[name], label=text, **style)
+        if names == [distance]:
+            axes.set_ylim(bottom=0)
+            if persistence is not None:
+                text = f"persistence {persistence:.3g}"
+                axes.axhline(persistence, color="black", lw=1.5, ls="--", label=text)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8)
+    return figure
+
+
 def distances(
     groups: Mapping,
     *,

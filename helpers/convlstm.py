@@ -1,0 +1,451 @@
+"""The ConvLSTM: a recurrent network whose memory is a grid of channels, in 3D."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from helpers import training
+from helpers.rollout import checked_history
+from helpers.workshop import tensorflow
+
+tf = tensorflow()
+import keras  # noqa: E402  (after the quiet import of TensorFlow)
+from keras import ops  # noqa: E402
+
+State = list[tuple[tf.Tensor, tf.Tensor]]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that shapes a ConvLSTM: `thesis()` and `workshop()` are two of them.
+
+    A frame is cut into patches of `patch`³ voxels, whose voxels become channels. One ConvLSTM
+    layer after another reads them. Then, if `width` is above 0, the memory and the patches are
+    mixed in `blocks` residual bottleneck blocks. A last convolution gives one logit for each
+    voxel.
+
+    Attributes:
+        filters: channels of the state of each ConvLSTM layer.
+        kernels: edge of the kernel of each ConvLSTM layer, odd; as many as `filters`.
+        activation: of the candidate and the output of a cell: `"tanh"` or `"relu"`.
+        gate: of the three gates: `"sigmoid"` or `"keras2_hard_sigmoid"`.
+        batch_normalisation: after every ConvLSTM layer but the last.
+        output_kernel: edge of the kernel of the last convolution, odd.
+        patch: voxels along the edge of a patch; divides `grid`.
+        width: channels of the residual blocks; 0 leaves them out.
+        blocks: how many residual blocks.
+        residual: the logits start from ± this value, + where the last frame is filled, so that an
+            untrained network is persistence; 0 adds nothing.
+        grid: voxels along the edge of a frame.
+
+    Raises:
+        ValueError: one of them breaks the rules above.
+    """
+
+    filters: tuple[int, ...]
+    kernels: tuple[int, ...]
+    activation: str = "tanh"
+    gate: str = "sigmoid"
+    batch_normalisation: bool = False
+    output_kernel: int = 1
+    patch: int = 1
+    width: int = 0
+    blocks: int = 0
+    residual: float = 0.0
+    grid: int = 16
+
+    def __post_init__(self):
+        object.__setattr__(self, "filters", tuple(self.filters))
+        object.__setattr__(self, "kernels", tuple(self.kernels))
+        if not self.filters or len(self.filters) != len(self.kernels):
+            raise ValueError(
+                f"filters is {self.filters}, kernels is {self.kernels}; expected one number for "
+                "each ConvLSTM layer in both."
+            )
+        if min(self.filters) < 1:
+            raise ValueError(f"filters is {self.filters}; every layer needs at least 1 channel.")
+        for edge in (*self.kernels, self.output_kernel):
+            if edge < 1 or edge % 2 == 0:
+                raise ValueError(f"A kernel has edge {edge}; expected an odd number such as 3.")
+        if self.activation not in ACTIVATIONS or self.gate not in GATES:
+            raise ValueError(
+                f"activation is {self.activation!r}, gate is {self.gate!r}; choose from "
+                f"{', '.join(ACTIVATIONS)} and from {', '.join(GATES)}."
+            )
+        if self.patch < 1 or self.grid < 1 or self.grid % self.patch:
+            raise ValueError(
+                f"patch is {self.patch}, grid is {self.grid}; patches must fill the grid."
+            )
+        if self.blocks and not self.width or self.blocks < 0 or self.width < 0:
+            raise ValueError(
+                f"blocks is {self.blocks}, width is {self.width}; residual blocks need a width."
+            )
+
+    def as_dict(self) -> dict:
+        """Return the configuration as plain values, for JSON; `Config(**values)` reads it."""
+        return asdict(self)
+
+
+def thesis() -> Config:
+    """The network of the thesis: 762,017 parameters, three layers at full resolution.
+
+    Source: M. Goldgruber, *3D Spatio-Temporal Predictions with ConvLSTM and GAN models*.
+    """
+    return Config(
+        filters=(32, 32, 32),
+        kernels=(5, 3, 1),
+        activation="relu",
+        gate="keras2_hard_sigmoid",
+        batch_normalisation=True,
+        output_kernel=5,
+    )
+
+
+def workshop() -> Config:
+    """A network for two CPU cores: a memory on 2³ patches, then residual blocks."""
+    return Config(filters=(32,), kernels=(3,), patch=2, width=128, blocks=6, residual=4.0)
+
+
+def keras2_hard_sigmoid(x):
+    """Return clip(0.2 x + 0.5, 0, 1), which Keras 2 called `hard_sigmoid`.
+
+    Keras 3 gives that name to relu6(x + 3) / 6, whose slope is 1/6. Weights trained with one and
+    run with the other give other forecasts without a word.
+    """
+    return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
+
+
+ACTIVATIONS = {"tanh": ops.tanh, "relu": ops.relu}
+GATES = {"sigmoid": ops.sigmoid, "keras2_hard_sigmoid": keras2_hard_sigmoid}
+
+
+@keras.saving.register_keras_serializable("forecasting_4d")
+class Memory(keras.layers.Layer):
+    """One ConvLSTM3D layer, written from its equations.
+
+    With * for convolution, ∘ for the product voxel by voxel, σ the gate and φ the activation:
+
+        i = σ(Wᵢ * x + Uᵢ * h + bᵢ)      input gate: what to write
+        f = σ(W_f * x + U_f * h + b_f)    forget gate: what to keep
+        g = φ(W_g * x + U_g * h + b_g)    candidate: the new content
+        o = σ(Wₒ * x + Uₒ * h + bₒ)      output gate: what to show
+        c ← f ∘ c + i ∘ g                 cell state
+        h ← o ∘ φ(c)                      hidden state, the output
+
+    The four kernels lie side by side, in this order, in one array, so a step costs one
+    convolution, and W * x is computed for all frames at once. Weights have the layout of
+    `keras.layers.ConvLSTM3D`; given the same ones, both give the same output.
+
+    Source: X. Shi et al., *Convolutional LSTM Network*, 2015 (arXiv 1506.04214), equation 3
+    without peepholes.
+    """
+
+    def __init__(self, filters: int, kernel: int, activation="tanh", gate="sigmoid", **kwargs):
+        super().__init__(**kwargs)
+        self.filters, self.kernel_edge = filters, kernel
+        self.activation, self.gate = activation, gate
+        self._phi, self._sigma = ACTIVATIONS[activation], GATES[gate]
+
+    def build(self, shape):
+        """Make kernel (k, k, k, C, 4F), recurrent kernel (k, k, k, F, 4F) and bias (4F,)."""
+        edge = (self.kernel_edge,) * 3
+        four = 4 * self.filters
+        self.kernel = self.add_weight(shape=(*edge, shape[-1], four), name="kernel")
+        self.recurrent_kernel = self.add_weight(
+            shape=(*edge, self.filters, four), initializer="orthogonal", name="recurrent_kernel"
+        )
+        # The forget gate starts open, so that early training does not lose the past.
+        self.bias = self.add_weight(shape=(four,), initializer=_open_forget_gate, name="bias")
+
+    def start(self, frame) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return an empty memory (h, c), each (B, D, H, W, F), for a frame (B, D, H, W, C)."""
+        empty = ops.zeros((*ops.shape(frame)[:-1], self.filters), self.compute_dtype)
+        return empty, empty
+
+    def step(self, frame, state):
+        """Read one frame (B, D, H, W, C); return the new state (h, c)."""
+        return self._step(self._from_input(frame), state)
+
+    def call(self, frames):
+        """Read all frames (B, T, D, H, W, C); return h after each one, (B, T, D, H, W, F)."""
+        shape = ops.shape(frames)
+        every = ops.reshape(frames, (-1, *shape[2:]))
+        inputs = ops.reshape(self._from_input(every), (*shape[:-1], 4 * self.filters))
+        state = self.start(frames[:, 0])
+        hidden = []
+        for time in range(frames.shape[1]):
+            state = self._step(inputs[:, time], state)
+            hidden.append(state[0])
+        return ops.stack(hidden, axis=1)
+
+    def _from_input(self, frames):
+        return ops.conv(frames, self.kernel, padding="same") + self.bias
+
+    def _step(self, inputs, state):
+        h, c = state
+        i, f, g, o = ops.split(
+            inputs + ops.conv(h, self.recurrent_kernel, padding="same"), 4, axis=-1
+        )
+        c = self._sigma(f) * c + self._sigma(i) * self._phi(g)
+        return self._sigma(o) * self._phi(c), c
+
+    def get_config(self):
+        """Return what `__init__` needs."""
+        return super().get_config() | {
+            "filters": self.filters,
+            "kernel": self.kernel_edge,
+            "activation": self.activation,
+            "gate": self.gate,
+        }
+
+
+def _open_forget_gate(shape, dtype=None):
+    quarter = shape[0] // 4
+    return ops.concatenate(
+        [ops.zeros(quarter), ops.ones(quarter), ops.zeros(shape[0] - 2 * quarter)]
+    )
+
+
+@keras.saving.register_keras_serializable("forecasting_4d")
+class Mix(keras.layers.Layer):
+    """A residual bottleneck block: x + up(silu(mix(silu(down(x))))), only `mix` sees neighbours.
+
+    (B, D, H, W, C) to the same shape; inside, C / 4 channels.
+    """
+
+    def __init__(self, width: int, **kwargs):
+        super().__init__(**kwargs)
+        self.width = width
+        inner = max(width // 4, 1)
+        self.down = keras.layers.Dense(inner, activation="silu", name="down")
+        self.mix = keras.layers.Conv3D(inner, 3, padding="same", activation="silu", name="mix")
+        self.up = keras.layers.Dense(width, name="up")
+
+    def build(self, shape):
+        """Make the weights of the three layers."""
+        self.down.build(shape)
+        self.mix.build((*shape[:-1], self.down.units))
+        self.up.build((*shape[:-1], self.down.units))
+
+    def call(self, x):
+        """Return x plus what the block adds to it."""
+        return x + self.up(self.mix(self.down(x)))
+
+    def get_config(self):
+        """Return what `__init__` needs."""
+        return super().get_config() | {"width": self.width}
+
+
+@keras.saving.register_keras_serializable("forecasting_4d")
+class ConvLSTM(keras.Model):
+    """A ConvLSTM forecaster as a Keras model: made by `build`, trained by `fit`.
+
+    Called with frames (B, T, D, H, W, 1), it returns probabilities of the same shape: what comes
+    out at time t was computed from frames 0…t and forecasts frame t + 1.
+    """
+
+    def __init__(self, config: Config | dict, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config if isinstance(config, Config) else Config(**config)
+        config = self.config
+        self.memories = [
+            Memory(filters, kernel, config.activation, config.gate, name=f"memory_{number}")
+            for number, (filters, kernel) in enumerate(zip(config.filters, config.kernels))
+        ]
+        self.norms = [
+            keras.layers.BatchNormalization(name=f"norm_{number}")
+            for number in range(len(self.memories) - 1)
+            if config.batch_normalisation
+        ]
+        self.widen = keras.layers.Dense(config.width, name="widen") if config.width else None
+        self.mixes = [Mix(config.width, name=f"mix_{n}") for n in range(config.blocks)]
+        self.head = keras.layers.Conv3D(
+            config.patch**3,
+            config.output_kernel,
+            padding="same",
+            kernel_initializer="zeros" if config.residual else "glorot_uniform",
+            name="head",
+        )
+
+    def build(self, shape=None):
+        """Make every weight; the shape of the input plays no role but in its grid."""
+        config = self.config
+        edge = config.grid // config.patch
+        channels = config.patch**3
+        volume = (None, edge, edge, edge)
+        for memory in self.memories:
+            memory.build((None, None, edge, edge, edge, channels))
+            channels = memory.filters
+        for norm, memory in zip(self.norms, self.memories):
+            norm.build((*volume, memory.filters))
+        if self.widen:
+            self.widen.build((*volume, channels + config.patch**3))
+            channels = config.width
+        for mix in self.mixes:
+            mix.build((*volume, channels))
+        self.head.build((*volume, channels))
+        self.built = True
+
+    def call(self, frames, training=False):
+        """Return the probability of the frame after each one, float32 (B, T, D, H, W, 1)."""
+        self._check(frames.shape)
+        frames = ops.cast(frames, self.compute_dtype)
+        shape = ops.shape(frames)
+        patches = hidden = self._patches(ops.reshape(frames, (-1, *shape[2:])))
+        for number, memory in enumerate(self.memories):
+            # Frames become time steps for the memory only; all else reads them one by one.
+            steps = ops.reshape(hidden, (*shape[:2], *hidden.shape[1:]))
+            hidden = ops.reshape(memory(steps), (-1, *hidden.shape[1:-1], memory.filters))
+            if number < len(self.norms):
+                hidden = self.norms[number](hidden, training=training)
+        return ops.reshape(self._read_out(hidden, patches), shape)
+
+    def step(self, frame, states: State):
+        """Read one more frame.
+
+        Args:
+            frame: (B, D, H, W, 1).
+            states: one (h, c) for each layer, from the step before, or `self.start(frame)`.
+
+        Returns:
+            The probability of the next frame, float32 (B, D, H, W, 1), and the new states.
+        """
+        patches = hidden = self._patches(ops.cast(frame, self.compute_dtype))
+        new = []
+        for number, (memory, state) in enumerate(zip(self.memories, states)):
+            new.append(memory.step(hidden, state))
+            hidden = new[-1][0]
+            if number < len(self.norms):
+                hidden = self.norms[number](hidden, training=False)
+        return self._read_out(hidden, patches), new
+
+    def start(self, frame) -> State:
+        """Return empty memories for a batch of frames (B, D, H, W, 1)."""
+        patches = self._patches(ops.cast(frame, self.compute_dtype))
+        return [memory.start(patches) for memory in self.memories]
+
+    def _patches(self, frames):
+        """(B, D, H, W, 1) to (B, D/p, H/p, W/p, p³): space to depth."""
+        p = self.config.patch
+        if p == 1:
+            return frames
+        edge = self.config.grid // p
+        cut = ops.reshape(frames, (-1, edge, p, edge, p, edge, p))
+        return ops.reshape(
+            ops.transpose(cut, (0, 1, 3, 5, 2, 4, 6)), (-1, edge, edge, edge, p**3)
+        )
+
+    def _voxels(self, patches):
+        """(B, D/p, H/p, W/p, p³) to (B, D, H, W, 1): the reverse of `_patches`."""
+        p, grid = self.config.patch, self.config.grid
+        if p == 1:
+            return patches
+        edge = grid // p
+        cut = ops.reshape(patches, (-1, edge, edge, edge, p, p, p))
+        return ops.reshape(ops.transpose(cut, (0, 1, 4, 2, 5, 3, 6)), (-1, grid, grid, grid, 1))
+
+    def _read_out(self, hidden, patches):
+        """Turn memory (N, …, F) and patches (N, …, p³) into probabilities (N, D, H, W, 1)."""
+        if self.widen:
+            hidden = self.widen(ops.concatenate([hidden, patches], axis=-1))
+        for mix in self.mixes:
+            hidden = mix(hidden)
+        # Probabilities need float32, also where the rest is computed in half precision.
+        logits = ops.cast(self.head(hidden), "float32")
+        if self.config.residual:
+            logits = logits + self.config.residual * (2 * ops.cast(patches, "float32") - 1)
+        return ops.sigmoid(self._voxels(logits))
+
+    def _check(self, shape) -> None:
+        grid = (self.config.grid,) * 3 + (1,)
+        if len(shape) != 6 or tuple(shape[2:]) != grid:
+            raise ValueError(f"frames has shape {tuple(shape)}; expected (B, T, *{grid}).")
+        if not shape[1]:
+            raise ValueError(
+                f"frames has shape {tuple(shape)}; the number of frames must be known and above 0."
+            )
+
+    def compute_output_shape(self, shape):
+        """Return the shape of the input."""
+        return tuple(shape)
+
+    def get_config(self):
+        """Return what `__init__` needs."""
+        return super().get_config() | {"config": self.config.as_dict()}
+
+
+def build(config: Config) -> ConvLSTM:
+    """Return an untrained model of this configuration, its weights made."""
+    model = ConvLSTM(config, name="convlstm")
+    model.build()
+    return model
+
+
+def load(path: str | Path) -> ConvLSTM:
+    """Return the model of shipped weights: `NAME.npz` with its record `NAME.json` beside it.
+
+    Raises:
+        FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_weights`;
+            the record describes another kind of model.
+    """
+    found = training.read_record(path)["configuration"]
+    try:
+        config = Config(**found)
+    except (TypeError, ValueError) as error:
+        raise training.CheckpointError(
+            f"{path} is not a ConvLSTM of this course: its configuration is {found} ({error})."
+        ) from None
+    model = build(config)
+    training.load_weights(path, model)
+    return model
+
+
+def forecaster(model: ConvLSTM, name: str = "ConvLSTM3D") -> ConvLSTMForecaster:
+    """Wrap a model so that `rollout` and `evaluation` can use it, its memory carried along."""
+    return ConvLSTMForecaster(model, name)
+
+
+class ConvLSTMForecaster:
+    """A model in the interface of all forecasters; see `helpers.rollout.Recurrent`.
+
+    Attributes:
+        name: how tables and figures call it.
+        model: the Keras model.
+    """
+
+    def __init__(self, model: ConvLSTM, name: str = "ConvLSTM3D"):
+        self.model, self.name = model, name
+        self._start = tf.function(model.start, reduce_retracing=True)
+        self._step = tf.function(model.step, reduce_retracing=True)
+        # Only the memory is asked for, so TensorFlow leaves out what reads a forecast from it.
+        self._remember = tf.function(
+            lambda frame, states: model.step(frame, states)[1], reduce_retracing=True
+        )
+
+    def __call__(self, history) -> np.ndarray:
+        """Forecast the next frame: (B, T, D, H, W) with values 0…1 to (B, D, H, W), float32."""
+        return self.begin(history)[0]
+
+    def begin(self, history) -> tuple[np.ndarray, State]:
+        """Read a history; return the forecast of the next frame and the memory.
+
+        Raises:
+            ValueError, TypeError: see `helpers.rollout.checked_history`.
+        """
+        frames = checked_history(history, grid=(self.model.config.grid,) * 3)
+        frames = tf.constant(frames[..., np.newaxis])
+        state = self._start(frames[:, 0])
+        for time in range(frames.shape[1] - 1):
+            state = self._remember(frames[:, time], state)
+        return self._forecast(frames[:, -1], state)
+
+    def advance(self, frame, state: State) -> tuple[np.ndarray, State]:
+        """Read one more frame (B, D, H, W); return the forecast of the next one and the memory."""
+        return self._forecast(tf.constant(frame[..., np.newaxis], tf.float32), state)
+
+    def _forecast(self, frame, state: State) -> tuple[np.ndarray, State]:
+        probability, state = self._step(frame, state)
+        return probability.numpy()[..., 0], state

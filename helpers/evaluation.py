@@ -1,0 +1,611 @@
+"""How good a forecaster is: tables by sample, beside persistence and the thesis."""
+
+from __future__ import annotations
+
+import csv
+import io
+import numbers
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from tqdm import tqdm
+
+from helpers import metrics, rollout
+from helpers.rollout import Forecaster, whole
+from helpers.workshop import REPOSITORY
+
+if TYPE_CHECKING:
+    from helpers.sequences import FrameFormat
+
+THESIS_RESULTS = REPOSITORY / "data" / "thesis_results.csv"
+NEXT_FRAME_PROTOCOLS = {"pooled": metrics.pooled, "per_frame": metrics.per_frame}
+ROLLOUT = "rollout"
+BY = ("model", "format", "protocol", "horizon")
+_NAMES = ("model", "format", "protocol")
+_COUNTS = ("history", "horizon", "sample")
+_IDENTITY = (*BY, "sample")
+_COMPARISONS = ("prediction", "persistence", "input")
+_ROLLOUT_COMPARISONS = (*_COMPARISONS, "moving_null", "moving_input")
+# For each protocol the measures of a batch: (B,), or (B, horizon) in a rollout.
+Judgement = dict[str, dict[str, np.ndarray]]
+
+
+def next_frame(
+    forecaster: Forecaster,
+    sequences: ArrayLike,
+    protocol: str | Sequence[str] = "pooled",
+    *,
+    first: int = 1,
+    keep: int | None = None,
+    frame_format: FrameFormat | str | None = None,
+    sample_id: ArrayLike | None = None,
+    threshold: float = 0.5,
+    batch_size: int = 32,
+    name: str | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Judge the forecasts of frames first…T-1, each one made from the true frames before it.
+
+    Args:
+        forecaster: see `helpers.rollout.Forecaster`.
+        sequences: (N, T, D, H, W), the true frames; values 0…1, uint8 to save memory.
+        protocol: `"pooled"` (the thesis's for the ConvLSTM), `"per_frame"` (its GANs), or both
+            in a tuple: each adds its own rows. Figures of the two are not to be compared.
+        first: the first frame to forecast; 1, and 3 for the thesis's three-frame GAN.
+        keep: the forecaster sees at most so many of the latest frames; None is all of them.
+        frame_format: what the column `format` says; "any" when None.
+        sample_id: (N,), different whole numbers; 0…N-1 when None.
+        threshold: see `helpers.metrics.jaccard_distance`.
+        batch_size: so many sequences at a time.
+        name: what the column `model` says; the forecaster's `name` when None.
+        progress: show a bar on stderr.
+
+    Returns:
+        One row for each protocol and sample. Columns: `model`, `format`, `protocol`, `history`
+        (equal to `first`), `horizon` (1), `sample`, and distances, each by Jaccard
+        (`…_jaccard`) and as the mean squared error of all voxels of all frames (`…_mse`), 0…1:
+        `prediction_…`, forecast against truth; `persistence_…`, the frame before against the
+        truth; `input_…`, forecast against the frame before. A model with a smaller distance to
+        its input than to the truth has copied more than it forecast.
+
+    Raises:
+        TypeError, ValueError: see `helpers.rollout.next_frames`; no such protocol; the sample
+            numbers are not N different whole numbers; no name; the sequences have another number
+            of frames than the format.
+    """
+    protocols = (protocol,) if isinstance(protocol, str) else tuple(protocol)
+    unknown = [p for p in protocols if p not in NEXT_FRAME_PROTOCOLS]
+    if unknown or not protocols or len(set(protocols)) < len(protocols):
+        choices = ", ".join(NEXT_FRAME_PROTOCOLS)
+        raise ValueError(f"protocol is {protocol!r}; choose {choices}, or both in a tuple.")
+    first = whole("first", first, 1)
+    sequences = rollout.check_frames(sequences, None, first + 1, "sequences")
+    labels = _labels(forecaster, name, frame_format, sequences)
+    metrics._check_threshold(threshold)
+
+    def judge(batch: np.ndarray) -> Judgement:
+        predicted = rollout.next_frames(
+            forecaster, batch, first=first, keep=keep, batch_size=batch_size
+        )
+        truth, before = batch[:, first:], batch[:, first - 1 : -1]
+        pairs = {
+            "prediction": (truth, predicted),
+            "persistence": (truth, before),
+            "input": (before, predicted),
+        }
+        mse = _distances(pairs, "mse", _mean_squared_error, axes=(-4, *metrics.FRAME_AXES))
+        return {
+            p: _distances(pairs, "jaccard", NEXT_FRAME_PROTOCOLS[p], threshold=threshold) | mse
+            for p in protocols
+        }
+
+    labels["history"] = first
+    return _evaluate(judge, sequences, labels, sample_id, batch_size, progress)
+
+
+def long_term(
+    forecaster: Forecaster,
+    sequences: ArrayLike,
+    *,
+    history: int = 5,
+    horizon: int = 5,
+    feedback: str = "probability",
+    keep: int | None = None,
+    frame_format: FrameFormat | str | None = None,
+    sample_id: ArrayLike | None = None,
+    threshold: float = 0.5,
+    batch_size: int = 32,
+    name: str | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Judge a rollout: frames history…history+horizon-1, forecast from frames 0…history-1.
+
+    The defaults are the thesis's for the ConvLSTM, which also keeps the last 10 frames only: no
+    difference up to horizon 6. Its single-frame GAN starts from 1 frame, its three-frame GAN from
+    3.
+
+    Args:
+        forecaster, sequences, frame_format, sample_id, threshold, batch_size, name, progress: see
+            `next_frame`. Frames from history + horizon on are not used.
+        history: so many true frames are observed, at least 1.
+        horizon: so many frames are forecast, at least 1.
+        feedback, keep: see `helpers.rollout.rollout`. To keep two kinds of feedback in one
+            table, give them different names.
+
+    Returns:
+        One row for each sample and horizon. Columns as in `next_frame`, with the protocol
+        `"rollout"` (distances of single frames) and another meaning where no truth is known to
+        the forecaster: `persistence_…` is the last *observed* frame against the truth, `input_…`
+        the forecast against the last observed frame. In addition `moving_null_…`, the true frame
+        before against the truth, and `moving_input_…`, the forecast against the true frame
+        before: what the thesis calls null and input in its rollouts.
+
+    Raises:
+        TypeError, ValueError: see `helpers.rollout.rollout` and `next_frame`; the sequences have
+            fewer than history + horizon frames.
+    """
+    history, horizon = whole("history", history, 1), whole("horizon", horizon, 1)
+    sequences = rollout.check_frames(sequences, None, 1, "sequences")
+    if sequences.shape[1] < history + horizon:
+        raise ValueError(
+            f"sequences has {sequences.shape[1]} frames; a history of {history} and a horizon of "
+            f"{horizon} need {history + horizon}. Shorten one of them."
+        )
+
+    labels = _labels(forecaster, name, frame_format, sequences)
+    metrics._check_threshold(threshold)
+
+    def judge(batch: np.ndarray) -> Judgement:
+        observed, truth = batch[:, :history], batch[:, history : history + horizon]
+        predicted = rollout.rollout(
+            forecaster,
+            observed,
+            horizon,
+            feedback=feedback,
+            threshold=threshold,
+            keep=keep,
+            batch_size=batch_size,
+        )
+        last = metrics.persistence(observed, horizon)
+        before = metrics.moving_null(observed, truth)
+        pairs = {
+            "prediction": (truth, predicted),
+            "persistence": (truth, last),
+            "input": (last, predicted),
+            "moving_null": (truth, before),
+            "moving_input": (before, predicted),
+        }
+        jaccard = _distances(pairs, "jaccard", metrics.jaccard_distance, threshold=threshold)
+        mse = _distances(pairs, "mse", _mean_squared_error, axes=metrics.FRAME_AXES)
+        return {ROLLOUT: jaccard | mse}
+
+    labels["history"] = history
+    return _evaluate(judge, sequences, labels, sample_id, batch_size, progress)
+
+
+def means(
+    table: pd.DataFrame,
+    by: str | Sequence[str] = BY,
+    *,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Average a table over its samples, with bootstrap intervals.
+
+    Samples are resampled, not rows: where `by` leaves out a column, the rows of a sample are
+    averaged first, since they are not independent.
+
+    Args:
+        table: from `next_frame`, `long_term`, `combine` or `load`.
+        by: the columns that tell groups apart.
+        resamples: so many bootstrap resamples, at least 100.
+        confidence: between 0 and 1: how often the interval should hold the true mean.
+        seed: 0 or above; the same table gives the same intervals.
+
+    Returns:
+        One row for each group and measure. Columns: those of `by`, `measure` (for example
+        `prediction_jaccard`), `mean`, `low` and `high` (the percentile interval of the mean; NaN
+        for a single sample), `std` (between samples, NaN for a single one) and `n` (samples).
+
+    Raises:
+        TypeError, ValueError: see `checked`; no such column in `by`; a group would mix protocols;
+            the samples of a group have different numbers of rows; `resamples`, `confidence` or
+            `seed` out of range.
+    """
+    table = checked(table)
+    return _averages(table, table[_columns(table)], by, resamples, confidence, seed)
+
+
+def skill(
+    table: pd.DataFrame,
+    by: str | Sequence[str] = BY,
+    *,
+    against: str = "persistence",
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Average the difference prediction - persistence, taken sample by sample.
+
+    Below 0 the model is better than persistence. The difference has a much smaller spread than
+    either distance, since both are large for the same samples: an interval that excludes 0 is
+    what says that a model beats persistence.
+
+    Args:
+        table, by, resamples, confidence, seed: see `means`.
+        against: `"persistence"`; or `"input"`, where above 0 means that the forecast is nearer to
+            its input than to the truth; for rollouts also `"moving_null"` and `"moving_input"`.
+
+    Returns:
+        As `means`, with the measures `jaccard` and `mse`.
+
+    Raises:
+        TypeError, ValueError: see `means`; the table has no such comparison.
+    """
+    table = checked(table)
+    choices = _comparisons(table)[1:]
+    if against not in choices:
+        raise ValueError(
+            f"There is no comparison against {against!r}; choose one of {', '.join(choices)}."
+        )
+    kinds = ("jaccard", "mse")
+    differences = {k: table[f"prediction_{k}"] - table[f"{against}_{k}"] for k in kinds}
+    return _averages(table, pd.DataFrame(differences), by, resamples, confidence, seed)
+
+
+def thesis_figures() -> pd.DataFrame:
+    """Return the thesis's own figures on its test set, in the words used here.
+
+    Measures and protocols are those of `means`, so that the rows can be set side by side (see
+    `beside_thesis`). `mean` and `std` are over `n` samples, in the rows `per_frame` over n pairs
+    of frames.
+
+    Returns:
+        Columns: `model`, `format`, `protocol`, `history`, `horizon`, `measure`, `mean`, `std`, `n`.
+
+    Source: M. Goldgruber, 4D-Predictive-GAN-ConvLSTM (MIT licence, 2024); see data/README.md.
+    """
+    return pd.read_csv(THESIS_RESULTS)
+
+
+def beside_thesis(
+    table: pd.DataFrame, model: str = "ConvLSTM3D", *, measure: str | None = None, **options
+) -> pd.DataFrame:
+    """Set the means of a table beside the thesis's figures of one of its models.
+
+    Args:
+        table: see `means`; its formats, protocols, histories and horizons are looked up.
+        model: the thesis's name of its model.
+        measure: only this one, for example `"prediction_jaccard"`.
+        options: `resamples`, `confidence` and `seed` of `means`.
+
+    Returns:
+        The rows of `means` that the thesis has a figure for, by model, format, protocol, history
+        and horizon, with the columns `thesis` (its mean) and `difference` (ours - thesis).
+
+    Raises:
+        TypeError, ValueError: see `means`; no such model or measure in the thesis; nothing in the
+            table has a counterpart.
+    """
+    figures = thesis_figures()
+    for column, wanted in (("model", model), ("measure", measure)):
+        known = figures[column].unique()
+        if wanted is not None and wanted not in known:
+            raise ValueError(f"The thesis has no {column} {wanted!r}; it has {', '.join(known)}.")
+        if wanted is not None:
+            figures = figures[figures[column] == wanted]
+    keys = ["format", "protocol", "history", "horizon"]
+    ours = means(table, ("model", *keys), **options)
+    published = figures[[*keys, "measure", "mean"]].rename(columns={"mean": "thesis"})
+    beside = ours.merge(published, on=[*keys, "measure"])
+    if beside.empty:
+        raise ValueError(
+            f"Nothing here has a counterpart among the thesis's figures of {model}: compare the "
+            "formats, protocols, histories and horizons with thesis_figures()."
+        )
+    return beside.assign(difference=beside["mean"] - beside["thesis"])
+
+
+def combine(*tables: pd.DataFrame) -> pd.DataFrame:
+    """Put tables one below the other, for example those of several models.
+
+    Raises:
+        TypeError, ValueError: see `checked`; no tables; tables of next frames and of rollouts
+            together; the same model, format, protocol, horizon and sample twice.
+    """
+    if not tables:
+        raise ValueError("There are no tables to combine; give at least one.")
+    tables = [checked(table) for table in tables]
+    if len({tuple(table.columns) for table in tables}) > 1:
+        raise ValueError(
+            "Tables of next frames and of rollouts have different columns; combine each kind "
+            "for itself."
+        )
+    return checked(pd.concat(tables, ignore_index=True))
+
+
+def save(table: pd.DataFrame, path: str | Path) -> Path:
+    """Write a table to a CSV file: all of it, or nothing and the old file stays.
+
+    Returns:
+        The path.
+
+    Raises:
+        TypeError, ValueError: see `checked`.
+        OSError: the file cannot be written; the message says where.
+    """
+    from helpers.records import _whole_or_nothing
+
+    content = checked(table).to_csv(index=False, lineterminator="\n")
+    path = Path(path)
+    try:
+        with _whole_or_nothing(path) as temporary:
+            temporary.write_text(content, encoding="utf-8", newline="")
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"The table was not saved ({error.strerror}); a folder that exists and can be written "
+            "to is needed",
+            str(path),
+        ) from error
+    return path
+
+
+def load(path: str | Path) -> pd.DataFrame:
+    """Read a table that `save` wrote; the numbers come back to the last bit.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is cut short, is not such a table, or see `checked`.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: expected a table, found no such file.") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not a table: it does not hold text.") from None
+    if not text.endswith("\n"):
+        raise ValueError(f"{path} is cut short: its last line has no end. Evaluate again.")
+    try:
+        # Not by pandas, which guesses: a model may be called "NA", and a row may lack a cell.
+        header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+        table = pd.DataFrame(dict(zip(header, zip(*rows, strict=True), strict=True)))
+        for column in table.columns.difference(_NAMES):
+            table[column] = table[column].map(int if column in _COUNTS else float)
+        return checked(table)
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a table of results: {error}") from None
+
+
+def checked(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of results with its columns in order, or say what is wrong with it.
+
+    Raises:
+        TypeError: it is not a table, or a column holds values of another kind.
+        ValueError: columns are missing or unknown, there are no rows, values are NaN or outside
+            0…1, counts are too small, a protocol is unknown or has the columns of another one, or
+            the same model, format, protocol, horizon and sample occurs twice.
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"Expected a pandas table of results, found {type(table).__name__}.")
+    expected = [*_NAMES, *_COUNTS, *_columns(table)]
+    missing = [column for column in expected if column not in table.columns]
+    unknown = [str(column) for column in table.columns if column not in expected]
+    if missing or unknown or len(table.columns) != len(expected):
+        raise ValueError(
+            f"The columns are not those of a table of results: missing {missing or 'none'}, "
+            f"unknown {unknown or 'none'}, each once. See next_frame and long_term."
+        )
+    table = table[expected].reset_index(drop=True)
+    if table.empty:
+        raise ValueError("The table has no rows.")
+    for column in _NAMES:
+        if not all(isinstance(value, str) and value for value in table[column]):
+            raise TypeError(f"Column {column} must hold names, and none may be empty.")
+    for column, least in zip(_COUNTS, (1, 1, None)):
+        if table[column].dtype.kind not in "iu":
+            raise TypeError(f"Column {column} must hold whole numbers, not {table[column].dtype}.")
+        if least is not None and table[column].min() < least:
+            raise ValueError(f"Column {column} holds {table[column].min()}; at least {least}.")
+    for column in _columns(table):
+        if table[column].dtype.kind != "f":
+            raise TypeError(f"Column {column} must hold floats, not {table[column].dtype}.")
+        wrong = ~table[column].between(0, 1)  # NaN is not between
+        if wrong.any():
+            row = wrong.idxmax()
+            raise ValueError(
+                f"Column {column} has {wrong.sum()} values that are NaN or outside 0…1, first "
+                f"{table.at[row, column]} in row {row}."
+            )
+    is_rollout = _comparisons(table) == _ROLLOUT_COMPARISONS
+    known = (ROLLOUT,) if is_rollout else tuple(NEXT_FRAME_PROTOCOLS)
+    if not table["protocol"].isin(known).all():
+        found = ", ".join(sorted(set(table["protocol"]) - set(known)))
+        raise ValueError(
+            f"Protocol {found} does not go with these columns; expected {' or '.join(known)}."
+        )
+    twice = table.duplicated(list(_IDENTITY))
+    if twice.any():
+        row = table.loc[twice.idxmax(), list(_IDENTITY)]
+        raise ValueError(
+            f"{twice.sum()} rows repeat another one, first "
+            f"{', '.join(f'{k} {v}' for k, v in row.items())}. Give different runs different "
+            "names."
+        )
+    return table
+
+
+def _evaluate(
+    judge: Callable[[np.ndarray], Judgement],
+    sequences: np.ndarray,
+    labels: dict[str, str | int],
+    sample_id: ArrayLike | None,
+    batch_size: int,
+    progress: bool,
+) -> pd.DataFrame:
+    """Judge batch by batch, so that only one batch is ever float32, and build the table."""
+    samples = _sample_ids(sample_id, len(sequences))
+    batch_size = whole("batch_size", batch_size, 1)
+    found = []
+    with tqdm(total=len(sequences), desc=labels["model"], disable=not progress) as bar:
+        for start in range(0, len(sequences), batch_size):
+            batch = sequences[start : start + batch_size].astype(np.float32, copy=False)
+            found.append(judge(batch))
+            bar.update(len(batch))
+    tables = []
+    for protocol, measures in found[0].items():
+        columns = {
+            measure: np.concatenate([part[protocol][measure] for part in found])
+            for measure in measures
+        }
+        horizons = next(iter(columns.values())).size // len(samples)
+        tables.append(
+            pd.DataFrame(
+                {
+                    **labels,
+                    "protocol": protocol,
+                    "horizon": np.tile(np.arange(1, horizons + 1), len(samples)),
+                    "sample": np.repeat(samples, horizons),
+                    **{measure: values.ravel() for measure, values in columns.items()},
+                }
+            )
+        )
+    return checked(pd.concat(tables, ignore_index=True))
+
+
+def _distances(
+    pairs: dict[str, tuple[np.ndarray, np.ndarray]], kind: str, distance: Callable, **options
+) -> dict[str, np.ndarray]:
+    """Return the distance of each pair of arrays, named for instance `prediction_jaccard`."""
+    return {f"{what}_{kind}": distance(*pair, **options) for what, pair in pairs.items()}
+
+
+def _mean_squared_error(
+    truth: np.ndarray, prediction: np.ndarray, axes: tuple[int, ...]
+) -> np.ndarray:
+    """Return the mean of the squared differences over `axes`, float64."""
+    return np.square(truth - prediction).mean(axis=axes, dtype=np.float64)
+
+
+def _averages(
+    table: pd.DataFrame,
+    values: pd.DataFrame,
+    by: str | Sequence[str],
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> pd.DataFrame:
+    """Average each column of `values` over the samples of each group of `table`."""
+    from scipy import stats
+
+    resamples, seed = whole("resamples", resamples, 100), whole("seed", seed, 0)
+    if not isinstance(confidence, numbers.Real) or not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence!r}; expected a number between 0 and 1.")
+    rows = []
+    for key, sampled in _groups(table, values, by):
+        low = high = np.full(sampled.shape[1], np.nan)
+        if len(sampled) > 1:
+            interval = stats.bootstrap(
+                (sampled.to_numpy(),),
+                np.mean,
+                axis=0,
+                n_resamples=resamples,
+                batch=max(1, 2_000_000 // sampled.size),
+                confidence_level=float(confidence),
+                method="percentile",
+                # A new generator for each group: what else is in the table changes nothing.
+                rng=np.random.default_rng(seed),
+            ).confidence_interval
+            low, high = interval.low, interval.high
+        for column, below, above in zip(sampled.columns, low, high):
+            found = metrics.summary(sampled[column])
+            rows.append(
+                {
+                    **key,
+                    "measure": column,
+                    "mean": found.mean,
+                    "low": below,
+                    "high": above,
+                    "std": found.std,
+                    "n": found.n,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _groups(
+    table: pd.DataFrame, values: pd.DataFrame, by: str | Sequence[str]
+) -> Iterator[tuple[dict, pd.DataFrame]]:
+    """Yield each group's key and one row of values for each of its samples, sorted by sample."""
+    by = [by] if isinstance(by, str) else list(by)
+    allowed = (*_NAMES, "history", "horizon")
+    if not by or any(column not in allowed for column in by) or len(set(by)) < len(by):
+        raise ValueError(f"by is {by}; choose from {', '.join(allowed)}, at least one, each once.")
+    for key, rows in table.groupby(by, sort=False):
+        key = dict(zip(by, key))
+        if rows["protocol"].nunique() > 1:
+            raise ValueError(
+                f"{key or 'The table'} mixes the protocols {', '.join(rows['protocol'].unique())}; "
+                "their figures cannot be averaged. Add 'protocol' to by."
+            )
+        counts = rows["sample"].value_counts()
+        if counts.nunique() > 1:
+            raise ValueError(
+                f"In {key} some samples have {counts.max()} rows, others {counts.min()}: a mean "
+                "would weigh them differently. Is a part of the table missing?"
+            )
+        yield key, values.loc[rows.index].groupby(rows["sample"]).mean()
+
+
+def _comparisons(table: pd.DataFrame) -> tuple[str, ...]:
+    """Return what a table compares: a rollout has columns that next frames lack."""
+    is_rollout = any(str(column).startswith("moving_") for column in table.columns)
+    return _ROLLOUT_COMPARISONS if is_rollout else _COMPARISONS
+
+
+def _columns(table: pd.DataFrame) -> list[str]:
+    """Return the columns of a table that hold measures."""
+    return [f"{what}_{kind}" for kind in ("jaccard", "mse") for what in _comparisons(table)]
+
+
+def _labels(
+    forecaster: Forecaster,
+    name: str | None,
+    frame_format: FrameFormat | str | None,
+    sequences: np.ndarray,
+) -> dict[str, str | int]:
+    """Return the columns `model` and `format`, which are the same in all rows of a run."""
+    model = getattr(forecaster, "name", None) if name is None else name
+    if not isinstance(model, str) or not model.strip():
+        raise ValueError(
+            f"The model's name is {model!r}; give one with name=..., or give the forecaster a "
+            "`name`."
+        )
+    found = "any" if frame_format is None else getattr(frame_format, "name", frame_format)
+    if not isinstance(found, str) or not found:
+        raise ValueError(f"frame_format is {frame_format!r}; expected a format such as T20_TINC1.")
+    frames = sequences.shape[1]
+    if getattr(frame_format, "steps", frames) != frames:
+        raise ValueError(
+            f"The sequences have {frames} frames, {found} has {frame_format.steps}; select them "
+            "first with frame_format.select(frames)."
+        )
+    return {"model": model, "format": found}
+
+
+def _sample_ids(sample_id: ArrayLike | None, count: int) -> np.ndarray:
+    if sample_id is None:
+        return np.arange(count)
+    found = np.asarray(sample_id)
+    if found.dtype.kind not in "iu" or found.shape != (count,) or len(set(found.tolist())) < count:
+        raise ValueError(
+            f"sample_id has shape {found.shape} and dtype {found.dtype}; expected {count} "
+            "different whole numbers, one for each sequence."
+        )
+    return found.astype(np.int64)

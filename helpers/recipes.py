@@ -1,0 +1,281 @@
+"""How the shipped weights were trained: `python -m helpers.recipes --help` does it again.
+
+A run folder can be stopped at any time (Ctrl-C, a file named `stop` in it, even a power cut) and
+is taken up again by the same command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from helpers import convlstm, evaluation, records, sequences, training, workshop
+from helpers.metrics import keras_jaccard
+from helpers.sequences import THESIS_FORMATS, FrameFormat, Shifted
+
+tf = workshop.tensorflow()
+
+FORMATS = {found.name: found for found in THESIS_FORMATS}
+MIXED = "mixed"
+VALIDATION_SAMPLES = 192
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that leads from records to weights, apart from the data.
+
+    Attributes:
+        config: of the model.
+        plan: of the training; its batch is one of sequences.
+        jaccard_weight: of the soft Jaccard distance in the loss.
+        policy: the Keras dtype policy of the training; forecasts are made in float32.
+    """
+
+    config: convlstm.Config
+    plan: training.Plan
+    jaccard_weight: float = 0.05
+    policy: str = "float32"
+
+
+def convlstm_recipe(
+    steps: int, *, seed: int = 1, learning_rate: float = 2e-3, decay: str = "linear"
+) -> Recipe:
+    """Return the recipe of the `workshop()` ConvLSTM: batches of 2 sequences, 38 forecasts."""
+    plan = training.Plan(
+        steps=steps,
+        batch_size=2,
+        learning_rate=learning_rate,
+        warm_up=min(200, steps),
+        decay=decay,
+        decay_from=0.3,
+        weight_decay=1e-4,
+        validate_every=min(500, steps),
+        seed=seed,
+    )
+    return Recipe(convlstm.workshop(), plan, policy="mixed_bfloat16")
+
+
+def open_split(data: Path, split: str, limit: int | None = None) -> records.PackedSplit:
+    """Open one split of a folder in thesis layout, whether it holds records or a packed split."""
+    folder = data / workshop.SPLITS[split]
+    if (folder / "manifest.json").exists():
+        return records.open_packed(folder)
+    return records.packed(folder, limit=limit)
+
+
+def batches(split: records.PackedSplit, formats: Sequence[FrameFormat], plan: training.Plan):
+    """Return what `training.fit` asks for: the batches from any step on.
+
+    With several formats, one batch of each follows the other.
+    """
+
+    def from_step(step: int) -> tf.data.Dataset:
+        turn = len(formats)
+        streams = [
+            sequences.from_packed(
+                split,
+                found,
+                Shifted(),
+                batch_size=plan.batch_size,
+                seed=plan.seed + number,
+                repeat=True,
+                drop_remainder=True,
+                # Of the first `step` batches, so many were of this format.
+                start_step=(step - number + turn - 1) // turn,
+            )
+            for number, found in enumerate(formats)
+        ]
+        if turn == 1:
+            return streams[0]
+        choice = tf.data.Dataset.counter(step).map(lambda number: number % turn)
+        return tf.data.Dataset.choose_from_datasets(streams, choice)
+
+    return from_step
+
+
+def validation(split: records.PackedSplit, formats: Sequence[FrameFormat]) -> tf.data.Dataset:
+    """Return the first 192 validation sequences in each format, in a fixed order."""
+    frames = split.frames(np.arange(min(VALIDATION_SAMPLES, len(split))))
+    chosen = np.concatenate([found.select(frames) for found in formats])[..., np.newaxis]
+    data = tf.data.Dataset.from_tensor_slices((chosen[:, :-1], chosen[:, 1:])).batch(16)
+    return data.map(lambda x, y: (tf.cast(x, tf.float32), tf.cast(y, tf.float32)))
+
+
+def train(
+    recipe: Recipe,
+    data: Path,
+    formats: Sequence[FrameFormat],
+    folder: Path,
+    *,
+    start: Path | None = None,
+) -> training.History:
+    """Train a ConvLSTM, or go on with a run that was stopped.
+
+    Args:
+        recipe: the configuration and the plan.
+        data: a folder in thesis layout with records or packed splits.
+        formats: one, or several that take turns.
+        folder: of the run: checkpoint, best weights, log.
+        start: weights to begin with, for example those of the mixed run; None begins anew.
+    """
+    hardware = dataclasses.replace(
+        training.hardware(seed=recipe.plan.seed), policy=recipe.policy
+    )
+    with hardware.scope():
+        model = convlstm.build(recipe.config)
+        if start is not None:
+            training.load_weights(start, model)
+        model.compile(
+            recipe.plan.optimizer(),
+            training.voxel_loss(recipe.jaccard_weight),
+            metrics=[keras_jaccard("pooled")],
+            **hardware.compile_options(),
+        )
+        return training.fit(
+            model,
+            batches(open_split(data, "training"), formats, recipe.plan),
+            recipe.plan,
+            folder,
+            validation=validation(open_split(data, "validation"), formats),
+            show=training.Progress(),
+        )
+
+
+def judge(weights: Path, data: Path, frame_format: FrameFormat, split: str, limit: int | None):
+    """Evaluate shipped weights on a split, as the thesis did: two tables by sample."""
+    found = open_split(data, split, limit)
+    frames = frame_format.select(found.frames(np.arange(len(found))[:limit]))
+    forecaster = convlstm.forecaster(convlstm.load(weights))
+    options = {"frame_format": frame_format, "sample_id": found.sample_id[:limit]}
+    return (
+        evaluation.next_frame(forecaster, frames, "pooled", **options),
+        evaluation.long_term(forecaster, frames, **options),
+    )
+
+
+def figures(tables) -> dict:
+    """Return the distances of forecast and persistence as plain numbers for a record."""
+    found = {}
+    for table in tables:
+        averages = evaluation.means(table)
+        for row in averages.itertuples():
+            if row.measure in ("prediction_jaccard", "persistence_jaccard"):
+                place = found.setdefault(f"{row.protocol}, horizon {row.horizon}", {})
+                place[row.measure.removesuffix("_jaccard")] = {
+                    "mean": round(row.mean, 5),
+                    "interval": [round(row.low, 5), round(row.high, 5)],
+                    "n": int(row.n),
+                }
+    return found
+
+
+def ship(
+    folder: Path,
+    out: Path,
+    recipe: Recipe,
+    data: Path,
+    formats: Sequence[FrameFormat],
+    history: training.History,
+    **record,
+) -> Path:
+    """Write the best weights of a finished run, with a record of how they came to be."""
+    model = convlstm.build(recipe.config)
+    row = training.load_best(folder, model)
+    plan = dataclasses.asdict(recipe.plan)
+    training_split = open_split(data, "training")
+    return training.save_weights(
+        out,
+        model,
+        {
+            "made": datetime.date.today().isoformat(),
+            "formats": [found.name for found in formats],
+            "data": f"{len(training_split)} training samples: {training_split.source}",
+            "seed": recipe.plan.seed,
+            "plan": plan,
+            "jaccard_weight": recipe.jaccard_weight,
+            "policy": recipe.policy,
+            "steps": history.step,
+            "minutes": round(history.seconds / 60, 1),
+            "machine": training.machine(),
+            "commit": commit(),
+            "best_step": int(row["step"]),
+            "validation_while_training": {
+                "pooled": round(row[history.monitor], 5),
+                "n": VALIDATION_SAMPLES * len(formats),
+            },
+            **record,
+        },
+    )
+
+
+def commit() -> str:
+    """Return the commit of this checkout, with `+` where files differ from it."""
+    try:
+        here = {"cwd": workshop.REPOSITORY, "capture_output": True, "text": True, "check": True}
+        found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], **here).stdout.strip()
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "helpers"], **{
+            **here, "check": False
+        }).returncode
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found + ("+" if changed else "")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train the course's ConvLSTM, ship its weights, or judge them on the test split."""
+    parser = argparse.ArgumentParser(prog="python -m helpers.recipes", description=main.__doc__)
+    parser.add_argument("task", choices=["train", "ship", "test"])
+    parser.add_argument("format", choices=[*FORMATS, MIXED], help="mixed: all three take turns")
+    parser.add_argument("--data", type=Path, required=True, help="a folder in thesis layout")
+    parser.add_argument("--run", type=Path, help="train, ship: the folder of the run")
+    parser.add_argument("--weights", type=Path, help="ship, test: the .npz to write or to judge")
+    parser.add_argument("--start", type=Path, help="train: weights to begin with")
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--decay", choices=training.DECAYS, default="linear")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--limit", type=int, help="test: only the first so many samples")
+    options = parser.parse_args(arguments)
+    formats = list(FORMATS.values()) if options.format == MIXED else [FORMATS[options.format]]
+    recipe = convlstm_recipe(
+        options.steps,
+        seed=options.seed,
+        learning_rate=options.learning_rate,
+        decay=options.decay,
+    )
+    if options.task == "test":
+        add_figures(options.weights, options.data, formats, options.limit)
+        return 0
+    start = options.start
+    history = train(recipe, options.data, formats, options.run, start=start)
+    if options.task == "ship":
+        began = {"began_with": training.read_record(start) | {"file": start.name}} if start else {}
+        ship(options.run, options.weights, recipe, options.data, formats, history, **began)
+    return 0
+
+
+def add_figures(
+    weights: Path, data: Path, formats: Sequence[FrameFormat], limit: int | None = None
+) -> None:
+    """Judge shipped weights on the test split and add what came out to their record."""
+    record = training.read_record(weights)
+    record["test"] = {
+        found.name: figures(judge(weights, data, found, "test", limit)) for found in formats
+    }
+    print(json.dumps(record["test"], indent=2))
+    weights.with_suffix(".json").write_text(
+        json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

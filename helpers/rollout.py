@@ -1,0 +1,327 @@
+"""Forecasting more than one step: one interface for every model, and predictions fed back."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from helpers import metrics
+
+FEEDBACKS = ("probability", "binary")
+
+
+class Forecaster(Protocol):
+    """What every model offers here: from the frames so far to the next one.
+
+    Attributes:
+        name: what tables call it.
+    """
+
+    name: str
+
+    def __call__(self, history: np.ndarray) -> np.ndarray:
+        """Return the probability that each voxel of the next frame is filled.
+
+        Args:
+            history: float32 (B, T, D, H, W), T ≥ 1, values 0…1, read only: frames observed, or
+                predicted before.
+
+        Returns:
+            (B, D, H, W), values 0…1.
+        """
+
+
+class Recurrent(Forecaster, Protocol):
+    """A forecaster that carries a state, so that one more frame costs one more step.
+
+    `begin` followed by `advance` for each further frame must give what a call with all of these
+    frames gives.
+    """
+
+    def begin(self, history: np.ndarray) -> tuple[np.ndarray, Any]:
+        """Read all of `history` (B, T, D, H, W); return the next frame and the state."""
+
+    def advance(self, frame: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+        """Read one more frame (B, D, H, W); return the next frame and the new state."""
+
+
+@dataclass(frozen=True)
+class Persistence:
+    """The null model as a forecaster: the next frame equals the last one."""
+
+    name: str = "persistence"
+
+    def __call__(self, history: ArrayLike) -> np.ndarray:
+        """Return the last frame: (B, T, D, H, W) to (B, D, H, W)."""
+        return metrics.persistence(checked_history(history))[:, 0]
+
+    def begin(self, history: ArrayLike) -> tuple[np.ndarray, None]:
+        """Return the last frame; there is no state."""
+        return self(history), None
+
+    def advance(self, frame: np.ndarray, state: None) -> tuple[np.ndarray, None]:
+        """Return the frame itself."""
+        return frame, None
+
+
+def rollout(
+    forecaster: Forecaster,
+    history: ArrayLike,
+    horizon: int,
+    *,
+    feedback: str = "probability",
+    threshold: float = 0.5,
+    keep: int | None = None,
+    batch_size: int = 32,
+    recompute: bool = False,
+) -> np.ndarray:
+    """Forecast `horizon` frames: each prediction is fed back as if it had been observed.
+
+    The truth is not an argument, so no forecaster can see it. A `Recurrent` forecaster carries
+    its state while no frame has to be forgotten: a history of n and a horizon of h then cost
+    n + h - 1 steps, where recomputing costs n + (n + 1) + … + (n + h - 1).
+
+    Args:
+        forecaster: see `Forecaster` and `Recurrent`.
+        history: (B, T, D, H, W), the observed frames, T ≥ 1; values 0…1.
+        horizon: steps ahead, at least 1.
+        feedback: what is fed back: `"probability"`, as in the thesis, or `"binary"`, frames of
+            0 and 1 like the observed ones.
+        threshold: what counts as 1 in binary feedback; above 0, at most 1.
+        keep: the forecaster sees at most so many of the latest frames; None is all of them. The
+            thesis keeps 10.
+        batch_size: so many sequences at a time.
+        recompute: read the whole history at every step even if a state could be carried.
+
+    Returns:
+        float32 (B, horizon, D, H, W): probabilities, with binary feedback too.
+
+    Raises:
+        TypeError: not a forecaster, not numbers, or a count is not a whole number.
+        ValueError: see `checked_history`; a count below 1; no such feedback; a threshold outside
+            0…1; the forecaster returned another shape, NaN or values outside 0…1.
+    """
+    _check_forecaster(forecaster)
+    history = checked_history(history)
+    horizon = whole("horizon", horizon, 1)
+    batch_size = whole("batch_size", batch_size, 1)
+    if feedback not in FEEDBACKS:
+        choices = ", ".join(FEEDBACKS)
+        raise ValueError(f"There is no feedback {feedback!r}; choose one of {choices}.")
+    metrics._check_threshold(threshold)
+
+    observed, grid = history.shape[1], history.shape[2:]
+    predicted = np.empty((len(history), horizon, *grid), np.float32)
+    for batch in _batches(len(history), batch_size):
+        frames = np.empty((len(history[batch]), observed + horizon - 1, *grid), np.float32)
+        frames[:, :observed] = history[batch]
+        times = range(observed, observed + horizon)
+        for time, prediction in _forecasts(forecaster, frames, times, keep, recompute):
+            step = predicted[batch, time - observed]
+            step[:] = prediction
+            if time < frames.shape[1]:  # the last prediction is not read
+                frames[:, time] = step >= float(threshold) if feedback == "binary" else step
+    return predicted
+
+
+def next_frames(
+    forecaster: Forecaster,
+    sequences: ArrayLike,
+    *,
+    first: int = 1,
+    keep: int | None = None,
+    batch_size: int = 32,
+    recompute: bool = False,
+) -> np.ndarray:
+    """Forecast every frame of the sequences from the true frames before it.
+
+    Args:
+        forecaster: see `Forecaster` and `Recurrent`.
+        sequences: (B, T, D, H, W), the true frames, T > first; values 0…1.
+        first: the first frame to forecast, at least 1.
+        keep, batch_size, recompute: see `rollout`.
+
+    Returns:
+        float32 (B, T - first, D, H, W): probabilities of the frames first…T-1. Frame t is
+        forecast from the frames before t, at most `keep` of them.
+
+    Raises:
+        TypeError, ValueError: see `rollout`; `first` leaves no frame to forecast.
+    """
+    _check_forecaster(forecaster)
+    first = whole("first", first, 1)
+    batch_size = whole("batch_size", batch_size, 1)
+    sequences = checked_history(sequences, frames=first + 1, what="sequences")
+    steps = sequences.shape[1]
+    predicted = np.empty((len(sequences), steps - first, *sequences.shape[2:]), np.float32)
+    for batch in _batches(len(sequences), batch_size):
+        times = range(first, steps)
+        for time, prediction in _forecasts(forecaster, sequences[batch], times, keep, recompute):
+            predicted[batch, time - first] = prediction
+    return predicted
+
+
+def checked_history(
+    history: ArrayLike,
+    *,
+    grid: tuple[int, int, int] | None = None,
+    frames: int = 1,
+    what: str = "history",
+) -> np.ndarray:
+    """Return a history as float32, or say what is wrong with it.
+
+    Args:
+        history: bool, integers or floats (B, T, D, H, W) without a channel axis; values 0…1.
+        grid: the (D, H, W) that the frames must have; any when None.
+        frames: at least so many frames.
+        what: what errors call it.
+
+    Returns:
+        float32 (B, T, D, H, W); not a copy if `history` is float32 already.
+
+    Raises:
+        TypeError: the values are not real numbers.
+        ValueError: another number of axes, no sequences, too few frames, another grid, NaN, or
+            values outside 0…1.
+    """
+    return check_frames(history, grid, frames, what).astype(np.float32, copy=False)
+
+
+def check_frames(
+    history: ArrayLike, grid: tuple[int, int, int] | None, frames: int, what: str
+) -> np.ndarray:
+    """Return an array (B, T, D, H, W) as it is, whatever its dtype; see `checked_history`."""
+    try:
+        history = np.asarray(history)
+    except ValueError as error:
+        raise ValueError(f"{what} is not an array (B, T, D, H, W): {error}") from None
+    _check_numbers(history, what)
+    shape = history.shape
+    if history.ndim != 5 or shape[-1] == 1:
+        hint = ""
+        if history.ndim > 4 and shape[-1] == 1:
+            hint = f" The last axis looks like a channel: drop it with {what}[..., 0]."
+        elif history.ndim == 4:
+            hint = f" For a single sequence write {what}[np.newaxis]."
+        raise ValueError(f"{what} has shape {shape}; expected (B, T, D, H, W).{hint}")
+    if 0 in (shape[0], *shape[2:]):
+        raise ValueError(
+            f"{what} has shape {shape}: nothing to forecast from; expected (B, T, D, H, W) with "
+            "at least one sequence and one voxel."
+        )
+    if shape[1] < frames:
+        raise ValueError(
+            f"{what} has {shape[1]} frames, shape {shape}; expected at least {frames}."
+        )
+    if grid is not None and shape[2:] != tuple(grid):
+        raise ValueError(
+            f"{what} has frames of {shape[2:]} voxels; expected {tuple(grid)}, the grid that the "
+            "forecaster was made for."
+        )
+    _check_range(history, what, "scale the frames to 0…1")
+    return history
+
+
+def whole(name: str, value: int, least: int) -> int:
+    """Return a count as a Python integer, or say what is wrong with it.
+
+    Raises:
+        TypeError: it is not a whole number.
+        ValueError: it is below `least`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; expected a whole number.") from None
+    if number < least:
+        raise ValueError(f"{name} is {number}; expected at least {least}.")
+    return number
+
+
+def is_recurrent(forecaster: Forecaster) -> bool:
+    """Say whether a forecaster carries a state: whether it has `begin` and `advance`."""
+    return all(callable(getattr(forecaster, name, None)) for name in ("begin", "advance"))
+
+
+def _forecasts(
+    forecaster: Forecaster,
+    frames: np.ndarray,
+    times: range,
+    keep: int | None,
+    recompute: bool,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (time, probability (B, D, H, W)) for each time, from the frames before it.
+
+    Frame t is read only after the forecast of frame t has been taken, so whoever takes it may
+    first write it into `frames` (B, T, D, H, W).
+    """
+    keep = times[-1] if keep is None else whole("keep", keep, 1)
+    carried = is_recurrent(forecaster) and times[-1] <= keep and not recompute
+    # A view that a forecaster cannot write to: the frames are read again.
+    view = frames[:]
+    view.flags.writeable = False
+    state = None
+    for time in times:
+        if not carried:
+            found = forecaster(view[:, max(0, time - keep) : time])
+        elif time == times[0]:
+            found, state = _pair("begin", forecaster.begin(view[:, :time]))
+        else:
+            found, state = _pair("advance", forecaster.advance(view[:, time - 1], state))
+        yield time, _checked_prediction(found, frames)
+
+
+def _check_forecaster(forecaster: Forecaster) -> None:
+    if not callable(forecaster) or isinstance(forecaster, type):
+        raise TypeError(
+            f"{forecaster!r} is not a forecaster; expected one that is called with a history "
+            "(B, T, D, H, W) and returns (B, D, H, W), for example Persistence()."
+        )
+
+
+def _pair(method: str, found: Any) -> tuple[np.ndarray, Any]:
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise TypeError(
+            f"The forecaster's {method} returned {type(found).__name__}; expected a tuple of the "
+            "next frame and the state."
+        )
+    return found
+
+
+def _checked_prediction(found: ArrayLike, frames: np.ndarray) -> np.ndarray:
+    """Return what a forecaster returned as an array (B, D, H, W), or say what is wrong with it."""
+    found = np.asarray(found)
+    what = "The forecaster's prediction"
+    _check_numbers(found, what)
+    expected = (len(frames), *frames.shape[2:])
+    if found.shape != expected:
+        raise ValueError(
+            f"{what} has shape {found.shape}; expected (B, D, H, W) = {expected}, one frame for "
+            "each sequence and no channel axis."
+        )
+    _check_range(found, what, "a probability needs a sigmoid at the end of the model")
+    return found
+
+
+def _check_numbers(array: np.ndarray, what: str) -> None:
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"{what} has dtype {array.dtype}; expected bool, integers or floats.")
+
+
+def _check_range(array: np.ndarray, what: str, remedy: str) -> None:
+    low, high = array.min(), array.max()
+    if not (low >= 0 and high <= 1):  # NaN is neither
+        if np.isnan(low):
+            count = np.count_nonzero(np.isnan(array))
+            raise ValueError(f"{what} holds NaN in {count} of {array.size} voxels; expected 0…1.")
+        raise ValueError(f"{what} has values from {low} to {high}; expected 0…1: {remedy}.")
+
+
+def _batches(count: int, size: int) -> Iterator[slice]:
+    """Yield slices of at most `size` that cover 0…count."""
+    return (slice(start, start + size) for start in range(0, count, size))

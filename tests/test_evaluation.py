@@ -1,0 +1,698 @@
+"""Tables of results: what they hold, their intervals, their files, and the thesis beside them."""
+
+import csv
+import gzip
+import math
+import subprocess
+import sys
+from collections import namedtuple
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import evaluation, metrics, workshop
+from helpers.rollout import Persistence, next_frames, rollout
+
+Format = namedtuple("Format", "name steps")  # the two attributes of a FrameFormat that count here
+
+
+class Fading:
+    """Forecasts the last frame, faded and shifted by one voxel; counts its calls."""
+
+    name = "fading"
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, history):
+        self.calls += 1
+        return 0.7 * history[:, -1] + 0.3 * np.roll(history[:, -1], 1, axis=-1) * history[:, 0]
+
+
+@pytest.fixture
+def sequences(rng):
+    """Blobs that move: uint8 (7, 10, 6, 6, 6), with an empty frame and an empty sequence."""
+    start = rng.random((7, 1, 6, 6, 6)) < 0.2
+    frames = np.concatenate([np.roll(start, t // 2, axis=-1) for t in range(10)], axis=1)
+    frames ^= rng.random(frames.shape) < 0.02
+    frames[1, 4] = False
+    frames[5] = False
+    return frames.astype(np.uint8)
+
+
+@pytest.fixture
+def short(sequences):
+    """A table of next frames."""
+    return evaluation.next_frame(Fading(), sequences, frame_format="T20_TINC1")
+
+
+@pytest.fixture
+def long(sequences):
+    """A table of rollouts."""
+    return evaluation.long_term(Fading(), sequences, history=3, horizon=4)
+
+
+def mse(one, other, axes):
+    return ((one.astype(float) - other) ** 2).mean(axis=axes)
+
+
+@pytest.mark.parametrize("protocol", ["pooled", "per_frame"])
+@pytest.mark.parametrize(("first", "keep"), [(1, None), (3, 2)])
+def test_next_frame_agrees_with_the_metrics(sequences, protocol, first, keep):
+    table = evaluation.next_frame(
+        Fading(), sequences, protocol, first=first, keep=keep, batch_size=3
+    )
+    assert list(table.columns) == [
+        *("model", "format", "protocol", "history", "horizon", "sample"),
+        *("prediction_jaccard", "persistence_jaccard", "input_jaccard"),
+        *("prediction_mse", "persistence_mse", "input_mse"),
+    ]
+    assert (table[["model", "format", "protocol"]] == ["fading", "any", protocol]).all(axis=None)
+    assert (table[["history", "horizon"]] == [first, 1]).all(axis=None)
+    assert table["sample"].tolist() == list(range(7))
+    guess = next_frames(Fading(), sequences, first=first, keep=keep)
+    truth, before = sequences[:, first:], sequences[:, first - 1 : -1]
+    distance = getattr(metrics, protocol)
+    for what, (one, other) in {
+        "prediction": (truth, guess),
+        "persistence": (truth, before),
+        "input": (before, guess),
+    }.items():
+        np.testing.assert_array_equal(table[f"{what}_jaccard"], distance(one, other))
+        expected = mse(one, other, (1, 2, 3, 4))
+        np.testing.assert_allclose(table[f"{what}_mse"], expected, rtol=1e-6)
+    one_by_one = [metrics.persistence(sequences[:, :t])[:, 0] for t in range(first, 10)]
+    np.testing.assert_array_equal(before, np.stack(one_by_one, axis=1))
+
+
+def test_both_protocols_from_one_run(sequences):
+    fading = Fading()
+    both = evaluation.next_frame(fading, sequences, ("pooled", "per_frame"), batch_size=4)
+    assert fading.calls == 9 * 2  # frames times batches: nothing is forecast twice
+    apart = [evaluation.next_frame(Fading(), sequences, p) for p in ("pooled", "per_frame")]
+    pd.testing.assert_frame_equal(both, evaluation.combine(*apart))
+    assert not np.array_equal(apart[0]["prediction_jaccard"], apart[1]["prediction_jaccard"])
+
+
+@pytest.mark.parametrize("feedback", ["probability", "binary"])
+def test_long_term_agrees_with_the_metrics(sequences, feedback):
+    table = evaluation.long_term(
+        Fading(), sequences, history=3, horizon=4, feedback=feedback, keep=3, batch_size=2
+    )
+    assert len(table) == 7 * 4 and table["protocol"].eq("rollout").all()
+    assert table["history"].eq(3).all()
+    history, truth = sequences[:, :3], sequences[:, 3:7]
+    guess = rollout(Fading(), history, 4, feedback=feedback, keep=3)
+    last, before = metrics.persistence(history, 4), metrics.moving_null(history, truth)
+    for sample in range(7):
+        rows = table[table["sample"] == sample]
+        assert rows["horizon"].tolist() == [1, 2, 3, 4]
+        for what, (one, other) in {
+            "prediction": (truth, guess),
+            "persistence": (truth, last),
+            "input": (last, guess),
+            "moving_null": (truth, before),
+            "moving_input": (before, guess),
+        }.items():
+            expected = metrics.jaccard_distance(one[sample], other[sample])
+            np.testing.assert_array_equal(rows[f"{what}_jaccard"], expected)
+            expected = mse(one[sample], other[sample], (1, 2, 3))
+            np.testing.assert_allclose(rows[f"{what}_mse"], expected, rtol=1e-6)
+
+
+def test_persistence_is_judged_equal_to_persistence(sequences):
+    for table in (
+        evaluation.next_frame(Persistence(), sequences, ("pooled", "per_frame")),
+        evaluation.long_term(Persistence(), sequences),
+    ):
+        for kind in ("jaccard", "mse"):
+            assert table[f"prediction_{kind}"].equals(table[f"persistence_{kind}"])
+            assert table[f"input_{kind}"].eq(0).all()
+        difference = evaluation.skill(table)
+        assert difference[["mean", "low", "high", "std"]].eq(0).all(axis=None)
+    first = table[table["horizon"] == 1]
+    assert first["moving_null_jaccard"].equals(first["persistence_jaccard"])
+    assert not table["moving_null_jaccard"].equals(table["persistence_jaccard"])
+
+
+@pytest.mark.parametrize("dtype", [bool, np.float16, np.float32, np.float64])
+def test_any_dtype_gives_the_same_table(sequences, short, long, dtype):
+    other = sequences.astype(dtype)
+    found = evaluation.next_frame(Fading(), other, frame_format="T20_TINC1", batch_size=2)
+    pd.testing.assert_frame_equal(found, short)
+    found = evaluation.long_term(Fading(), other, history=3, horizon=4, batch_size=2)
+    pd.testing.assert_frame_equal(found, long)
+
+
+def test_labels_of_the_rows(sequences):
+    found = evaluation.next_frame(
+        Fading(),
+        sequences,
+        frame_format=Format("T20_TINC2", 10),
+        sample_id=[12, 7, 3, 900, 5, 6, 10],
+        name="mine",
+    )
+    assert found["model"].eq("mine").all() and found["format"].eq("T20_TINC2").all()
+    assert found["sample"].tolist() == [12, 7, 3, 900, 5, 6, 10]
+
+
+def test_frames_after_the_horizon_are_not_used(sequences, long):
+    other = sequences.copy()
+    other[:, 7:] = 1 - other[:, 7:]
+    found = evaluation.long_term(Fading(), other, history=3, horizon=4)
+    pd.testing.assert_frame_equal(found, long)
+
+
+BAD_LABELS = [
+    ({"sample_id": [1, 2]}, ValueError, "7 different whole numbers"),
+    ({"sample_id": [1, 2, 3, 4, 5, 6, 6]}, ValueError, "different"),
+    ({"sample_id": [1.0, 2, 3, 4, 5, 6, 7]}, ValueError, "whole"),
+    ({"frame_format": 20}, ValueError, "T20_TINC1"),
+    ({"frame_format": ""}, ValueError, "T20_TINC1"),
+    ({"frame_format": Format("T20_TINC1", 20)}, ValueError, "10 frames, T20_TINC1 has 20"),
+    ({"name": " "}, ValueError, "name="),
+    ({"name": 3}, ValueError, "name="),
+    ({"threshold": 0}, ValueError, "threshold"),
+    ({"threshold": 1.5}, ValueError, "threshold"),
+    ({"keep": 0}, ValueError, "keep"),
+    ({"batch_size": 0}, ValueError, "batch_size"),
+    ({"batch_size": 2.0}, TypeError, "batch_size"),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "words"), BAD_LABELS)
+@pytest.mark.parametrize("judge", [evaluation.next_frame, evaluation.long_term])
+def test_bad_options(sequences, judge, options, error, words):
+    with pytest.raises(error, match=words):
+        judge(Fading(), sequences, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"protocol": "mean"}, ValueError, "choose pooled, per_frame"),
+        ({"protocol": ()}, ValueError, "choose"),
+        ({"protocol": ("pooled", "pooled")}, ValueError, "choose"),
+        ({"first": 0}, ValueError, "first is 0"),
+        ({"first": 10}, ValueError, "10 frames.*at least 11"),
+        ({"first": 1.0}, TypeError, "first"),
+    ],
+)
+def test_bad_options_of_next_frame(sequences, options, error, words):
+    with pytest.raises(error, match=words):
+        evaluation.next_frame(Fading(), sequences, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"history": 0}, ValueError, "history is 0"),
+        ({"horizon": 0}, ValueError, "horizon is 0"),
+        ({"horizon": 2.5}, TypeError, "horizon"),
+        ({"history": 6, "horizon": 5}, ValueError, "10 frames.*need 11"),
+        ({"feedback": "truth"}, ValueError, "feedback"),
+    ],
+)
+def test_bad_options_of_long_term(sequences, options, error, words):
+    with pytest.raises(error, match=words):
+        evaluation.long_term(Fading(), sequences, **options)
+
+
+@pytest.mark.parametrize("judge", [evaluation.next_frame, evaluation.long_term])
+def test_bad_sequences_and_forecasters(sequences, judge):
+    spoilt = sequences.astype(float)
+    spoilt[6, 8] = np.nan  # in the last batch, in a frame that a rollout does not use
+    tall = sequences.copy()
+    tall[6, 8] = 2
+    fading = Fading()
+    for bad, words in (
+        (spoilt, "NaN"),
+        (tall, "to 2"),
+        (sequences[:0], "at least one sequence"),
+        (sequences[..., None], "channel"),
+        (sequences[0], "newaxis"),
+        (sequences[:, :0], "0 frames"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            judge(fading, bad)
+    with pytest.raises(TypeError, match="dtype"):
+        judge(fading, sequences.astype(str))
+    assert fading.calls == 0
+    with pytest.raises(ValueError, match="give one with name"):
+        judge(lambda history: history[:, -1], sequences)
+    with pytest.raises(TypeError, match="not a forecaster"):
+        judge(None, sequences, name="none")
+
+
+def made(values, persistence=0.5, *, model="made", protocol="pooled", horizon=1, first_sample=0):
+    """A table of next frames with given distances."""
+    values = np.asarray(values, float)
+    columns = {
+        f"{w}_{k}": persistence for k in ("jaccard", "mse") for w in ("persistence", "input")
+    }
+    return evaluation.checked(
+        pd.DataFrame(
+            {
+                **{"model": model, "format": "any", "protocol": protocol},
+                **{"history": 1, "horizon": horizon},
+                "sample": np.arange(first_sample, first_sample + len(values)),
+                **columns,
+                "prediction_jaccard": values,
+                "prediction_mse": values,
+            }
+        )
+    )
+
+
+def row(table, measure="prediction_jaccard"):
+    (found,) = table[table["measure"] == measure].itertuples()
+    return found
+
+
+def test_means_are_those_of_the_samples(short, long):
+    found = evaluation.means(short)
+    assert list(found.columns) == [
+        *("model", "format", "protocol", "horizon"),
+        *("measure", "mean", "low", "high", "std", "n"),
+    ]
+    assert found["measure"].tolist() == [c for c in short if c.endswith(("_jaccard", "_mse"))]
+    for line in found.itertuples():
+        expected = metrics.summary(short[line.measure])
+        assert (line.mean, line.std, line.n) == (expected.mean, expected.std, 7)
+        assert line.low <= line.mean <= line.high
+    found = evaluation.means(long, ["horizon", "model"]).set_index(["horizon", "measure"])
+    for horizon in range(1, 5):
+        values = long.loc[long["horizon"] == horizon, "prediction_mse"]
+        assert found.loc[(horizon, "prediction_mse"), "mean"] == metrics.summary(values).mean
+    assert len(found) == 4 * 10
+
+
+def test_rows_of_a_sample_are_averaged_before_it_is_drawn(long):
+    """Four horizons of a sample are one observation, not four."""
+    found = row(evaluation.means(long, "model"))
+    values = long.groupby("sample")["prediction_jaccard"].mean()
+    assert found.n == 7 and found.mean == pytest.approx(values.mean(), abs=1e-15)
+    assert found.std == pytest.approx(values.std(), abs=1e-15)
+
+
+def test_the_interval_has_the_width_of_the_normal_one(rng):
+    """For the mean of many values the bootstrap and the central limit theorem must agree."""
+    values = rng.beta(2, 5, 400)
+    table = made(values)
+    for confidence, errors in ((0.95, 1.960), (0.68, 0.994)):
+        found = row(evaluation.means(table, confidence=confidence, resamples=5000))
+        low, high = metrics.summary(values).interval(errors)
+        assert found.high - found.low == pytest.approx(high - low, rel=0.06)
+        assert found.low == pytest.approx(low, abs=0.1 * (high - low))
+
+
+def test_the_interval_covers_the_true_mean_as_often_as_it_says():
+    rng = np.random.default_rng(3)
+    values = rng.beta(2, 5, (300, 30))  # 300 experiments of 30 samples; the true mean is 2/7
+    tables = [made(v, model=f"run {i}") for i, v in enumerate(values)]
+    found = evaluation.means(evaluation.combine(*tables), resamples=400, confidence=0.9)
+    found = found[found["measure"] == "prediction_jaccard"]
+    covered = ((found["low"] <= 2 / 7) & (2 / 7 <= found["high"])).mean()
+    assert 0.9 - 3.5 * math.sqrt(0.09 / 300) < covered < 0.9 + 3.5 * math.sqrt(0.09 / 300)
+
+
+def test_intervals_are_seeded_and_do_not_depend_on_the_rest(short, long, sequences):
+    one, two = evaluation.means(short), evaluation.means(short)
+    pd.testing.assert_frame_equal(one, two)
+    other = evaluation.means(short, seed=1)
+    assert other["mean"].equals(one["mean"]) and not other["low"].equals(one["low"])
+    mixed = evaluation.means(short.sample(frac=1, random_state=1))
+    pd.testing.assert_frame_equal(one, mixed)
+    more = evaluation.next_frame(Persistence(), sequences, frame_format="T20_TINC1")
+    both = evaluation.means(evaluation.combine(more, short))
+    pd.testing.assert_frame_equal(both[both["model"] == "fading"].reset_index(drop=True), one)
+
+
+def test_a_single_sample_has_a_mean_and_no_interval():
+    for table in (evaluation.means(made([0.25])), evaluation.skill(made([0.25]))):
+        assert table["n"].eq(1).all()
+        assert table[["low", "high", "std"]].isna().all(axis=None)
+        assert table["mean"].notna().all()
+
+
+def test_skill_is_the_paired_difference(rng):
+    hard = rng.uniform(0.2, 0.8, 200)  # sequences differ much, the model's gain little
+    gain = rng.normal(0.03, 0.01, 200)
+    table = made(hard - gain, hard)
+    found = row(evaluation.skill(table), "jaccard")
+    assert found.mean == pytest.approx(-gain.mean(), abs=1e-12)
+    assert found.std == pytest.approx(gain.std(ddof=1), abs=1e-12)
+    assert found.low < -gain.mean() < found.high < 0
+    assert found.high - found.low == pytest.approx(3.92 * gain.std() / math.sqrt(200), rel=0.1)
+    apart = evaluation.means(table)
+    overlap = row(apart).high > row(apart, "persistence_jaccard").low
+    assert overlap  # the two intervals alone would not have shown it
+
+
+def test_skill_against_the_input_shows_copying(sequences, long):
+    still = evaluation.next_frame(Persistence(), sequences)
+    assert row(evaluation.skill(still, against="input"), "jaccard").low > 0
+    found = evaluation.skill(long, against="moving_null").set_index(["horizon", "measure"])
+    expected = (long["prediction_mse"] - long["moving_null_mse"])[long["horizon"] == 3]
+    assert found.loc[(3, "mse"), "mean"] == pytest.approx(expected.mean(), abs=1e-15)
+    for table, against in ((still, "moving_null"), (long, "prediction"), (long, "truth")):
+        with pytest.raises(ValueError, match="choose one of persistence, input"):
+            evaluation.skill(table, against=against)
+
+
+def test_protocols_are_never_averaged(sequences):
+    both = evaluation.next_frame(Fading(), sequences, ("pooled", "per_frame"))
+    with pytest.raises(ValueError, match="mixes the protocols pooled, per_frame"):
+        evaluation.means(both, ["model", "format"])
+    assert len(evaluation.means(both, "protocol")) == 2 * 6
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"by": "sample"}, ValueError, "choose from model"),
+        ({"by": ["model", "frames"]}, ValueError, "choose from model"),
+        ({"by": []}, ValueError, "at least one"),
+        ({"by": ["model", "model"]}, ValueError, "each once"),
+        ({"resamples": 10}, ValueError, "at least 100"),
+        ({"resamples": 1e3}, TypeError, "resamples"),
+        ({"confidence": 1}, ValueError, "confidence"),
+        ({"confidence": 95}, ValueError, "confidence"),
+        ({"confidence": "high"}, ValueError, "confidence"),
+        ({"seed": -1}, ValueError, "seed"),
+        ({"seed": None}, TypeError, "seed"),
+    ],
+)
+@pytest.mark.parametrize("average", [evaluation.means, evaluation.skill])
+def test_bad_options_of_averages(short, average, options, error, words):
+    with pytest.raises(error, match=words):
+        average(short, **options)
+
+
+def test_a_part_of_a_table_is_not_averaged_over_horizons(long):
+    with pytest.raises(ValueError, match="4 rows, others 3"):
+        evaluation.means(long.drop(index=5), "model")
+    assert len(evaluation.means(long.drop(index=5))) == 40  # each horizon for itself is a mean
+
+
+def spoil(table, column, value, index=3):
+    table = table.astype({column: object}) if isinstance(value, str) else table.copy()
+    table.loc[index, column] = value
+    return table
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda t: t.to_dict(), TypeError, "found dict"),
+        (lambda t: t.iloc[:0], ValueError, "no rows"),
+        (lambda t: t.drop(columns="input_mse"), ValueError, r"missing \['input_mse'\]"),
+        (lambda t: t.assign(note=1), ValueError, r"unknown \['note'\]"),
+        (lambda t: t.assign(moving_null_mse=0.5), ValueError, "missing.*moving_null_jaccard"),
+        (lambda t: pd.concat([t, t[["model"]]], axis=1), ValueError, "each once"),
+        (lambda t: spoil(t, "prediction_jaccard", np.nan), ValueError, "1 values.*nan in row 3"),
+        (lambda t: spoil(t, "persistence_mse", 1.01), ValueError, "outside 0…1"),
+        (lambda t: spoil(t, "input_jaccard", -0.1), ValueError, "outside 0…1"),
+        (lambda t: spoil(t, "input_jaccard", "low"), TypeError, "floats"),
+        (lambda t: spoil(t, "sample", 2), ValueError, "1 rows repeat.*sample 2"),
+        (lambda t: spoil(t, "horizon", 0), ValueError, "horizon holds 0"),
+        (lambda t: spoil(t, "history", 0), ValueError, "history holds 0"),
+        (lambda t: t.assign(sample=t["sample"] * 1.0), TypeError, "whole"),
+        (lambda t: spoil(t, "model", ""), TypeError, "model must hold names"),
+        (lambda t: t.assign(format=None), TypeError, "format must hold names"),
+        (lambda t: t.assign(protocol="rollout"), ValueError, "rollout does not go"),
+        (lambda t: t.assign(protocol="mean"), ValueError, "mean does not go"),
+    ],
+)
+def test_bad_tables(short, tmp_path, make, error, words):
+    bad = make(short)
+    calls = (
+        evaluation.checked,
+        evaluation.means,
+        evaluation.skill,
+        evaluation.combine,
+        lambda t: evaluation.save(t, tmp_path / "table.csv"),
+    )
+    for call in calls:
+        with pytest.raises(error, match=words):
+            call(bad)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checked_puts_the_columns_in_order(short):
+    shuffled = short[short.columns[::-1]].set_index(short.index + 5)
+    pd.testing.assert_frame_equal(evaluation.checked(shuffled), short)
+
+
+def test_combine(short, long, sequences):
+    other = evaluation.next_frame(Persistence(), sequences, frame_format="T20_TINC1")
+    both = evaluation.combine(short, other)
+    assert len(both) == 14 and both.index.tolist() == list(range(14))
+    pd.testing.assert_frame_equal(evaluation.combine(short), short)
+    with pytest.raises(ValueError, match="7 rows repeat.*different names"):
+        evaluation.combine(short, other, short)
+    with pytest.raises(ValueError, match="each kind for itself"):
+        evaluation.combine(short, long)
+    with pytest.raises(ValueError, match="no tables"):
+        evaluation.combine()
+
+
+@pytest.mark.parametrize("name", ["fading", "NA", "nan", 'a, "b"', "two\nlines", "Große Töne", "1"])
+def test_files_give_back_the_table_to_the_last_bit(sequences, tmp_path, name):
+    for table in (
+        evaluation.next_frame(Fading(), sequences, ("pooled", "per_frame"), name=name),
+        evaluation.long_term(Fading(), sequences, name=name),
+    ):
+        path = evaluation.save(table, tmp_path / "table.csv")
+        pd.testing.assert_frame_equal(evaluation.load(path), table, check_exact=True)
+        again = evaluation.save(evaluation.load(path), tmp_path / "again.csv")
+        assert path.read_bytes() == again.read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_interrupted_save_keeps_the_old_file(short, tmp_path, monkeypatch):
+    path = evaluation.save(short, tmp_path / "table.csv")
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="not saved.*No space left") as caught:
+        evaluation.save(short.assign(model="new"), path)
+    assert caught.value.errno == 28
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_unwritable_folder(short, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    for path in (tmp_path / "missing" / "t.csv", tmp_path / "file" / "t.csv", tmp_path):
+        with pytest.raises(OSError, match="not saved"):
+            evaluation.save(short, path)
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_bad_files(short, tmp_path):
+    path = evaluation.save(short, tmp_path / "table.csv")
+    content = path.read_bytes()
+    header, first, *_ = content.splitlines(keepends=True)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        evaluation.load(tmp_path / "none.csv")
+    for bad, words in (
+        (b"", "cut short"),
+        (content[:-1], "cut short"),
+        (content[:-9], "cut short"),
+        (content[:-30] + b"\n", "not a table"),
+        (content + first[:40] + b"\n", "not a table"),
+        (content + first[:-1] + b",1\n", "not a table"),
+        (content + first, "repeat"),
+        (header, "not a table"),
+        (b"\n", "not a table"),
+        (b"model,model\nx,y\n", "not a table"),
+        (content.replace(b"fading", b"", 1), "names"),
+        (content.replace(b",1,1,", b",1,1.5,", 1), "not a table"),
+        (content.replace(b",1,1,", b",one,1,", 1), "not a table"),
+        (content.replace(b"0.", b"nan0.", 1), "not a table"),
+        (content.replace(b",0.", b",9.", 1), "outside 0…1"),
+        (content.replace(b"prediction_mse", b"prediction_rms"), "prediction_rms"),
+        (content + b'"open\n', "not a table"),
+        (gzip.compress(content), "does not hold text"),
+    ):
+        assert bad != content
+        path.write_bytes(bad)
+        with pytest.raises(ValueError, match=words):
+            evaluation.load(path)
+
+
+def test_thesis_figures():
+    figures = evaluation.thesis_figures()
+    keys = ["model", "format", "protocol", "horizon", "measure"]
+    assert len(figures) == 324 and not figures.duplicated(keys).any()
+    assert not figures.isna().any(axis=None) and figures["mean"].between(0, 1).all()
+    assert figures["std"].between(0, 1).all() and figures["n"].isin([992, 18976, 16992]).all()
+    assert set(figures["format"]) == {"T20_TINC1", "T40_TINC2", "T80_TINC4"}
+
+    def means(model, protocol, measure):
+        found = figures[figures["model"].eq(model) & figures["protocol"].eq(protocol)]
+        found = found[found["measure"] == measure].pivot(
+            index="horizon", columns="format", values="mean"
+        )
+        return found.round(4).to_numpy().tolist()
+
+    # The README's tables, one row each.
+    assert means("ConvLSTM3D", "pooled", "prediction_jaccard") == [[0.0743, 0.1152, 0.1880]]
+    assert means("ConvLSTM3D", "pooled", "persistence_jaccard") == [[0.1072, 0.1964, 0.3422]]
+    gans = {
+        "AEncGAN3D single-frame": [0.1839, 0.2624, 0.4047],
+        "AEncGAN3D three-frame": [0.1710, 0.2246, 0.3137],
+    }
+    for model, expected in gans.items():
+        assert means(model, "per_frame", "prediction_jaccard") == [expected]
+    assert means("ConvLSTM3D", "rollout", "prediction_jaccard")[4] == [0.2919, 0.5503, 0.7533]
+    assert means("ConvLSTM3D", "rollout", "moving_null_jaccard")[0] == [0.1124, 0.2115, 0.3694]
+    assert means("ConvLSTM3D", "rollout", "moving_input_jaccard")[4] == [0.2847, 0.5264, 0.7039]
+    assert means("AEncGAN3D three-frame", "rollout", "prediction_mse")[0] == [
+        0.0096,
+        0.0121,
+        0.0180,
+    ]
+
+
+def test_thesis_figures_are_the_published_ones(thesis_folder):
+    """Row by row: only the names of protocols and quantities are ours."""
+    ours = evaluation.thesis_figures().set_index(
+        ["model", "format", "protocol", "horizon", "measure"]
+    )
+    words = {
+        "next_frame": {"prediction": "prediction", "null": "persistence", "input": "input"},
+        "rollout": {"prediction": "prediction", "null": "moving_null", "input": "moving_input"},
+    }
+    with open(thesis_folder / "results" / "thesis_results.csv", newline="") as file:
+        published = list(csv.DictReader(file))
+    assert len(published) == len(ours)
+    for line in published:
+        what, kind = line["quantity"].split("_")
+        protocol = line["protocol"]
+        if protocol == "next_frame":
+            protocol = "pooled" if line["model"] == "ConvLSTM3D" else "per_frame"
+        measure = f"{words[line['protocol']][what]}_{kind}"
+        found = ours.loc[(line["model"], line["format"], protocol, int(line["horizon"]), measure)]
+        assert (found["mean"], found["std"]) == (float(line["mean"]), float(line["std"]))
+        assert found["n"] == int(line["n"])
+
+
+def test_beside_thesis(rng):
+    frames = (rng.random((6, 20, 4, 4, 4)) < 0.2).astype(np.uint8)
+    table = evaluation.next_frame(
+        Fading(), frames, ("pooled", "per_frame"), frame_format=Format("T80_TINC4", 20)
+    )
+    found = evaluation.beside_thesis(table, measure="prediction_jaccard")
+    assert found["protocol"].tolist() == ["pooled"]  # the thesis has no other of its ConvLSTM
+    ours = row(evaluation.means(table[table["protocol"] == "pooled"]))
+    line = found.iloc[0]
+    assert (line["model"], line["thesis"], line["mean"]) == ("fading", 0.18798, ours.mean)
+    assert line["difference"] == ours.mean - 0.18798 and line["low"] == ours.low
+    gan = evaluation.beside_thesis(table, "AEncGAN3D single-frame")
+    assert gan["protocol"].eq("per_frame").all() and len(gan) == 6
+    rolled = evaluation.long_term(Fading(), frames, frame_format="T80_TINC4")
+    found = evaluation.beside_thesis(rolled)
+    assert set(found["measure"].str.removesuffix("_mse").str.removesuffix("_jaccard")) == {
+        "prediction",
+        "moving_null",
+        "moving_input",
+    }
+    assert len(found) == 5 * 6
+    # A rollout that starts from another frame is not the thesis's.
+    other = evaluation.long_term(Fading(), frames, history=4, frame_format="T80_TINC4")
+    for bad in (other, table.assign(format="T40_TINC4")):
+        with pytest.raises(ValueError, match="no.* counterpart|Nothing"):
+            evaluation.beside_thesis(bad)
+    with pytest.raises(ValueError, match="no model 'LSTM'.*ConvLSTM3D"):
+        evaluation.beside_thesis(table, "LSTM")
+    with pytest.raises(ValueError, match="no measure 'jaccard'"):
+        evaluation.beside_thesis(table, measure="jaccard")
+
+
+def test_import_brings_no_framework():
+    code = "import sys, helpers.evaluation; print({'tensorflow', 'keras'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=workshop.REPOSITORY,
+    )
+    assert done.stdout.strip() == "set()"
+
+
+def voxels_by_hand(path):
+    """Read `object4d` of a record with no help from the package: uint8 (128, 16, 16, 16)."""
+    raw = gzip.decompress(path.read_bytes())
+    place = raw.index(b"object4d") + len(b"object4d")
+    for _ in range(3):  # feature, list of bytes, bytes: a tag and a length each
+        place += 1
+        while raw[place] & 0x80:
+            place += 1
+        place += 1
+    return np.frombuffer(raw, np.uint8, 128 * 16**3, place).reshape(128, 16, 16, 16)
+
+
+@pytest.fixture(scope="module")
+def fifty(thesis_folder):
+    """The first 50 of the thesis's test samples, uint8 (50, 128, 16, 16, 16)."""
+    files = sorted((thesis_folder / "data" / workshop.SPLITS["test"]).glob("*.tfrecords"))[:50]
+    found = np.stack([voxels_by_hand(path) for path in files])
+    assert found.max() == 1 and 0.03 < found.mean() < 0.07
+    return found
+
+
+def distance_by_hand(one, other):
+    """Jaccard distance of two boolean arrays, from counts of voxels."""
+    common, filled = (one & other).sum(), (one | other).sum()
+    return 1 - common / filled if filled else 0.0
+
+
+@pytest.mark.parametrize(("length", "step"), [(20, 1), (40, 2), (80, 4)])
+def test_persistence_on_the_thesis_s_records(fifty, length, step):
+    start = (128 - length) // 2
+    frames = fifty[:, start : 128 - start : step]
+    chosen = f"T{length}_TINC{step}"
+    table = evaluation.next_frame(
+        Persistence(), frames, ("pooled", "per_frame"), frame_format=chosen
+    )
+    tables = [
+        evaluation.long_term(Persistence(), frames, frame_format=chosen, history=h)
+        for h in (1, 3, 5)
+    ]
+
+    full = frames.astype(bool)
+    pooled = [distance_by_hand(s[1:], s[:-1]) for s in full]
+    single = [np.mean([distance_by_hand(s[t], s[t - 1]) for t in range(1, 20)]) for s in full]
+    for protocol, expected in (("pooled", pooled), ("per_frame", single)):
+        found = table[table["protocol"] == protocol]
+        for column in ("prediction_jaccard", "persistence_jaccard"):
+            np.testing.assert_allclose(found[column], expected, atol=1e-12)
+        changed = (full[:, 1:] != full[:, :-1]).mean(axis=(1, 2, 3, 4))
+        np.testing.assert_allclose(found["persistence_mse"], changed, rtol=1e-6)
+    for history, rolled in zip((1, 3, 5), tables):
+        for horizon in range(1, 6):
+            found = rolled[rolled["horizon"] == horizon]
+            now = full[:, history + horizon - 1]
+            for column, other in (
+                ("prediction", full[:, history - 1]),
+                ("persistence", full[:, history - 1]),
+                ("moving_null", full[:, history + horizon - 2]),
+            ):
+                expected = [distance_by_hand(*pair) for pair in zip(now, other)]
+                np.testing.assert_allclose(found[f"{column}_jaccard"], expected, atol=1e-12)
+
+    # The thesis's null, over 992 samples, must be what these 50 are a draw from. That the GANs'
+    # rollouts start after 1 and 3 frames was found so: only there their null agrees.
+    models = ("AEncGAN3D single-frame", "AEncGAN3D three-frame", "ConvLSTM3D")
+    besides = [evaluation.beside_thesis(table, m) for m in ("ConvLSTM3D", models[0])]
+    besides += [evaluation.beside_thesis(t, m) for t, m in zip(tables, models)]
+    beside = pd.concat(besides)
+    beside = beside[beside["measure"].str.startswith(("persistence", "moving_null"))]
+    assert len(beside) == 2 * 2 + 3 * 5 * 2
+    assert (beside["difference"].abs() < 4 * beside["std"] / math.sqrt(50)).all()
