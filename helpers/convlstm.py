@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from helpers import training
-from helpers.rollout import checked_history
+from helpers.rollout import checked_history, whole
 from helpers.workshop import tensorflow
 
 tf = tensorflow()
 import keras  # noqa: E402  (after the quiet import of TensorFlow)
 from keras import ops  # noqa: E402
 
-State = list[tuple[tf.Tensor, tf.Tensor]]
+State = list[tuple[tf.Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Config:
         batch_normalisation: after every ConvLSTM layer but the last.
         output_kernel: edge of the kernel of the last convolution, odd.
         patch: voxels along the edge of a patch; divides `grid`.
+        previous: read the frame before beside each frame, so that what moved need not be
+            remembered; the first frame stands beside itself.
         width: channels of the residual blocks; 0 leaves them out.
         blocks: how many residual blocks.
         residual: the logits start from ± this value, + where the last frame is filled, so that an
@@ -42,6 +46,7 @@ class Config:
         grid: voxels along the edge of a frame.
 
     Raises:
+        TypeError: one of them is of another type.
         ValueError: one of them breaks the rules above.
     """
 
@@ -52,37 +57,45 @@ class Config:
     batch_normalisation: bool = False
     output_kernel: int = 1
     patch: int = 1
+    previous: bool = False
     width: int = 0
     blocks: int = 0
     residual: float = 0.0
     grid: int = 16
 
     def __post_init__(self):
-        object.__setattr__(self, "filters", tuple(self.filters))
-        object.__setattr__(self, "kernels", tuple(self.kernels))
+        for name in ("filters", "kernels"):
+            found = getattr(self, name)
+            if not isinstance(found, (tuple, list)):
+                raise TypeError(f"{name} is {found!r}; expected a tuple, one number for each layer.")
+            object.__setattr__(self, name, tuple(whole(name, number, 1) for number in found))
+        for name, least in {"output_kernel": 1, "patch": 1, "width": 0, "blocks": 0, "grid": 1}.items():
+            object.__setattr__(self, name, whole(name, getattr(self, name), least))
         if not self.filters or len(self.filters) != len(self.kernels):
             raise ValueError(
                 f"filters is {self.filters}, kernels is {self.kernels}; expected one number for "
                 "each ConvLSTM layer in both."
             )
-        if min(self.filters) < 1:
-            raise ValueError(f"filters is {self.filters}; every layer needs at least 1 channel.")
         for edge in (*self.kernels, self.output_kernel):
-            if edge < 1 or edge % 2 == 0:
+            if edge % 2 == 0:
                 raise ValueError(f"A kernel has edge {edge}; expected an odd number such as 3.")
-        if self.activation not in ACTIVATIONS or self.gate not in GATES:
-            raise ValueError(
-                f"activation is {self.activation!r}, gate is {self.gate!r}; choose from "
-                f"{', '.join(ACTIVATIONS)} and from {', '.join(GATES)}."
-            )
-        if self.patch < 1 or self.grid < 1 or self.grid % self.patch:
+        _check_functions(self.activation, self.gate)
+        if self.grid % self.patch:
             raise ValueError(
                 f"patch is {self.patch}, grid is {self.grid}; patches must fill the grid."
             )
-        if self.blocks and not self.width or self.blocks < 0 or self.width < 0:
+        if self.blocks and not self.width:
             raise ValueError(
                 f"blocks is {self.blocks}, width is {self.width}; residual blocks need a width."
             )
+        for name in ("batch_normalisation", "previous"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; expected True or False.")
+        if isinstance(self.residual, bool) or not isinstance(self.residual, numbers.Real):
+            raise TypeError(f"residual is {self.residual!r}; expected a number.")
+        if not 0 <= self.residual < math.inf:
+            raise ValueError(f"residual is {self.residual}; expected 0 or above.")
+        object.__setattr__(self, "residual", float(self.residual))
 
     def as_dict(self) -> dict:
         """Return the configuration as plain values, for JSON; `Config(**values)` reads it."""
@@ -106,7 +119,9 @@ def thesis() -> Config:
 
 def workshop() -> Config:
     """A network for two CPU cores: a memory on 2³ patches, then residual blocks."""
-    return Config(filters=(32,), kernels=(3,), patch=2, width=128, blocks=6, residual=4.0)
+    return Config(
+        filters=(24,), kernels=(3,), patch=2, previous=True, width=128, blocks=6, residual=4.0
+    )
 
 
 def keras2_hard_sigmoid(x):
@@ -120,6 +135,14 @@ def keras2_hard_sigmoid(x):
 
 ACTIVATIONS = {"tanh": ops.tanh, "relu": ops.relu}
 GATES = {"sigmoid": ops.sigmoid, "keras2_hard_sigmoid": keras2_hard_sigmoid}
+
+
+def _check_functions(activation: str, gate: str) -> None:
+    if activation not in ACTIVATIONS or gate not in GATES:
+        raise ValueError(
+            f"activation is {activation!r}, gate is {gate!r}; choose from "
+            f"{', '.join(ACTIVATIONS)} and from {', '.join(GATES)}."
+        )
 
 
 @keras.saving.register_keras_serializable("forecasting_4d")
@@ -145,6 +168,7 @@ class Memory(keras.layers.Layer):
 
     def __init__(self, filters: int, kernel: int, activation="tanh", gate="sigmoid", **kwargs):
         super().__init__(**kwargs)
+        _check_functions(activation, gate)
         self.filters, self.kernel_edge = filters, kernel
         self.activation, self.gate = activation, gate
         self._phi, self._sigma = ACTIVATIONS[activation], GATES[gate]
@@ -171,6 +195,7 @@ class Memory(keras.layers.Layer):
 
     def call(self, frames):
         """Read all frames (B, T, D, H, W, C); return h after each one, (B, T, D, H, W, F)."""
+        _check_time(frames.shape)
         shape = ops.shape(frames)
         every = ops.reshape(frames, (-1, *shape[2:]))
         inputs = ops.reshape(self._from_input(every), (*shape[:-1], 4 * self.filters))
@@ -182,15 +207,17 @@ class Memory(keras.layers.Layer):
         return ops.stack(hidden, axis=1)
 
     def _from_input(self, frames):
-        return ops.conv(frames, self.kernel, padding="same") + self.bias
+        return self._conv(frames, self.kernel) + ops.cast(self.bias, self.compute_dtype)
 
     def _step(self, inputs, state):
         h, c = state
-        i, f, g, o = ops.split(
-            inputs + ops.conv(h, self.recurrent_kernel, padding="same"), 4, axis=-1
-        )
+        i, f, g, o = ops.split(inputs + self._conv(h, self.recurrent_kernel), 4, axis=-1)
         c = self._sigma(f) * c + self._sigma(i) * self._phi(g)
         return self._sigma(o) * self._phi(c), c
+
+    def _conv(self, x, kernel):
+        # Keras casts weights for mixed precision in `call` only, and `step` is called by itself.
+        return ops.conv(x, ops.cast(kernel, self.compute_dtype), padding="same")
 
     def get_config(self):
         """Return what `__init__` needs."""
@@ -203,10 +230,17 @@ class Memory(keras.layers.Layer):
 
 
 def _open_forget_gate(shape, dtype=None):
-    quarter = shape[0] // 4
-    return ops.concatenate(
-        [ops.zeros(quarter), ops.ones(quarter), ops.zeros(shape[0] - 2 * quarter)]
-    )
+    i, f, g, o = np.zeros((4, shape[0] // 4))
+    return ops.convert_to_tensor(np.concatenate([i, f + 1, g, o]), dtype)
+
+
+def _check_time(shape) -> None:
+    """Every frame is a step of its own in the graph, so their number must be known."""
+    if len(shape) != 6 or not shape[1]:
+        raise ValueError(
+            f"frames has shape {tuple(shape)}; expected (B, T, D, H, W, C), the number of frames "
+            "known and above 0."
+        )
 
 
 @keras.saving.register_keras_serializable("forecasting_4d")
@@ -219,10 +253,12 @@ class Mix(keras.layers.Layer):
     def __init__(self, width: int, **kwargs):
         super().__init__(**kwargs)
         self.width = width
-        inner = max(width // 4, 1)
-        self.down = keras.layers.Dense(inner, activation="silu", name="down")
-        self.mix = keras.layers.Conv3D(inner, 3, padding="same", activation="silu", name="mix")
-        self.up = keras.layers.Dense(width, name="up")
+        inner, policy = max(width // 4, 1), self.dtype_policy
+        self.down = keras.layers.Dense(inner, activation="silu", name="down", dtype=policy)
+        self.mix = keras.layers.Conv3D(
+            inner, 3, padding="same", activation="silu", name="mix", dtype=policy
+        )
+        self.up = keras.layers.Dense(width, name="up", dtype=policy)
 
     def build(self, shape):
         """Make the weights of the three layers."""
@@ -251,30 +287,39 @@ class ConvLSTM(keras.Model):
         super().__init__(**kwargs)
         self.config = config if isinstance(config, Config) else Config(**config)
         config = self.config
+        policy = self.dtype_policy
         self.memories = [
-            Memory(filters, kernel, config.activation, config.gate, name=f"memory_{number}")
-            for number, (filters, kernel) in enumerate(zip(config.filters, config.kernels))
+            Memory(
+                *sizes, config.activation, config.gate, name=f"memory_{number}", dtype=policy
+            )
+            for number, sizes in enumerate(zip(config.filters, config.kernels))
         ]
         self.norms = [
-            keras.layers.BatchNormalization(name=f"norm_{number}")
+            keras.layers.BatchNormalization(name=f"norm_{number}", dtype=policy)
             for number in range(len(self.memories) - 1)
             if config.batch_normalisation
         ]
-        self.widen = keras.layers.Dense(config.width, name="widen") if config.width else None
-        self.mixes = [Mix(config.width, name=f"mix_{n}") for n in range(config.blocks)]
+        self.widen = None
+        if config.width:
+            self.widen = keras.layers.Dense(config.width, name="widen", dtype=policy)
+        self.mixes = [Mix(config.width, name=f"mix_{n}", dtype=policy) for n in range(config.blocks)]
         self.head = keras.layers.Conv3D(
             config.patch**3,
             config.output_kernel,
             padding="same",
             kernel_initializer="zeros" if config.residual else "glorot_uniform",
             name="head",
+            dtype=policy,
         )
+        # Compiled once for the model, not for each forecaster that wraps it.
+        self.compiled_step = tf.function(self.step, reduce_retracing=True)
+        self.compiled_remember = tf.function(self.remember, reduce_retracing=True)
 
     def build(self, shape=None):
         """Make every weight; the shape of the input plays no role but in its grid."""
         config = self.config
         edge = config.grid // config.patch
-        channels = config.patch**3
+        seen = channels = config.patch**3 * (2 if config.previous else 1)
         volume = (None, edge, edge, edge)
         for memory in self.memories:
             memory.build((None, None, edge, edge, edge, channels))
@@ -282,7 +327,7 @@ class ConvLSTM(keras.Model):
         for norm, memory in zip(self.norms, self.memories):
             norm.build((*volume, memory.filters))
         if self.widen:
-            self.widen.build((*volume, channels + config.patch**3))
+            self.widen.build((*volume, channels + seen))
             channels = config.width
         for mix in self.mixes:
             mix.build((*volume, channels))
@@ -295,37 +340,57 @@ class ConvLSTM(keras.Model):
         frames = ops.cast(frames, self.compute_dtype)
         shape = ops.shape(frames)
         patches = hidden = self._patches(ops.reshape(frames, (-1, *shape[2:])))
+        if self.config.previous:
+            steps = ops.reshape(patches, (*shape[:2], *patches.shape[1:]))
+            before = ops.concatenate([steps[:, :1], steps[:, :-1]], axis=1)
+            hidden = ops.concatenate([patches, ops.reshape(before, ops.shape(patches))], axis=-1)
+        seen = hidden
         for number, memory in enumerate(self.memories):
             # Frames become time steps for the memory only; all else reads them one by one.
             steps = ops.reshape(hidden, (*shape[:2], *hidden.shape[1:]))
             hidden = ops.reshape(memory(steps), (-1, *hidden.shape[1:-1], memory.filters))
             if number < len(self.norms):
                 hidden = self.norms[number](hidden, training=training)
-        return ops.reshape(self._read_out(hidden, patches), shape)
+        return ops.reshape(self._read_out(hidden, seen, patches), shape)
 
     def step(self, frame, states: State):
         """Read one more frame.
 
         Args:
             frame: (B, D, H, W, 1).
-            states: one (h, c) for each layer, from the step before, or `self.start(frame)`.
+            states: from the step before, or `self.start(frame)`: one (h, c) for each layer,
+                after the patches of the frame before if the configuration reads them.
 
         Returns:
             The probability of the next frame, float32 (B, D, H, W, 1), and the new states.
         """
         patches = hidden = self._patches(ops.cast(frame, self.compute_dtype))
         new = []
+        if self.config.previous:
+            (before,), *states = states
+            new.append((patches,))
+            hidden = ops.concatenate([patches, before], axis=-1)
+        seen = hidden
         for number, (memory, state) in enumerate(zip(self.memories, states)):
-            new.append(memory.step(hidden, state))
-            hidden = new[-1][0]
+            state = memory.step(hidden, state)
+            new.append(state)
+            hidden = state[0]
             if number < len(self.norms):
                 hidden = self.norms[number](hidden, training=False)
-        return self._read_out(hidden, patches), new
+        return self._read_out(hidden, seen, patches), new
+
+    def remember(self, frame, states: State) -> State:
+        """Read one more frame and return the new states only.
+
+        In a graph, TensorFlow then leaves out what reads a forecast from them.
+        """
+        return self.step(frame, states)[1]
 
     def start(self, frame) -> State:
         """Return empty memories for a batch of frames (B, D, H, W, 1)."""
         patches = self._patches(ops.cast(frame, self.compute_dtype))
-        return [memory.start(patches) for memory in self.memories]
+        first = [(patches,)] if self.config.previous else []
+        return first + [memory.start(patches) for memory in self.memories]
 
     def _patches(self, frames):
         """(B, D, H, W, 1) to (B, D/p, H/p, W/p, p³): space to depth."""
@@ -347,10 +412,13 @@ class ConvLSTM(keras.Model):
         cut = ops.reshape(patches, (-1, edge, edge, edge, p, p, p))
         return ops.reshape(ops.transpose(cut, (0, 1, 4, 2, 5, 3, 6)), (-1, grid, grid, grid, 1))
 
-    def _read_out(self, hidden, patches):
-        """Turn memory (N, …, F) and patches (N, …, p³) into probabilities (N, D, H, W, 1)."""
+    def _read_out(self, hidden, seen, patches):
+        """Turn the memory (N, …, F), what it read and the last frame (N, …, p³) into a forecast.
+
+        Returns probabilities (N, D, H, W, 1).
+        """
         if self.widen:
-            hidden = self.widen(ops.concatenate([hidden, patches], axis=-1))
+            hidden = self.widen(ops.concatenate([hidden, seen], axis=-1))
         for mix in self.mixes:
             hidden = mix(hidden)
         # Probabilities need float32, also where the rest is computed in half precision.
@@ -360,12 +428,11 @@ class ConvLSTM(keras.Model):
         return ops.sigmoid(self._voxels(logits))
 
     def _check(self, shape) -> None:
+        _check_time(shape)
         grid = (self.config.grid,) * 3 + (1,)
-        if len(shape) != 6 or tuple(shape[2:]) != grid:
-            raise ValueError(f"frames has shape {tuple(shape)}; expected (B, T, *{grid}).")
-        if not shape[1]:
+        if tuple(shape[2:]) != grid:
             raise ValueError(
-                f"frames has shape {tuple(shape)}; the number of frames must be known and above 0."
+                f"frames has shape {tuple(shape)}; expected (B, T, {', '.join(map(str, grid))})."
             )
 
     def compute_output_shape(self, shape):
@@ -391,7 +458,7 @@ def load(path: str | Path) -> ConvLSTM:
         FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_weights`;
             the record describes another kind of model.
     """
-    found = training.read_record(path)["configuration"]
+    found = training.read_record(path).get("configuration")
     try:
         config = Config(**found)
     except (TypeError, ValueError) as error:
@@ -399,12 +466,16 @@ def load(path: str | Path) -> ConvLSTM:
             f"{path} is not a ConvLSTM of this course: its configuration is {found} ({error})."
         ) from None
     model = build(config)
-    training.load_weights(path, model)
+    training.load_weights(path, model, config=found)
     return model
 
 
 def forecaster(model: ConvLSTM, name: str = "ConvLSTM3D") -> ConvLSTMForecaster:
-    """Wrap a model so that `rollout` and `evaluation` can use it, its memory carried along."""
+    """Wrap a model so that `rollout` and `evaluation` can use it, its memory carried along.
+
+    Raises:
+        TypeError: not a `ConvLSTM`.
+    """
     return ConvLSTMForecaster(model, name)
 
 
@@ -417,13 +488,9 @@ class ConvLSTMForecaster:
     """
 
     def __init__(self, model: ConvLSTM, name: str = "ConvLSTM3D"):
+        if not isinstance(model, ConvLSTM):
+            raise TypeError(f"model is {model!r}; expected a ConvLSTM from build() or load().")
         self.model, self.name = model, name
-        self._start = tf.function(model.start, reduce_retracing=True)
-        self._step = tf.function(model.step, reduce_retracing=True)
-        # Only the memory is asked for, so TensorFlow leaves out what reads a forecast from it.
-        self._remember = tf.function(
-            lambda frame, states: model.step(frame, states)[1], reduce_retracing=True
-        )
 
     def __call__(self, history) -> np.ndarray:
         """Forecast the next frame: (B, T, D, H, W) with values 0…1 to (B, D, H, W), float32."""
@@ -435,17 +502,33 @@ class ConvLSTMForecaster:
         Raises:
             ValueError, TypeError: see `helpers.rollout.checked_history`.
         """
-        frames = checked_history(history, grid=(self.model.config.grid,) * 3)
-        frames = tf.constant(frames[..., np.newaxis])
-        state = self._start(frames[:, 0])
+        frames = tf.constant(self._checked(history, "history"))
+        state = self.model.start(frames[:, 0])
         for time in range(frames.shape[1] - 1):
-            state = self._remember(frames[:, time], state)
+            state = self.model.compiled_remember(frames[:, time], state)
         return self._forecast(frames[:, -1], state)
 
     def advance(self, frame, state: State) -> tuple[np.ndarray, State]:
-        """Read one more frame (B, D, H, W); return the forecast of the next one and the memory."""
-        return self._forecast(tf.constant(frame[..., np.newaxis], tf.float32), state)
+        """Read one more frame (B, D, H, W); return the forecast of the next one and the memory.
+
+        Raises:
+            ValueError, TypeError: see `helpers.rollout.checked_history`; the memory is of another
+                number of sequences.
+        """
+        frame = self._checked(np.expand_dims(frame, 1), "frame")[:, 0]
+        remembered = len(state[0][0])
+        if len(frame) != remembered:
+            raise ValueError(
+                f"frame has {len(frame)} sequences, the memory {remembered}; go on with those that "
+                "it began with."
+            )
+        return self._forecast(tf.constant(frame), state)
+
+    def _checked(self, frames, what: str) -> np.ndarray:
+        """(B, T, D, H, W) to float32 (B, T, D, H, W, 1), if it is right for the model."""
+        grid = (self.model.config.grid,) * 3
+        return checked_history(frames, grid=grid, what=what)[..., np.newaxis]
 
     def _forecast(self, frame, state: State) -> tuple[np.ndarray, State]:
-        probability, state = self._step(frame, state)
+        probability, state = self.model.compiled_step(frame, state)
         return probability.numpy()[..., 0], state

@@ -375,7 +375,12 @@ def load(path: str | Path) -> pd.DataFrame:
     try:
         # Not by pandas, which guesses: a model may be called "NA", and a row may lack a cell.
         header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-        table = pd.DataFrame(dict(zip(header, zip(*rows, strict=True), strict=True)))
+        for number, cells in enumerate(rows, 1):
+            if len(cells) != len(header):
+                raise ValueError(f"row {number} has {len(cells)} cells, the header {len(header)}.")
+        table = pd.DataFrame(rows, columns=header)
+        if not table.columns.is_unique:
+            raise ValueError(f"a column occurs twice in {', '.join(header)}.")
         for column in table.columns.difference(_NAMES):
             table[column] = table[column].map(int if column in _COUNTS else float)
         return checked(table)

@@ -328,6 +328,28 @@ def over_horizon(
     return _curves(groups, horizons, band, "horizon (steps ahead)", label, marks=True)
 
 
+def curves(
+    groups: Mapping, x: Sequence[float], *, xlabel: str, ylabel: str, band: str = "spread"
+) -> Picture:
+    """Draw functions of one variable, for example an activation or a memory that fades.
+
+    Args:
+        groups: name -> (X,) values, or (N, X) one row per sample.
+        x: the X places on the axis.
+        xlabel, ylabel: what the axes show.
+        band: around the mean of N samples, `"spread"` (5th to 95th percentile) or `"mean"` (95 %
+            interval of the mean).
+
+    Raises:
+        ValueError: no groups, a wrong shape, a NaN or an unknown band.
+    """
+    figure = _curves(groups, x, band, xlabel, ylabel, marks=False)
+    lowest = min(np.min(values) for values in groups.values())
+    if lowest < 0:
+        figure.axes[0].set_ylim(bottom=1.05 * lowest)
+    return figure
+
+
 def learning_curves(
     table: Mapping,
     *,

@@ -103,8 +103,8 @@ def batches(split: records.PackedSplit, formats: Sequence[FrameFormat], plan: tr
 
 
 def validation(split: records.PackedSplit, formats: Sequence[FrameFormat]) -> tf.data.Dataset:
-    """Return the first 192 validation sequences in each format, in a fixed order."""
-    frames = split.frames(np.arange(min(VALIDATION_SAMPLES, len(split))))
+    """Return 192 validation sequences: the first of the split, as many in each format."""
+    frames = split.frames(np.arange(min(VALIDATION_SAMPLES // len(formats), len(split))))
     chosen = np.concatenate([found.select(frames) for found in formats])[..., np.newaxis]
     data = tf.data.Dataset.from_tensor_slices((chosen[:, :-1], chosen[:, 1:])).batch(16)
     return data.map(lambda x, y: (tf.cast(x, tf.float32), tf.cast(y, tf.float32)))
@@ -210,7 +210,7 @@ def ship(
             "best_step": int(row["step"]),
             "validation_while_training": {
                 "pooled": round(row[history.monitor], 5),
-                "n": VALIDATION_SAMPLES * len(formats),
+                "n": VALIDATION_SAMPLES,
             },
             **record,
         },

@@ -284,7 +284,7 @@ def fit(
             seed=plan.seed, repeat=True, start_step=step)`.
         plan: steps, rounds, and what the batches and the optimizer were made with.
         folder: made where it is missing. One folder is for one run.
-        validation: a dataset that ends; None trains without validation and keeps no best weights.
+        validation: a dataset that ends; None validates nothing and keeps no best weights.
         monitor: what tells the best round, lower is better.
         config: the model's configuration, a dataclass or a mapping; by default `model.config`.
         resume: `"auto"` goes on if the folder holds a checkpoint, True demands one, False starts
@@ -314,7 +314,7 @@ def fit(
     _check_batches(model, first := batches(found.step if found else 0), "batches", plan)
     _build(model, first)
     # Before anything is restored: this may draw random numbers.
-    _check_validation(model, validation, monitor)
+    checks = _check_validation(model, validation, monitor)
     state.take(found)
     stops = _Stops(folder, stop, show)
     if show:
@@ -323,7 +323,13 @@ def fit(
     try:
         with stops.listening():
             while state.step < plan.steps and not (reason := stops.reason()):
-                _round(model, batches, plan, state, validation, stops, show, callbacks)
+                _round(model, batches, plan, state, stops, show, callbacks)
+                if state.step % plan.validate_every == 0 or state.step == plan.steps:
+                    state.close_round(_figures(model, validation, checks))
+                    if show:
+                        show.record(state.history())
+                else:
+                    state.write()
     except BaseException as error:
         if show:
             show.finish(state.history(), type(error).__name__)
@@ -334,8 +340,8 @@ def fit(
     return history
 
 
-def _round(model, batches, plan, state, validation, stops, show, callbacks) -> None:
-    """Train up to the next validation, or to a stop, and write a checkpoint."""
+def _round(model, batches, plan, state, stops, show, callbacks) -> None:
+    """Train up to the next validation, or to a stop."""
     number, begun = divmod(state.step, plan.validate_every)
     target = min(plan.steps, (number + 1) * plan.validate_every)
     watch = _Watch(state.step, stops, show)
@@ -346,7 +352,7 @@ def _round(model, batches, plan, state, validation, stops, show, callbacks) -> N
         steps_per_epoch=target - state.step,
         shuffle=False,
         verbose=0,
-        callbacks=[watch, *callbacks],
+        callbacks=[*callbacks, watch],
     )
     if model.stop_training and not stops.seen:
         stops.seen = "callback"
@@ -357,13 +363,16 @@ def _round(model, batches, plan, state, validation, stops, show, callbacks) -> N
             f"step {state.step}."
         )
     state.advance(watch.step, watch.figures, begun)
-    if state.step < target:
-        state.write()
-        return
-    figures = model.evaluate(validation, verbose=0, return_dict=True) if validation else {}
-    state.close_round({f"val_{name}": float(value) for name, value in figures.items()})
-    if show:
-        show.record(state.history())
+
+
+def _figures(model, validation, checks: int) -> dict[str, float]:
+    """Validate on so many batches."""
+    if validation is None:
+        return {}
+    # Without a number of steps, Keras counts one batch too many where the dataset does not know
+    # its length, and every mean comes out too small.
+    found = model.evaluate(validation, steps=checks, verbose=0, return_dict=True)
+    return {f"val_{name}": float(value) for name, value in found.items()}
 
 
 class _Watch(keras.callbacks.Callback):
@@ -1035,18 +1044,19 @@ def _check_batches(model, dataset, what: str, plan: Plan | None = None) -> None:
         )
 
 
-def _check_validation(model, validation, monitor: str) -> None:
-    """Find out before the training whether the validation gives what is needed."""
+def _check_validation(model, validation, monitor: str) -> int:
+    """Find out before the training whether validation gives what is needed; count its batches."""
     if validation is None:
-        return
+        return 0
     _check_batches(model, validation, "validation")
-    found = model.evaluate(validation.take(1), verbose=0, return_dict=True)
-    names = [f"val_{name}" for name in found]
-    if monitor not in names:
+    found = _figures(model, validation, 1)
+    if monitor not in found:
         raise ValueError(
-            f"monitor is {monitor!r}, but the validation gives {', '.join(names)}; choose one of "
+            f"monitor is {monitor!r}, but the validation gives {', '.join(found)}; choose one of "
             "them, or compile the model with that metric."
         )
+    count = int(validation.cardinality())
+    return count if count > 0 else sum(1 for _ in validation)
 
 
 def _build(model: keras.Model, dataset: tf.data.Dataset) -> None:
@@ -1055,20 +1065,23 @@ def _build(model: keras.Model, dataset: tf.data.Dataset) -> None:
         if not model.built or not model.variables:
             inputs, *_ = next(iter(dataset.take(1)))
             model(inputs)
-        optimizer = model.optimizer
-        if optimizer is not None and not optimizer.built:
-            optimizer.build(model.trainable_variables)
+        if _optimizers(model) == [model.optimizer] and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
     if not all(optimizer.built for optimizer in _optimizers(model)):
         raise ValueError(
-            "An optimizer of the model has no variables yet: call its build(variables) where the "
-            "model is compiled."
+            "An optimizer of the model has no variables yet: call its build(variables) in the "
+            "model's compile."
         )
 
 
 def _optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
     """Find the optimizers among the model's attributes, in the order of their names."""
-    found = {id(each): each for _, each in sorted(vars(model).items(), key=operator.itemgetter(0))}
-    return [each for each in found.values() if isinstance(each, keras.optimizers.Optimizer)]
+    attributes = [value for _, value in sorted(vars(model).items(), key=operator.itemgetter(0))]
+    found = {id(a): a for a in attributes if isinstance(a, keras.optimizers.Optimizer)}
+    if len(found) > 1 and not model.optimizer.built:
+        # The one that compile makes by default; a model with a step of its own has others.
+        del found[id(model.optimizer)]
+    return list(found.values())
 
 
 def _inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:

@@ -157,6 +157,22 @@ def test_labels_of_the_rows(sequences):
     assert found["sample"].tolist() == [12, 7, 3, 900, 5, 6, 10]
 
 
+def test_the_threshold_reaches_the_distances_and_the_feedback(sequences):
+    found = evaluation.next_frame(Fading(), sequences, ("pooled", "per_frame"), threshold=0.25)
+    guess = next_frames(Fading(), sequences)
+    expected = [
+        distance(sequences[:, 1:], guess, threshold=0.25)
+        for distance in (metrics.pooled, metrics.per_frame)
+    ]
+    np.testing.assert_array_equal(found["prediction_jaccard"], np.concatenate(expected))
+    found = evaluation.long_term(Fading(), sequences, feedback="binary", threshold=0.25)
+    guess = rollout(Fading(), sequences[:, :5], 5, feedback="binary", threshold=0.25)
+    expected = metrics.jaccard_distance(sequences[:, 5:], guess, threshold=0.25)
+    np.testing.assert_array_equal(found["prediction_jaccard"], expected.ravel())
+    other = rollout(Fading(), sequences[:, :5], 5, feedback="binary")
+    assert not np.array_equal(expected, metrics.jaccard_distance(sequences[:, 5:], other))
+
+
 def test_frames_after_the_horizon_are_not_used(sequences, long):
     other = sequences.copy()
     other[:, 7:] = 1 - other[:, 7:]
@@ -184,8 +200,10 @@ BAD_LABELS = [
 @pytest.mark.parametrize(("options", "error", "words"), BAD_LABELS)
 @pytest.mark.parametrize("judge", [evaluation.next_frame, evaluation.long_term])
 def test_bad_options(sequences, judge, options, error, words):
+    fading = Fading()
     with pytest.raises(error, match=words):
-        judge(Fading(), sequences, **options)
+        judge(fading, sequences, **options)
+    assert fading.calls == 0  # an hour of forecasts must not be spent first
 
 
 @pytest.mark.parametrize(
@@ -503,17 +521,17 @@ def test_bad_files(short, tmp_path):
         (b"", "cut short"),
         (content[:-1], "cut short"),
         (content[:-9], "cut short"),
-        (content[:-30] + b"\n", "not a table"),
-        (content + first[:40] + b"\n", "not a table"),
-        (content + first[:-1] + b",1\n", "not a table"),
+        (content[:-30] + b"\n", "row 7 has 11 cells, the header 12"),
+        (content + b"\n", "row 8 has 0 cells"),
+        (content + first[:-1] + b",1\n", "row 8 has 13 cells"),
         (content + first, "repeat"),
-        (header, "not a table"),
+        (header, "no rows"),
         (b"\n", "not a table"),
-        (b"model,model\nx,y\n", "not a table"),
+        (b"model,model\nx,y\n", "twice"),
         (content.replace(b"fading", b"", 1), "names"),
-        (content.replace(b",1,1,", b",1,1.5,", 1), "not a table"),
-        (content.replace(b",1,1,", b",one,1,", 1), "not a table"),
-        (content.replace(b"0.", b"nan0.", 1), "not a table"),
+        (content.replace(b",1,1,", b",1,1.5,", 1), "'1.5'"),
+        (content.replace(b",1,1,", b",one,1,", 1), "'one'"),
+        (content.replace(b"0.", b"nan0.", 1), "nan0."),
         (content.replace(b",0.", b",9.", 1), "outside 0…1"),
         (content.replace(b"prediction_mse", b"prediction_rms"), "prediction_rms"),
         (content + b'"open\n', "not a table"),

@@ -187,6 +187,17 @@ def test_bands_are_percentiles_or_the_interval_of_the_mean(rng):
         assert axes.lines[0].get_xdata().tolist() == [1, 2, 3, 4, 5]
 
 
+def test_curves_show_negative_values_and_names():
+    x = np.linspace(-2, 2, 9)
+    (axes,) = pictures.curves({"tanh": np.tanh(x)}, x, xlabel="input", ylabel="output").axes
+    (line,) = axes.get_lines()
+    assert np.array_equal(line.get_xydata(), np.stack([x, np.tanh(x)], axis=1))
+    assert axes.get_ylim()[0] < np.tanh(-2)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("input", "output")
+    with pytest.raises(ValueError, match="9 values for 3 places"):
+        pictures.curves({"tanh": np.tanh(x)}, x[:3], xlabel="input", ylabel="output")
+
+
 @pytest.mark.parametrize("kind", ["histogram", "box"])
 def test_distances_stand_beside_a_reference(rng, kind):
     groups = {"slow": rng.random(100), "fast": rng.random(50)}

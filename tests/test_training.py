@@ -28,12 +28,12 @@ FRAMES = (np.random.default_rng(3).random((24, 2, 4, 4, 4, 1)) < 0.3).astype(np.
 CONFIG = {"filters": [2], "kernels": [3]}
 
 
-def tiny(filters: int = 2) -> keras.Model:
+def tiny(filters: int = 2, *, built: bool = True) -> keras.Model:
     """A model with all that has to be kept: weights, moving averages, random numbers."""
     keras.utils.set_random_seed(7)
     return keras.Sequential(
         [
-            keras.Input((None, 4, 4, 4, 1)),
+            *[keras.Input((None, 4, 4, 4, 1))] * built,
             keras.layers.TimeDistributed(keras.layers.Conv3D(filters, 3, padding="same")),
             keras.layers.BatchNormalization(),
             keras.layers.Dropout(0.3),
@@ -110,12 +110,12 @@ def whole(tmp_path_factory):
     return *train(folder), folder
 
 
-def python(code: str, **variables: str) -> subprocess.CompletedProcess:
+def python(code: str, *arguments: str) -> subprocess.CompletedProcess:
     """Run code in a process of its own, which can import this file as `t`."""
     paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
     return subprocess.run(
-        [sys.executable, "-c", "import helpers, test_training as t\n" + code],
-        env={**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3", **variables},
+        [sys.executable, "-c", "import helpers, test_training as t\n" + code, *arguments],
+        env={**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,
     )
@@ -248,13 +248,12 @@ class TestFit:
         model.fit(batches(0), steps_per_epoch=20, shuffle=False, verbose=0)
         check_same(model, whole[0])
 
-    @pytest.mark.parametrize("step", [1, 5, 8])
+    @pytest.mark.parametrize("step", [5, 8])
     def test_stopped_and_resumed_is_as_if_never_stopped(self, whole, tmp_path, step):
         event = threading.Event()
         _, history = train(tmp_path, stop=event, callbacks=[At(step, event.set)])
-        # A callback of ours comes after the check of the same step.
-        assert (history.step, history.stopped) == (step + 1, "event")
-        assert len(history.rows) == (step + 1) // 5
+        assert (history.step, history.stopped) == (step, "event")
+        assert len(history.rows) == step // 5
         model, history = train(tmp_path)
         check_same(model, whole[0])
         check_rows(history, whole[1])
@@ -265,31 +264,27 @@ class TestFit:
         check_same(model, whole[0])
         assert history == whole[1]
 
-    @pytest.mark.parametrize("where", ["between checkpoints", "while one is written"])
-    def test_a_killed_run_loses_one_round_at_most(self, whole, tmp_path, where):
-        kill = "os.kill(os.getpid(), signal.SIGKILL)"
-        code = {
-            "between checkpoints": f"t.train('{tmp_path}', callbacks=[t.At(13, lambda: {kill})])",
-            # The first row of best.npz, checkpoint.npz and log.csv takes three; then comes this.
-            "while one is written": f"""
-sync = os.fsync
-def half(handle):
-    name = os.readlink(f"/proc/self/fd/{{handle}}")
-    if "checkpoint" in name and os.path.exists("{tmp_path}/log.csv"):
-        if len(open("{tmp_path}/log.csv").readlines()) == 3:
-            os.ftruncate(handle, os.fstat(handle).st_size // 2)
-            {kill}
-    sync(handle)
-os.fsync = half
-t.train("{tmp_path}")
+    def test_a_killed_run_loses_one_round_at_most(self, whole, tmp_path):
+        ended = python(
+            """
+import io, os, signal, sys
+import numpy as np
+save = np.savez
+def half(file, **arrays):
+    save(content := io.BytesIO(), **arrays)
+    last = "checkpoint" in file.name and open(sys.argv[1] + "/log.csv").read().count("\\n") == 3
+    file.write(content.getvalue()[:1000 if last else None])
+    file.flush()
+    if last:
+        os.kill(os.getpid(), signal.SIGKILL)
+np.savez = half
+t.train(sys.argv[1])
 """,
-        }[where]
-        if where == "while one is written" and not Path("/proc/self/fd").exists():
-            pytest.skip("needs /proc to know which file is written")
-        ended = python("import os, signal\n" + code)
+            str(tmp_path),
+        )
         assert ended.returncode == -signal.SIGKILL, ended.stderr
-        left = [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
-        assert bool(left) == (where == "while one is written")
+        half = [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"]
+        assert len(half) == 1
         meta, _ = training._read(tmp_path / "checkpoint.npz", "")
         assert meta["step"] == 10
         model, history = train(tmp_path, resume=True)
@@ -320,6 +315,12 @@ t.train("{tmp_path}")
         assert starts == [0, 0, 5, 10, 15]
         assert seen[2:] == [len(traces)] * 3
 
+    def test_a_validation_that_does_not_know_its_length(self, whole, tmp_path):
+        unknown = validation().filter(lambda *pair: True)
+        unknown = unknown.map(lambda *pair: [tf.ensure_shape(x, (4, 2, 4, 4, 4, 1)) for x in pair])
+        _, history = train(tmp_path, validation=unknown.map(lambda *pair: pair))
+        check_rows(history, whole[1])
+
     def test_without_validation(self, tmp_path):
         model, history = train(tmp_path, validation=None)
         assert history.best is None
@@ -329,10 +330,11 @@ t.train("{tmp_path}")
             training.load_best(tmp_path, model)
 
     def test_a_model_that_is_not_built_yet(self, tmp_path):
-        keras.utils.set_random_seed(7)
-        model = keras.Sequential(tiny().layers[1:-1] + [keras.layers.Dense(1, "sigmoid")])
+        model = tiny(built=False)
         assert not model.built
-        _, history = train(tmp_path, compiled(model))
+        event = threading.Event()
+        train(tmp_path, compiled(model), stop=event, callbacks=[At(3, event.set)])
+        _, history = train(tmp_path, compiled(tiny(built=False)))
         assert history.step == 20
 
     def test_a_new_start_gives_up_the_old_run(self, whole, tmp_path):
@@ -373,16 +375,15 @@ class Rivals(keras.Model):
         self.one, self.two = keras.layers.Dense(1), keras.layers.Dense(1)
         self.random = keras.random.SeedGenerator(4)
 
+        self.one.build((None, 1))
+        self.two.build((None, 1))
+        self.built = True
+
     def compile(self):
         super().compile()
         self.first, self.second = keras.optimizers.Adam(0.01), keras.optimizers.SGD(0.1)
         self.first.build(self.one.trainable_variables)
         self.second.build(self.two.trainable_variables)
-
-    def build(self, shape):
-        self.one.build((None, 1))
-        self.two.build((None, 1))
-        self.built = True
 
     def call(self, inputs):
         return self.one(inputs) - self.two(inputs)
@@ -400,7 +401,7 @@ class Rivals(keras.Model):
 class TestStops:
     def test_a_stop_file_is_honoured_once(self, tmp_path):
         _, history = train(tmp_path, callbacks=[At(3, (tmp_path / "stop").touch)])
-        assert (history.step, history.stopped) == (4, "file")
+        assert (history.step, history.stopped) == (3, "file")
         assert not (tmp_path / "stop").exists()
         _, history = train(tmp_path)
         assert (history.step, history.stopped) == (20, "")
@@ -409,7 +410,7 @@ class TestStops:
         before = signal.getsignal(signal.SIGINT)
         press = At(6, lambda: os.kill(os.getpid(), signal.SIGINT))
         _, history = train(tmp_path, callbacks=[press])
-        assert history.step in (7, 8)
+        assert history.step in (6, 7)
         assert history.stopped == "interrupt"
         assert signal.getsignal(signal.SIGINT) is before
         check_same(train(tmp_path)[0], whole[0])
@@ -553,8 +554,7 @@ class TestRefusals:
             train(tmp_path, batches=lambda step: batches(step).take(7))
 
         def hidden(step):
-            data = batches(step).take(7 - step)
-            return data.apply(tf.data.experimental.assert_cardinality(-2))
+            return batches(step).take(7 - step).filter(lambda *pair: True)
 
         with (
             pytest.warns(UserWarning, match="ran out of data"),
@@ -607,11 +607,11 @@ class TestProgress:
         show = training.Progress(persistence=0.25, display=False)
         button = show.widget.children[1].children[1]
         _, history = train(tmp_path, show=show, callbacks=[At(12, button.click)])
-        assert (history.step, history.stopped) == (13, "button")
+        assert (history.step, history.stopped) == (12, "button")
         line, row, image = show.widget.children
-        assert "step 13 of 20 · stopped (button) · best" in line.value
-        assert (row.children[0].value, row.children[0].max) == (13, 20)
-        assert image.value.startswith(b"\x89PNG")
+        assert "step 12 of 20 · stopped (button) · best" in line.value
+        assert (row.children[0].value, row.children[0].max) == (12, 20)
+        assert bytes(image.value).startswith(b"\x89PNG")
         assert button.disabled
         _, history = train(tmp_path, show=show)
         assert (history.step, history.stopped) == (20, "")
