@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from helpers import convlstm, evaluation, records, sequences, training, workshop
 from helpers.metrics import keras_jaccard
@@ -26,6 +27,7 @@ tf = workshop.tensorflow()
 
 FORMATS = {found.name: found for found in THESIS_FORMATS}
 MIXED = "mixed"
+NOTE = "recipe.json"
 VALIDATION_SAMPLES = 192
 
 
@@ -127,9 +129,21 @@ def train(
         folder: of the run: checkpoint, best weights, log.
         start: weights to begin with, for example those of the mixed run; None begins anew.
     """
+    split = open_split(data, "training")
     hardware = dataclasses.replace(
         training.hardware(seed=recipe.plan.seed), policy=recipe.policy
     )
+    folder.mkdir(parents=True, exist_ok=True)
+    note = {
+        "recipe": dataclasses.asdict(recipe),
+        "formats": [found.name for found in formats],
+        "data": f"{len(split)} training samples: {split.source}",
+        "commit": commit(),
+        "machine": training.machine(),
+    }
+    if start is not None:
+        note["began_with"] = {"file": start.name} | training.read_record(start)
+    (folder / NOTE).write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n")
     with hardware.scope():
         model = convlstm.build(recipe.config)
         if start is not None:
@@ -142,7 +156,7 @@ def train(
         )
         return training.fit(
             model,
-            batches(open_split(data, "training"), formats, recipe.plan),
+            batches(split, formats, recipe.plan),
             recipe.plan,
             folder,
             validation=validation(open_split(data, "validation"), formats),
@@ -178,43 +192,31 @@ def figures(tables) -> dict:
     return found
 
 
-def ship(
-    folder: Path,
-    out: Path,
-    recipe: Recipe,
-    data: Path,
-    formats: Sequence[FrameFormat],
-    history: training.History,
-    **record,
-) -> Path:
-    """Write the best weights of a finished run, with a record of how they came to be."""
-    model = convlstm.build(recipe.config)
-    row = training.load_best(folder, model)
-    plan = dataclasses.asdict(recipe.plan)
-    training_split = open_split(data, "training")
-    return training.save_weights(
-        out,
-        model,
-        {
-            "made": datetime.date.today().isoformat(),
-            "formats": [found.name for found in formats],
-            "data": f"{len(training_split)} training samples: {training_split.source}",
-            "seed": recipe.plan.seed,
-            "plan": plan,
-            "jaccard_weight": recipe.jaccard_weight,
-            "policy": recipe.policy,
-            "steps": history.step,
-            "minutes": round(history.seconds / 60, 1),
-            "machine": training.machine(),
-            "commit": commit(),
-            "best_step": int(row["step"]),
-            "validation_while_training": {
-                "pooled": round(row[history.monitor], 5),
-                "n": VALIDATION_SAMPLES,
-            },
-            **record,
-        },
-    )
+def ship(folder: Path, out: Path) -> Path:
+    """Write the best weights of a run, with a record of how they came to be.
+
+    Args:
+        folder: of the run, finished or not.
+        out: the `.npz` to write; its record goes beside it.
+    """
+    note = json.loads((folder / NOTE).read_text())
+    recipe = note.pop("recipe")
+    log = pd.read_csv(folder / training.LOG)
+    model = convlstm.build(convlstm.Config(**recipe["config"]))
+    best = training.load_best(folder, model)
+    distance = next(name for name in best if name.startswith("val_jaccard"))
+    record = {
+        **note,
+        "made": datetime.date.today().isoformat(),
+        "plan": recipe["plan"],
+        "jaccard_weight": recipe["jaccard_weight"],
+        "policy": recipe["policy"],
+        "steps": int(log["step"].iloc[-1]),
+        "minutes": round(log["seconds"].iloc[-1] / 60, 1),
+        "best_step": int(best["step"]),
+        "validation": {"pooled": round(best[distance], 5), "n": VALIDATION_SAMPLES},
+    }
+    return training.save_weights(out, model, record)
 
 
 def commit() -> str:
@@ -255,11 +257,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.task == "test":
         add_figures(options.weights, options.data, formats, options.limit)
         return 0
-    start = options.start
-    history = train(recipe, options.data, formats, options.run, start=start)
     if options.task == "ship":
-        began = {"began_with": training.read_record(start) | {"file": start.name}} if start else {}
-        ship(options.run, options.weights, recipe, options.data, formats, history, **began)
+        ship(options.run, options.weights)
+        return 0
+    train(recipe, options.data, formats, options.run, start=options.start)
     return 0
 
 
