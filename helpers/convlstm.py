@@ -67,9 +67,10 @@ class Config:
         for name in ("filters", "kernels"):
             found = getattr(self, name)
             if not isinstance(found, (tuple, list)):
-                raise TypeError(f"{name} is {found!r}; expected a tuple, one number for each layer.")
+                raise TypeError(f"{name} is {found!r}; expected a tuple such as (32, 32).")
             object.__setattr__(self, name, tuple(whole(name, number, 1) for number in found))
-        for name, least in {"output_kernel": 1, "patch": 1, "width": 0, "blocks": 0, "grid": 1}.items():
+        lowest = {"output_kernel": 1, "patch": 1, "width": 0, "blocks": 0, "grid": 1}
+        for name, least in lowest.items():
             object.__setattr__(self, name, whole(name, getattr(self, name), least))
         if not self.filters or len(self.filters) != len(self.kernels):
             raise ValueError(
@@ -289,9 +290,7 @@ class ConvLSTM(keras.Model):
         config = self.config
         policy = self.dtype_policy
         self.memories = [
-            Memory(
-                *sizes, config.activation, config.gate, name=f"memory_{number}", dtype=policy
-            )
+            Memory(*sizes, config.activation, config.gate, name=f"memory_{number}", dtype=policy)
             for number, sizes in enumerate(zip(config.filters, config.kernels))
         ]
         self.norms = [
@@ -302,7 +301,9 @@ class ConvLSTM(keras.Model):
         self.widen = None
         if config.width:
             self.widen = keras.layers.Dense(config.width, name="widen", dtype=policy)
-        self.mixes = [Mix(config.width, name=f"mix_{n}", dtype=policy) for n in range(config.blocks)]
+        self.mixes = [
+            Mix(config.width, name=f"mix_{number}", dtype=policy) for number in range(config.blocks)
+        ]
         self.head = keras.layers.Conv3D(
             config.patch**3,
             config.output_kernel,
@@ -311,9 +312,14 @@ class ConvLSTM(keras.Model):
             name="head",
             dtype=policy,
         )
-        # Compiled once for the model, not for each forecaster that wraps it.
-        self.compiled_step = tf.function(self.step, reduce_retracing=True)
-        self.compiled_remember = tf.function(self.remember, reduce_retracing=True)
+        # Compiled once for the model, whatever the batch and whichever forecaster asks.
+        frame = tf.zeros((1, *[config.grid] * 3, 1))
+        signature = tf.nest.map_structure(
+            lambda part: tf.TensorSpec((None, *part.shape[1:]), part.dtype),
+            (frame, self.start(frame)),
+        )
+        self.compiled_step = tf.function(self.step, input_signature=signature)
+        self.compiled_remember = tf.function(self.remember, input_signature=signature)
 
     def build(self, shape=None):
         """Make every weight; the shape of the input plays no role but in its grid."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 from scipy import ndimage
 
 from helpers import cavities, metrics
+from helpers.rollout import rollout
+from helpers.workshop import tensorflow
 
 
 def report(exercise: str, problems: list[str]) -> bool:
@@ -396,3 +399,369 @@ def check_blurred_extrapolation(forecast: Callable) -> bool:
         wrong = int((result != expected).sum())
         problems.append(f"{wrong} voxels differ from 2 * current - previous of the blurred frames.")
     return report("3.3", problems)
+
+
+def check_convlstm_parameters(parameters: Callable) -> bool:
+    """Check exercise 4.1: parameters of a ConvLSTM layer in 3, 2 and 1 dimensions."""
+    for edge, channels, filters, dims in ((5, 1, 32, 3), (3, 8, 16, 2), (3, 2, 4, 1)):
+        result, problem = attempt(parameters, edge, channels, filters, dims)
+        if problem:
+            return report("4.1", [problem])
+        entries = edge**dims
+        expected = 4 * filters * (entries * (channels + filters) + 1)
+        case = f"Edge {edge}, {channels} in, {filters} channels of state, {dims} dimensions"
+        if np.size(result) != 1:
+            hint = "Return one number."
+        elif result == expected:
+            continue
+        elif result == 4 * filters * (edge**3 * (channels + filters) + 1):
+            hint = f"A kernel of edge {edge} has {edge}**dims entries, not always {edge}**3."
+        elif result == 4 * filters * (edge * dims * (channels + filters) + 1):
+            hint = f"A kernel of edge {edge} has {edge}**dims entries, not {edge} * dims."
+        elif 4 * result == expected:
+            hint = "There are four of everything: for three gates and the candidate."
+        elif 4 * result == 3 * expected:
+            hint = "Three gates and the candidate make four."
+        elif result == 4 * filters * (entries * channels + 1):
+            hint = "The state h is convolved too: add the recurrent kernel."
+        elif result == expected - 4 * filters:
+            hint = "Each gate and the candidate have a bias for each channel."
+        else:
+            hint = f"expected {expected:,}, found {result:,}."
+        return report("4.1", [f"{case}: {hint[0].lower()}{hint[1:]}"])
+    return report("4.1", [])
+
+
+def check_peephole_step(step: Callable) -> bool:
+    """Check exercise 4.2: one step of a ConvLSTM whose gates see the cell state."""
+    rng = np.random.default_rng(42)
+    shape, filters = (3, 2, 2, 2), 5
+    gates = rng.normal(size=(*shape, 4 * filters))
+    old = rng.normal(size=(*shape, filters))
+    peepholes = rng.normal(size=(3, filters))
+
+    def cell(order="ifgo", p=peepholes, o_sees="new", phi=np.tanh):
+        parts = dict(zip(order, np.split(gates, 4, axis=-1)))
+        i = _sigmoid(parts["i"] + p[0] * old)
+        f = _sigmoid(parts["f"] + p[1] * old)
+        new = f * old + i * np.tanh(parts["g"])
+        o = _sigmoid(parts["o"] + p[2] * (new if o_sees == "new" else old))
+        return o * phi(new), new
+
+    result, problem = attempt(step, gates.copy(), old.copy(), peepholes.copy())
+    if problem:
+        return report("4.2", [problem])
+    try:
+        h, c = (np.asarray(part, float) for part in result)
+    except (TypeError, ValueError):
+        return report("4.2", ["Return two arrays, the new h and the new c."])
+    if h.shape != old.shape or c.shape != old.shape:
+        hint = f"h has shape {h.shape}, c has {c.shape}; expected {old.shape} for both."
+        return report("4.2", [hint])
+
+    def is_like(wanted):
+        return np.allclose(h, wanted[0]) and np.allclose(c, wanted[1])
+
+    problems = []
+    if is_like(cell()):
+        pass
+    elif is_like(cell()[::-1]):
+        problems.append("You return c and h; first h, then c.")
+    elif is_like(cell(p=np.zeros_like(peepholes))):
+        problems.append("That is the cell without peepholes: add p * c to the input of each gate.")
+    elif is_like(cell(o_sees="old")):
+        problems.append("The output gate sees the new cell state; yours sees the old one.")
+    elif is_like(cell(phi=lambda new: new)):
+        problems.append("h is o times tanh(c); the tanh is missing.")
+    elif any(is_like(cell(order)) for order in ("ifog", "igfo", "figo", "fiog", "gifo")):
+        problems.append("The four parts of `gates` come in the order i, f, g, o.")
+    elif not np.allclose(c, cell()[1]):
+        problems.append("The new c is off. It is f * c + i * g, with i and f seeing the old c.")
+    else:
+        problems.append("c is right, h is not: o = sigmoid(… + p_o * new c), h = o * tanh(new c).")
+    return report("4.2", problems)
+
+
+def check_sees_the_future(sees_the_future: Callable) -> bool:
+    """Check exercise 4.3: a test for leaks, on two innocent models and five that leak."""
+    rng = np.random.default_rng(43)
+    frames = (rng.random((2, 6, 4, 4, 4, 1)) < 0.3).astype(np.float32)
+    count = np.arange(1, 7, dtype=np.float32).reshape(1, 6, 1, 1, 1, 1)
+
+    def around(x):
+        return np.stack([x[:, max(0, t - 1) : t + 2].mean(axis=1) for t in range(6)], axis=1)
+
+    innocent = {
+        "repeats the frame": lambda x: x.copy(),
+        "takes the mean of all frames so far": lambda x: np.cumsum(x, axis=1) / count,
+    }
+    guilty = {
+        "takes the mean of the frames t - 1, t and t + 1": (around, ""),
+        "looks two frames ahead": (
+            lambda x: np.concatenate([x[:, 2:], 0 * x[:, :2]], axis=1),
+            " Look at all outputs before the changed frame, not only at the one just before.",
+        ),
+        "peeps at the last frame": (
+            lambda x: x + x[:, -1:],
+            " Change every frame in turn, the last one too.",
+        ),
+        "peeps at frame 1": (
+            lambda x: x + x[:, 1:2],
+            " Change every frame in turn, the early ones too.",
+        ),
+        "subtracts a thousandth of the mean over all frames": (
+            lambda x: x - x.mean(axis=1, keepdims=True) / 1000,
+            " Compare the outputs themselves, not what a threshold makes of them.",
+        ),
+    }
+    suspects = [(name, model, False, "") for name, model in innocent.items()]
+    suspects += [(name, model, True, hint) for name, (model, hint) in guilty.items()]
+    verdicts = []
+    for name, model, leaks, hint in suspects:
+        given = frames.copy()
+        verdict, problem = attempt(sees_the_future, model, given)
+        if problem:
+            return report("4.3", [problem])
+        if not np.array_equal(given, frames):
+            return report("4.3", ["You change the frames that you were given: copy them first."])
+        if np.shape(verdict) != () or not isinstance(verdict, (bool, np.bool_)):
+            return report("4.3", ["Return True or False for the model as a whole: np.any."])
+        verdicts.append((name, bool(verdict), leaks, hint))
+    if not any(verdict for _, verdict, _, _ in verdicts):
+        return report("4.3", ["You find no leak anywhere; five of the seven models leak."])
+    for name, verdict, leaks, hint in verdicts:
+        if verdict and not leaks:
+            hint = (
+                f"The model that {name} is innocent. A changed frame t may move output t and "
+                "later ones; compare the outputs before t."
+            )
+            return report("4.3", [hint])
+        if leaks and not verdict:
+            return report("4.3", [f"The model that {name} leaks, and you let it pass.{hint}"])
+    return report("4.3", [])
+
+
+def check_cell_steps(cell_steps: Callable) -> bool:
+    """Check exercise 4.4: steps of a rollout, state carried and recomputed from a window."""
+    for history, horizon, keep in ((5, 5, 10), (3, 1, 10), (5, 20, 10), (12, 4, 10)):
+        result, problem = attempt(cell_steps, history, horizon, keep)
+        if problem:
+            return report("4.4", [problem])
+        try:
+            carried, recomputed = (int(part) for part in result)
+        except (TypeError, ValueError):
+            return report("4.4", ["Return two whole numbers: carried and recomputed."])
+        lengths = np.arange(history, history + horizon)
+        expected = int(np.minimum(lengths, keep).sum())
+        case = f"History {history}, horizon {horizon}, keep {keep}"
+        if carried == history + horizon:
+            hint = "one step too many carried. The last forecast is not read by anyone."
+        elif carried != history + horizon - 1:
+            hint = f"expected {history + horizon - 1} steps carried, found {carried}."
+        elif recomputed == expected:
+            continue
+        elif recomputed == lengths.sum():
+            hint = f"no step reads more than {keep} frames: min(…, keep)."
+        elif recomputed == np.minimum(lengths + 1, keep).sum():
+            hint = f"the first forecast reads the {history} observed frames, no forecast yet."
+        else:
+            hint = f"expected {expected} steps recomputed, found {recomputed}."
+        return report("4.4", [f"{case}: {hint}"])
+    return report("4.4", [])
+
+
+def check_soft_jaccard_per_frame(soft: Callable) -> bool:
+    """Check exercise 5.1: the mean soft Jaccard distance of frames, (B, T, D, H, W, 1) to (B,)."""
+    tf = tensorflow()
+    rng = np.random.default_rng(51)
+    # Full and empty frames, so that the two protocols disagree.
+    share = np.array([0.02, 0.1, 0.4, 0.9]).reshape(4, 1, 1, 1, 1)
+    truth = (rng.random((3, 4, 5, 5, 5, 1)) < share).astype(np.float32)
+    probability = rng.uniform(0.05, 0.95, truth.shape).astype(np.float32)
+    truth[0, 1] = probability[0, 1] = 0
+    given = tf.constant(probability)
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        result, problem = attempt(soft, tf.constant(truth), given)
+    if problem:
+        return report("5.1", [problem])
+    if not tf.is_tensor(result):
+        return report(
+            "5.1", ["Use keras.ops instead of NumPy: the gradient has to pass through your code."]
+        )
+    hits, sums = (a.sum(axis=(2, 3, 4, 5)) for a in (truth * probability, truth + probability))
+    union = sums - hits
+    frames = np.where(union > 0, 1 - hits / np.maximum(union, 1e-9), 0)
+    expected, values = frames.mean(axis=1), result.numpy()
+    wrong = {
+        "That is the pooled distance. Divide for each frame, then take the mean over time.": (
+            1 - hits.sum(axis=1) / union.sum(axis=1)
+        ),
+        "That is the Jaccard index; the distance is 1 minus it.": 1 - expected,
+        "Your union counts each hit twice: subtract p · t.": (
+            1 - (hits / np.maximum(sums, 1e-9)).mean(axis=1)
+        ),
+        "You cut at 0.5. Such a distance has no gradient: put in the probabilities.": (
+            metrics.per_frame(truth[..., 0], probability[..., 0])
+        ),
+    }
+    problems = []
+    if values.shape == frames.shape:
+        problems.append("You return a distance for each frame: take the mean over the frames.")
+    elif values.shape != expected.shape:
+        problems.append(f"The result has shape {values.shape}; one number per sequence is (3,).")
+    elif not np.isfinite(values).all():
+        problems.append("Two empty frames give 0/0, which is NaN. Their distance is 0.")
+    elif np.isclose(values[0], expected[0] + 1 / 4, atol=1e-3):
+        problems.append("Two empty frames get the distance 1. They agree: their distance is 0.")
+    else:
+        # The first sequence holds the empty frames, so mistakes show in the other two.
+        found = (hint for hint, bad in wrong.items() if np.allclose(values[1:], bad[1:], atol=1e-3))
+        problems += found
+    if not problems and not np.allclose(values, expected, atol=1e-3):
+        problems.append(f"Expected {expected.round(4)}, found {values.round(4)}.")
+    gradient = None if problems else tape.gradient(result, given)
+    if not problems and gradient is None:
+        problems.append("Your distance has no gradient. Don't round, compare or leave keras.ops.")
+    elif not problems and not np.isfinite(gradient.numpy()).all():
+        problems.append(
+            "The value is right, but the gradient at two empty frames is NaN: a choice after the "
+            "division comes too late. Divide by something that is never 0, such as "
+            "ops.where(union > 0, union, 1.0)."
+        )
+    return report("5.1", problems)
+
+
+def check_rate(rate: Callable) -> bool:
+    """Check exercise 5.2: the learning rate with warm-up and cosine decay at each step."""
+    for steps, peak, warm_up in ((100, 1e-2, 10), (40, 2.0, 1), (30, 0.5, 0)):
+        found = []
+        for step in range(steps):
+            result, problem = attempt(rate, step, steps, peak, warm_up)
+            if problem:
+                return report("5.2", [problem])
+            if np.size(result) != 1:
+                return report("5.2", [f"Return one number, not shape {np.shape(result)}."])
+            found.append(float(np.squeeze(result)))
+        step = np.arange(steps)
+        rise = np.minimum((step + 1) / max(warm_up, 1), 1)
+        fall = (1 + np.cos(np.pi * step / steps)) / 2
+        later = (1 + np.cos(np.pi * np.maximum(step - warm_up, 0) / (steps - warm_up))) / 2
+        late_rise = np.minimum(step / max(warm_up, 1), 1)
+        case = f"With {steps} steps, a peak of {peak} and warm_up={warm_up}"
+        if np.allclose(found, peak * rise * fall):
+            continue
+        if np.isnan(found).any():
+            hint = "some rates are NaN."
+        elif np.allclose(found, peak * fall):
+            hint = "there is no warm-up."
+        elif np.allclose(found, peak * rise):
+            hint = "the rate never falls."
+        elif np.allclose(found, peak * late_rise * fall):
+            hint = "the rate of step 0 is 0, a wasted step: count steps from 1 in the warm-up."
+        elif np.allclose(found, peak * rise * later):
+            hint = "the cosine begins to fall after the warm-up; let it fall from step 0 on."
+        elif min(found) < 0:
+            hint = "the rate becomes negative: lift the cosine to 0…1 with (1 + cos) / 2."
+        else:
+            wrong = int(np.abs(np.array(found) - peak * rise * fall).argmax())
+            hint = f"step {wrong} should have {peak * rise[wrong] * fall[wrong]:.5f}, "
+            hint += f"found {found[wrong]:.5f}."
+        return report("5.2", [f"{case}: {hint}"])
+    return report("5.2", [])
+
+
+class _Averaging:
+    """A forecaster for exercise 5.3 that uses all it is given, and most of all the last frame."""
+
+    name = "averaging"
+
+    def __call__(self, history):
+        history = np.asarray(history)
+        return 0.6 * history[:, -1] + 0.4 * history.mean(axis=1)
+
+
+def check_honest_forecast(forecast: Callable) -> bool:
+    """Check exercise 5.3: a rollout from the observed frames that never sees the others."""
+    observed, horizon = 3, 4
+    rng = np.random.default_rng(53)
+    sequences = (rng.random((2, 9, 4, 4, 4)) < 0.4).astype(np.float32)
+    other = sequences.copy()
+    other[:, observed:] = 1 - other[:, observed:]
+    before = sequences.copy()
+    results = []
+    for given in (sequences, other):
+        result, problem = attempt(forecast, _Averaging(), given, observed, horizon)
+        if problem:
+            return report("5.3", [problem])
+        results.append(np.asarray(result))
+    history = before[:, :observed]
+    expected = rollout(_Averaging(), history, horizon)
+    shape = results[0].shape
+    problems = []
+    if not np.array_equal(sequences, before):
+        problems.append("You write into the sequences that you were given: copy them first.")
+    elif shape != expected.shape:
+        problems.append(f"The result has shape {shape}; expected (B, horizon, D, H, W).")
+    elif not np.allclose(results[0], results[1], atol=1e-5):
+        problems.append(
+            "When the frames after the observed ones change, your forecast changes: it still sees "
+            "the truth. Give the forecaster the observed frames and your own forecasts."
+        )
+    elif np.allclose(results[0], results[0][:, :1]):
+        problems.append("Every step gives the same frame: put each forecast behind the history.")
+    elif np.allclose(results[0], rollout(_Averaging(), history, horizon, feedback="binary")):
+        problems.append("You round what you feed back. Feed back the probabilities as they are.")
+    elif np.allclose(results[0], rollout(_Averaging(), history, horizon, keep=observed), atol=1e-5):
+        problems.append("You drop the oldest frame at each step. Keep all of them.")
+    elif not np.allclose(results[0], expected, atol=1e-5):
+        step = int(np.abs(results[0] - expected).max(axis=(0, 2, 3, 4)).argmax()) + 1
+        problems.append(f"It sees no truth, but differs from a rollout, most at horizon {step}.")
+    return report("5.3", problems)
+
+
+def check_skill_horizon(skill_horizon: Callable) -> bool:
+    """Check exercise 5.4: up to where the whole interval lies below 0, without a gap."""
+    rng = np.random.default_rng(54)
+    # The upper ends of the intervals at horizons 1, 2, …; means lie 0.02 below.
+    cases = {
+        "better at every horizon": ([-0.1, -0.09, -0.08, -0.07], 4, -0.1),
+        "a forecast worse in the mean squared error": ([-0.1, -0.05, 0.05], 2, 0.1),
+        "a forecast better in the mean squared error only": ([0.05, 0.06], 0, -0.1),
+        "an interval around 0 at horizon 4": ([-0.1, -0.05, -0.03, 0.01, 0.03], 3, -0.1),
+        "a gap at horizon 2": ([-0.1, 0.05, -0.05, -0.04, 0.05], 1, -0.1),
+    }
+    for case, (highs, expected, mse) in cases.items():
+        rows = [
+            (n, measure, high - 0.02, high - 0.04, high)
+            for n, jaccard in enumerate(highs, start=1)
+            for measure, high in (("jaccard", jaccard), ("mse", mse))
+        ]
+        columns = ["horizon", "measure", "mean", "low", "high"]
+        table = pd.DataFrame(rows, columns=columns)
+        if "squared" not in case:
+            table = table.iloc[rng.permutation(len(rows))]
+        result, problem = attempt(skill_horizon, table.reset_index(drop=True))
+        if problem:
+            return report("5.4", [problem])
+        if np.size(result) != 1 or int(np.squeeze(result)) != np.squeeze(result):
+            return report("5.4", ["Return one whole number, how many steps ahead."])
+        found = int(np.squeeze(result))
+        if found == expected:
+            continue
+        good = np.array(highs) < 0
+        hint = f"expected {expected}, found {found}."
+        if "interval" in case and found == expected + 1:
+            hint = "the mean is below 0 there, but not the whole interval: look at high."
+        elif "squared" in case:
+            hint = "use the rows whose measure is 'jaccard'."
+        elif "gap" in case and found in (good.sum(), np.flatnonzero(good)[-1] + 1):
+            hint = "stop at the first horizon that is not better, whatever comes after it."
+        elif "gap" not in case:
+            hint += " Rows may come in any order: sort them by horizon."
+        return report("5.4", [f"With {case}: {hint}"])
+    return report("5.4", [])
+
+
+def _sigmoid(z):
+    return 1 / (1 + np.exp(-z))

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from helpers import convlstm, evaluation, records, training, workshop
+from helpers import convlstm, evaluation, records, rollout, training, workshop
 from helpers.sequences import THESIS_FORMATS, FrameFormat
 
 MODEL = "ConvLSTM3D of the thesis"
@@ -27,13 +27,34 @@ FILE_NAME = "convlstm3d_16_{}.h5"
 # The thesis starts a rollout from five frames and keeps the last ten.
 HISTORY, HORIZON, KEEP = 5, 5, 10
 
+_CONVOLUTION = {"padding": "same", "strides": [1, 1, 1], "dilation_rate": [1, 1, 1]}
+_MEMORY = {
+    **_CONVOLUTION,
+    "class_name": "ConvLSTM3D",
+    "activation": "relu",
+    "recurrent_activation": "hard_sigmoid",
+    "go_backwards": False,
+    "return_sequences": True,
+}
+_NORM = {"class_name": "BatchNormalization", "epsilon": 0.001}
+# The layers that the file must describe, and of each what its arrays do not tell.
+LAYERS = {
+    "input_1": {"class_name": "InputLayer"},
+    "conv_lstm3d": _MEMORY,
+    "batch_normalization": _NORM,
+    "conv_lstm3d_1": _MEMORY,
+    "batch_normalization_1": _NORM,
+    "conv_lstm3d_2": _MEMORY,
+    "conv3d": {**_CONVOLUTION, "class_name": "Conv3D", "activation": "sigmoid"},
+}
+
 
 def load_thesis_convlstm(path: str | Path) -> convlstm.ConvLSTM:
     """Rebuild the thesis's ConvLSTM in today's Keras and give it the weights of the author's file.
 
     The file is a whole model saved by Keras 2.10. Such a file can carry code, and Keras 3 refuses
-    it; here only its 17 arrays are read. The gates get Keras 2's hard sigmoid,
-    clip(0.2 x + 0.5, 0, 1), which the weights were trained with.
+    it; here only its description and its 19 arrays are read, as data. The gates get Keras 2's
+    hard sigmoid, clip(0.2 x + 0.5, 0, 1), which the weights were trained with.
 
     Args:
         path: `convlstm3d_16_<format>.h5` of the author's repository.
@@ -45,14 +66,14 @@ def load_thesis_convlstm(path: str | Path) -> convlstm.ConvLSTM:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is not HDF5 or damaged, holds another model, lacks an array, or an array
-            has another shape or type, refers to another file or holds NaN.
+            has another shape or type, lies elsewhere, or holds NaN or infinite values.
 
     Source: M. Goldgruber, *3D Spatio-Temporal Predictions with ConvLSTM and GAN models*.
     """
-    path = Path(path)
-    model = convlstm.build(convlstm.thesis())
+    path = _existing(path)
     with _opened(path) as file:
         _check_architecture(path, file)
+        model = convlstm.build(convlstm.thesis())
         for weights, names in _arrays(model):
             weights.assign(_read(path, file, names, tuple(weights.shape)))
     return model
@@ -71,44 +92,50 @@ def _arrays(model: convlstm.ConvLSTM) -> Iterator[tuple]:
         yield getattr(model.head, name), ("conv3d", name)
 
 
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is not a file; expected one such as {FILE_NAME.format('T20_TINC1')} from the "
+            "author's repository."
+        )
+    return path
+
+
 @contextmanager
 def _opened(path: Path):
     """Open an HDF5 file for reading and say clearly what is wrong with it."""
     import h5py
 
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist; expected a file such as {FILE_NAME.format('T20_TINC1')} "
-            "from the author's repository."
-        )
     if not h5py.is_hdf5(path):
         raise ValueError(f"{path} is not an HDF5 file; was the download complete?")
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except OSError as error:
+    except (OSError, KeyError, RuntimeError) as error:  # h5py raises any of them for damage
         raise ValueError(f"{path} is damaged: {error}. Fetch it again.") from None
 
 
 def _check_architecture(path: Path, file) -> None:
-    """Refuse files of other models before any array is read; the description is read as data."""
-    expected = f"{path} holds no ConvLSTM of the thesis: "
+    """Refuse files of other models before any array is read."""
+    expected = f"{path} does not hold the ConvLSTM of the thesis: "
     try:
-        layers = {
-            layer["config"]["name"]: layer["config"]
-            for layer in json.loads(file.attrs["model_config"])["config"]["layers"]
-        }
-    except (KeyError, TypeError, ValueError):
+        layers = json.loads(file.attrs["model_config"])["config"]["layers"]
+        found = [{**layer["config"], "class_name": layer["class_name"]} for layer in layers]
+        names = [str(layer["name"]) for layer in found]
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise ValueError(f"{expected}its model description is missing or unreadable.") from None
-    for name in ("conv_lstm3d", "conv_lstm3d_1", "conv_lstm3d_2"):
-        if name not in layers:
-            raise ValueError(f"{expected}layer {name!r} is missing; found {', '.join(layers)}.")
-        found = (layers[name].get("activation"), layers[name].get("recurrent_activation"))
-        if found != ("relu", "hard_sigmoid"):
-            raise ValueError(
-                f"{expected}layer {name!r} uses activation and gate {found}; expected "
-                "('relu', 'hard_sigmoid')."
-            )
+    if names != list(LAYERS):
+        raise ValueError(
+            f"{expected}its layers are {', '.join(names)}; expected {', '.join(LAYERS)}."
+        )
+    for layer, settings in zip(found, LAYERS.values()):
+        for key, value in settings.items():
+            if layer.get(key) != value:
+                raise ValueError(
+                    f"{expected}{key} of its layer {layer['name']} is {layer.get(key)!r}; "
+                    f"expected {value!r}."
+                )
 
 
 def _read(path: Path, file, names: tuple[str, str], shape: tuple[int, ...]) -> np.ndarray:
@@ -117,21 +144,26 @@ def _read(path: Path, file, names: tuple[str, str], shape: tuple[int, ...]) -> n
 
     layer, name = names
     place = f"model_weights/{layer}/{layer}/{name}:0"
-    group = file
+    found = file
     for part in place.split("/"):
-        if part not in group:
+        # Not `part in found`, which would follow a link into another file.
+        if not isinstance(found, h5py.Group) or not found.id.links.exists(part.encode()):
             raise ValueError(f"{path}: the array {place} is missing.")
-        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
-            raise ValueError(f"{path}: {place} points elsewhere; only arrays in the file are read.")
-        group = group[part]
-    if not isinstance(group, h5py.Dataset) or group.is_virtual or group.external:
-        raise ValueError(f"{path}: {place} is not an array held in the file itself.")
-    if group.shape != shape or group.dtype.kind != "f":
+        if found.id.links.get_info(part.encode()).type != h5py.h5l.TYPE_HARD:
+            raise ValueError(f"{path}: {place} is a link; only arrays in the file itself are read.")
+        found = found[part]
+    # One block of plain numbers, as Keras writes it: nothing to decode, no other file.
+    plain = isinstance(found, h5py.Dataset) and not (
+        found.is_virtual or found.external or found.chunks
+    )
+    if not plain:
+        raise ValueError(f"{path}: {place} is not an array that lies in the file as it is.")
+    if found.shape != shape or found.dtype != np.float32:
         raise ValueError(
-            f"{path}: {place} has shape {group.shape} and type {group.dtype}; expected {shape}, "
-            "float32."
+            f"{path}: {place} has shape {found.shape} and type {found.dtype}; expected {shape} "
+            "and float32."
         )
-    values = group[()]
+    values = found[()]
     if not np.isfinite(values).all():
         raise ValueError(f"{path}: {place} holds NaN or infinite values.")
     return values
@@ -149,7 +181,8 @@ def evaluate(
     """Do the thesis's evaluation of its ConvLSTM again, in one format, or go on where it stopped.
 
     About 0.8 s for each sample on two cores. Two CSV files in the folder, `<format>_pooled.csv`
-    and `<format>_rollout.csv`, receive the results after each block of samples.
+    and `<format>_rollout.csv`, receive the results after each block of samples. A folder is for
+    one set of records; `<format>_weights.json` in it says which weights the results are of.
 
     Args:
         weights: the folder of the author's HDF5 files, or one of them.
@@ -157,39 +190,70 @@ def evaluate(
         frame_format: one of the three of the thesis.
         folder: where the results go, made where it is missing.
         limit: only the first so many samples.
-        at_once: samples in a block.
+        at_once: samples in a block, at least 1.
 
     Returns:
-        The tables of `helpers.evaluation.next_frame` (pooled) and `long_term` (five frames
-        observed, five forecast, probabilities fed back, the last ten kept).
+        Of these samples, the tables of `helpers.evaluation.next_frame` (pooled) and `long_term`
+        (five frames observed, five forecast, probabilities fed back, the last ten kept).
 
     Raises:
         FileNotFoundError, ValueError: see `load_thesis_convlstm`, `helpers.records.read_sample`
-            and `helpers.evaluation.load`.
+            and `helpers.evaluation.load`; the folder holds results of other weights.
     """
-    folder, weights = Path(folder), Path(weights)
+    folder, at_once = Path(folder), rollout.whole("at_once", at_once, 1)
+    paths = {
+        _sample_id(path): path
+        for path in records.record_paths(Path(data) / workshop.SPLITS["test"], limit)
+    }
+    weights = _weights_file(weights, frame_format)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = records.record_paths(Path(data) / workshop.SPLITS["test"], limit)
     files = [folder / f"{frame_format.name}_{kind}.csv" for kind in ("pooled", "rollout")]
-    tables = [evaluation.load(file) if file.exists() else None for file in files]
-    # The second file is written after the first, so it says how many samples are complete.
-    done = set() if tables[1] is None else set(tables[1]["sample"])
-    samples = [sample for path in paths if (sample := _sample_id(path)) not in done]
-    todo = [path for path in paths if _sample_id(path) in set(samples)]
+    blocks = _finished(files)
+    done = set(blocks[0][0]["sample"]) if blocks else set()
+    todo = [path for number, path in paths.items() if number not in done]
     if todo:
-        if weights.is_dir():
-            weights = weights / FILE_NAME.format(frame_format.name)
         forecaster = convlstm.forecaster(load_thesis_convlstm(weights), MODEL)
+    _check_weights(folder / f"{frame_format.name}_weights.json", weights)
     for start in tqdm(range(0, len(todo), at_once), desc=frame_format.name, disable=not todo):
-        found = _judge(forecaster, frame_format, todo[start : start + at_once])
-        for number, (file, new) in enumerate(zip(files, found)):
-            old = tables[number]
-            if old is not None:
-                # A run killed between the two files has some samples in the first one only.
-                old = old[~old["sample"].isin(new["sample"])]
-            tables[number] = new if old is None else evaluation.combine(old, new)
-            evaluation.save(tables[number], file)
-    return tuple(tables)
+        blocks.append(_judge(forecaster, frame_format, todo[start : start + at_once]))
+        for file, parts in zip(files, zip(*blocks)):
+            evaluation.save(evaluation.combine(*parts), file)
+    tables = (evaluation.combine(*parts) for parts in zip(*blocks))
+    return tuple(evaluation.checked(table[table["sample"].isin(paths)]) for table in tables)
+
+
+def _weights_file(weights: str | Path, frame_format: FrameFormat) -> Path:
+    """Find the file of a format in a folder; a file is taken as it is."""
+    weights = Path(weights)
+    if weights.is_dir():
+        weights = weights / FILE_NAME.format(frame_format.name)
+    return _existing(weights)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _check_weights(note: Path, weights: Path) -> None:
+    """Note which weights a folder's results are of, so that they never mix with others."""
+    digest = _sha256(weights)
+    if not note.exists():
+        note.write_text(json.dumps({"weights, sha256": digest}) + "\n")
+    elif digest not in note.read_text():
+        raise ValueError(
+            f"{note.parent} holds results of other weights than {weights.name}: see {note.name}. "
+            "Choose another folder."
+        )
+
+
+def _finished(files: list[Path]) -> list[tuple[pd.DataFrame, ...]]:
+    """Read what earlier runs wrote: nothing, or one block with the samples of both files."""
+    if not all(file.exists() for file in files):
+        return []
+    tables = [evaluation.load(file) for file in files]
+    # A run killed between the two files has written its last samples to the first one only.
+    done = set.intersection(*(set(table["sample"]) for table in tables))
+    return [tuple(table[table["sample"].isin(done)] for table in tables)] if done else []
 
 
 def _judge(forecaster, frame_format: FrameFormat, paths: list[Path]) -> tuple:
@@ -207,7 +271,10 @@ def _judge(forecaster, frame_format: FrameFormat, paths: list[Path]) -> tuple:
 
 
 def _sample_id(path: Path) -> int:
-    return int(path.name.split("#")[1].split("_")[0])
+    match = records.NAME.fullmatch(path.name)
+    if not match:
+        raise ValueError(f"{path} is not named like a record, 4d_mixed_#…_….tfrecords.")
+    return int(match[1])
 
 
 def report(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -230,29 +297,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--formats", nargs="+", choices=list(FORMATS), default=list(FORMATS))
     parser.add_argument("--report", type=Path, help="CSV for the means, with a JSON beside it")
     options = parser.parse_args(arguments)
-    tables, sources = [], {}
-    for name in options.formats:
-        tables += evaluate(
-            options.weights, options.data, FORMATS[name], options.folder, limit=options.limit
-        )
-        file = options.weights / FILE_NAME.format(name)
-        sources[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    try:
+        _reproduce(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _reproduce(options: argparse.Namespace) -> None:
+    if not options.weights.is_dir():
+        raise FileNotFoundError(f"{options.weights} is not a folder; expected that of the weights.")
+    formats = [FORMATS[name] for name in dict.fromkeys(options.formats)]
+    # All of them before the first, since a format takes a quarter of an hour.
+    files = [_weights_file(options.weights, found) for found in formats]
+    if options.report:
+        options.report.parent.mkdir(parents=True, exist_ok=True)
+    tables = []
+    for frame_format, file in zip(formats, files):
+        tables += evaluate(file, options.data, frame_format, options.folder, limit=options.limit)
     found = report(tables)
     shown = found[found["measure"] == "prediction_jaccard"]
     print(shown.drop(columns=["model", "measure", "history"]).round(4).to_string(index=False))
     if options.report:
-        options.report.parent.mkdir(parents=True, exist_ok=True)
         found.round(6).to_csv(options.report, index=False)
         provenance = {
             "command": "python -m helpers.legacy WEIGHTS DATA FOLDER --report "
             + options.report.name,
-            "weights, sha256": sources,
-            "data": f"the first {int(found['n'].max())} files of the thesis's test split, by name",
+            "weights, sha256": {file.name: _sha256(file) for file in files},
+            "data": f"the first {int(found['n'].max())} files of DATA's test split, by name",
             "intervals": "95 %, bootstrap over samples",
             "machine": training.machine(),
         }
         options.report.with_suffix(".json").write_text(json.dumps(provenance, indent=2) + "\n")
-    return 0
 
 
 if __name__ == "__main__":

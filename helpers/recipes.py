@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import convlstm, evaluation, records, sequences, training, workshop
-from helpers.metrics import keras_jaccard
+from helpers import convlstm, evaluation, metrics, records, sequences, training, workshop
 from helpers.sequences import THESIS_FORMATS, FrameFormat, Shifted
 
 tf = workshop.tensorflow()
@@ -151,7 +150,7 @@ def train(
         model.compile(
             recipe.plan.optimizer(),
             training.voxel_loss(recipe.jaccard_weight),
-            metrics=[keras_jaccard("pooled")],
+            metrics=[metrics.keras_jaccard("pooled")],
             **hardware.compile_options(),
         )
         return training.fit(
@@ -162,6 +161,65 @@ def train(
             validation=validation(open_split(data, "validation"), formats),
             show=training.Progress(),
         )
+
+
+ABLATIONS = {
+    "the workshop network": {},
+    "without the frame before": {"previous": False},
+    "with a memory of 4 channels": {"filters": (4,)},
+    "with a memory that sees no neighbours": {"kernels": (1,)},
+    "without residual blocks": {"blocks": 0},
+    "without the start at persistence": {"residual": 0.0},
+    "with patches of 4³": {"patch": 4},
+    "without soft Jaccard in the loss": {"jaccard_weight": 0.0},
+}
+
+
+def ablate(
+    data: Path, frame_format: FrameFormat, folder: Path, out: Path, steps: int = 200
+) -> pd.DataFrame:
+    """Train short runs that differ in one thing each, and tabulate their validation distances.
+
+    Args:
+        data: a folder in thesis layout.
+        frame_format: what all of them forecast.
+        folder: for the runs; those that are there are not done again.
+        out: the CSV to write.
+        steps: of each run.
+
+    Returns:
+        `change`, `format`, `steps`, `parameters`, `minutes`, and `jaccard`, the pooled distance on
+        192 validation sequences; persistence in the last row.
+    """
+    rows = []
+    for number, (change, values) in enumerate(ABLATIONS.items()):
+        recipe = convlstm_recipe(steps)
+        values = dict(values)
+        weight = values.pop("jaccard_weight", recipe.jaccard_weight)
+        config = dataclasses.replace(recipe.config, **values)
+        plan = dataclasses.replace(recipe.plan, warm_up=steps // 4, decay_from=0.5)
+        recipe = dataclasses.replace(recipe, config=config, plan=plan, jaccard_weight=weight)
+        print(change)
+        history = train(recipe, data, [frame_format], folder / str(number))
+        rows.append(
+            {
+                "change": change,
+                "format": frame_format.name,
+                "steps": steps,
+                "parameters": convlstm.build(config).count_params(),
+                "minutes": round(history.seconds / 60, 2),
+                "jaccard": round(history.best[history.monitor], 4),
+            }
+        )
+        training.free_memory()
+    frames = open_split(data, "validation").frames(np.arange(VALIDATION_SAMPLES))
+    frames = frame_format.select(frames)
+    null = metrics.pooled(frames[:, 1:], frames[:, :-1]).mean()
+    rows.append({"change": "persistence", "format": frame_format.name, "jaccard": round(null, 4)})
+    table = pd.DataFrame(rows)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out, index=False)
+    return table
 
 
 def judge(weights: Path, data: Path, frame_format: FrameFormat, split: str, limit: int | None):
@@ -235,11 +293,12 @@ def commit() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train the course's ConvLSTM, ship its weights, or judge them on the test split."""
     parser = argparse.ArgumentParser(prog="python -m helpers.recipes", description=main.__doc__)
-    parser.add_argument("task", choices=["train", "ship", "test"])
+    parser.add_argument("task", choices=["train", "ship", "test", "ablate"])
     parser.add_argument("format", choices=[*FORMATS, MIXED], help="mixed: all three take turns")
     parser.add_argument("--data", type=Path, required=True, help="a folder in thesis layout")
     parser.add_argument("--run", type=Path, help="train, ship: the folder of the run")
     parser.add_argument("--weights", type=Path, help="ship, test: the .npz to write or to judge")
+    parser.add_argument("--out", type=Path, help="ablate: the CSV to write")
     parser.add_argument("--start", type=Path, help="train: weights to begin with")
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
@@ -256,6 +315,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if options.task == "test":
         add_figures(options.weights, options.data, formats, options.limit)
+        return 0
+    if options.task == "ablate":
+        print(ablate(options.data, formats[0], options.run, options.out, options.steps))
         return 0
     if options.task == "ship":
         ship(options.run, options.weights)

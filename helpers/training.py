@@ -276,9 +276,9 @@ def fit(
 
     Args:
         model: compiled, for example `model.compile(plan.optimizer(), voxel_loss(),
-            metrics=[keras_jaccard("pooled")], **hardware().compile_options())`. All its
-            optimizers are attributes of the model. Layers that draw at random own their seed
-            generators.
+            metrics=[keras_jaccard("pooled")], **hardware().compile_options())`. A model
+            with a training step of its own keeps its optimizers as attributes and builds them in
+            `compile`. Whatever draws at random owns its `keras.random.SeedGenerator`.
         batches: gives the training batches from any step on, without end: for example `lambda
             step: from_packed(split, T20_TINC1, Shifted(), batch_size=plan.batch_size,
             seed=plan.seed, repeat=True, start_step=step)`.
@@ -315,7 +315,8 @@ def fit(
     _build(model, first)
     # Before anything is restored: this may draw random numbers.
     checks = _check_validation(model, validation, monitor)
-    state.take(found)
+    with _writing(folder):
+        state.take(found)
     stops = _Stops(folder, stop, show)
     if show:
         show.begin(state.history())
@@ -324,12 +325,12 @@ def fit(
         with stops.listening():
             while state.step < plan.steps and not (reason := stops.reason()):
                 _round(model, batches, plan, state, stops, show, callbacks)
-                if state.step % plan.validate_every == 0 or state.step == plan.steps:
-                    state.close_round(_figures(model, validation, checks))
-                    if show:
-                        show.record(state.history())
-                else:
-                    state.write()
+                complete = state.step % plan.validate_every == 0 or state.step == plan.steps
+                figures = _figures(model, validation, checks) if complete else {}
+                with _writing(folder):
+                    state.close_round(figures) if complete else state.write()
+                if show and complete:
+                    show.record(state.history())
     except BaseException as error:
         if show:
             show.finish(state.history(), type(error).__name__)
@@ -474,16 +475,13 @@ class _State:
                     "start at the beginning: build and compile the model again to start anew."
                 )
         self.since = time.monotonic() - self.seconds
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for left in self.folder.glob(".*.tmp"):
-                left.unlink()
-            if not found:
-                (self.folder / BEST).unlink(missing_ok=True)
-                self.write()
-            self._write_log()
-        except OSError as error:
-            raise _unwritable(self.folder, error) from error
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob(".*.tmp"):
+            left.unlink()
+        if not found:
+            (self.folder / BEST).unlink(missing_ok=True)
+            self.write()
+        self._write_log()
 
     def advance(self, step: int, figures: dict[str, float], begun: int) -> None:
         """Note the means of the steps just done, joined with those before a stop."""
@@ -499,26 +497,16 @@ class _State:
     def close_round(self, validation: dict[str, float]) -> None:
         """Add a row, keep the weights if they are the best, and write a checkpoint and the log."""
         _check_finite(validation, self.step)
-        before = self.history().best
         row = {"step": self.step, "seconds": self._elapsed(), **self.partial, **validation}
         self.rows, self.partial = [*self.rows, row], {}
-        best = self.history().best
-        if best is row and (before is None or best != before):
-            weights = _weights(self.model)
-            _write(
-                self.folder / BEST,
-                {name: _array(variable) for name, variable in weights.items()},
-                {"format_version": FORMAT_VERSION, "settings": self.settings, "row": row},
-            )
+        if self.history().best is row:
+            meta = {"format_version": FORMAT_VERSION, "settings": self.settings, "row": row}
+            _write(self.folder / BEST, self._arrays(_weights(self.model)), meta)
         self.write()
         self._write_log(append=True)
 
     def write(self) -> None:
         """Write a checkpoint in place of the one before."""
-        arrays = {name: _array(variable) for name, variable in self._variables().items()}
-        bad = [name for name, array in arrays.items() if not _is_finite(array)]
-        if bad:
-            raise _diverged(f"{len(bad)} of {len(arrays)} arrays ({bad[0]} first)", self.step)
         meta = {
             "format_version": FORMAT_VERSION,
             "settings": self.settings,
@@ -527,7 +515,7 @@ class _State:
             "partial": self.partial,
             "seconds": self._elapsed(),
         }
-        _write(self.folder / CHECKPOINT, arrays, meta)
+        _write(self.folder / CHECKPOINT, self._arrays(self._variables()), meta)
 
     def history(self, stopped: str = "") -> History:
         """Return the history so far."""
@@ -541,6 +529,14 @@ class _State:
             for n, variable in enumerate(optimizer.variables):
                 found[f"optimizer{place}/{n:04}"] = variable
         return found
+
+    def _arrays(self, variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:
+        """Fetch the values to be written, if they are worth it."""
+        arrays = {name: _array(variable) for name, variable in variables.items()}
+        bad = [name for name, array in arrays.items() if not _is_finite(array)]
+        if bad:
+            raise _diverged(f"{len(bad)} of {len(arrays)} arrays ({bad[0]} first)", self.step)
+        return arrays
 
     def _write_log(self, append: bool = False) -> None:
         """Add the last row to the log, or write it anew from what the checkpoint knows."""
@@ -648,14 +644,12 @@ def save_weights(
             f"The record cannot be written as JSON ({error}); use text, finite numbers, lists and "
             "mappings."
         ) from error
-    try:
+    with _writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, arrays)
         record = {**json.loads(text), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         with _replacing(path.with_suffix(".json")) as file:
             file.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
-    except OSError as error:
-        raise _unwritable(path.parent, error) from error
     return path
 
 
@@ -1065,7 +1059,7 @@ def _build(model: keras.Model, dataset: tf.data.Dataset) -> None:
         if not model.built or not model.variables:
             inputs, *_ = next(iter(dataset.take(1)))
             model(inputs)
-        if _optimizers(model) == [model.optimizer] and not model.optimizer.built:
+        if model.optimizer is not None and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
     if not all(optimizer.built for optimizer in _optimizers(model)):
         raise ValueError(
@@ -1078,9 +1072,6 @@ def _optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
     """Find the optimizers among the model's attributes, in the order of their names."""
     attributes = [value for _, value in sorted(vars(model).items(), key=operator.itemgetter(0))]
     found = {id(a): a for a in attributes if isinstance(a, keras.optimizers.Optimizer)}
-    if len(found) > 1 and not model.optimizer.built:
-        # The one that compile makes by default; a model with a step of its own has others.
-        del found[id(model.optimizer)]
     return list(found.values())
 
 
@@ -1214,14 +1205,8 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray], meta: dict | None = Non
     """Write an archive in place of the one before."""
     if meta is not None:
         arrays = {**arrays, _META: np.frombuffer(json.dumps(meta).encode(), np.uint8)}
-    try:
-        with _replacing(path) as file:
-            np.savez(file, **arrays)
-    except OSError as error:
-        raise OSError(
-            f"{path} cannot be written ({error}). The one before is kept; make room, then run "
-            "again."
-        ) from error
+    with _replacing(path) as file:
+        np.savez(file, **arrays)
 
 
 @contextlib.contextmanager
@@ -1245,7 +1230,13 @@ def _replacing(path: Path) -> Iterator[Any]:
             os.close(handle)
 
 
-def _unwritable(folder: Path, error: OSError) -> OSError:
-    return OSError(
-        f"{folder} cannot be written ({error}); choose another folder, or make it writable."
-    )
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Say what to do where the system refuses to write."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"{folder} cannot be written ({error}). Make room, make it writable or choose another "
+            "folder, then run again; the files written before are kept."
+        ) from error

@@ -174,6 +174,31 @@ def test_occupancy_is_the_share_of_filled_voxels(sequence, rng):
     assert {"time t", "share of filled voxels"} <= set(texts(figure))
 
 
+def test_learning_curves_stand_beside_persistence():
+    table = {
+        "step": [10, 20, 30],
+        "loss": [0.3, 0.2, 0.1],
+        "val_loss": [0.4, 0.3, 0.2],
+        "val_jaccard_pooled": [0.5, 0.4, 0.3],
+    }
+    figure = pictures.learning_curves(table, persistence=0.45)
+    losses, distance = figure.axes
+    training, validation = losses.lines
+    assert training.get_xdata().tolist() == [10, 20, 30]
+    assert training.get_ydata().tolist() == [0.3, 0.2, 0.1]
+    assert validation.get_ydata().tolist() == [0.4, 0.3, 0.2]
+    assert training.get_marker() != validation.get_marker()
+    curve, persistence = distance.lines
+    assert curve.get_ydata().tolist() == [0.5, 0.4, 0.3]
+    assert curve.get_color() == validation.get_color()
+    assert set(persistence.get_ydata()) == {0.45}
+    shown = {text.get_text() for axes in figure.axes for text in axes.get_legend().get_texts()}
+    assert shown == {"training", "validation", "persistence 0.45"}
+    assert figure.png().startswith(b"\x89PNG")
+    only = pictures.learning_curves({"step": [1], "critic_loss": [-2.0]}, losses=["critic_loss"])
+    assert [axes.get_ylabel() for axes in only.axes] == ["loss"]
+
+
 def test_bands_are_percentiles_or_the_interval_of_the_mean(rng):
     values = rng.random((400, 5))
     low, high = np.percentile(values[:, 0], (5, 95))
@@ -485,6 +510,10 @@ FRAME, FRAMES = np.zeros((4, 4, 4)), np.zeros((3, 4, 4, 4))
         (lambda: pictures.over_horizon({"m": [0.1, np.nan]}), "NaN"),
         (lambda: pictures.over_horizon({"m": [0.1, 0.2]}, horizons=[1]), "2 values for 1 places"),
         (lambda: pictures.over_horizon({"m": [0.1]}, band="sd"), "band is 'sd'"),
+        (lambda: pictures.learning_curves({"loss": [0.1]}), "Expected the column step"),
+        (lambda: pictures.learning_curves({"step": [1], "x": [1]}), "found step, x"),
+        (lambda: pictures.learning_curves({"step": [1], "loss": [np.nan]}), "loss: 1 of 1 values"),
+        (lambda: pictures.learning_curves({"step": [1], "loss": [1, 2]}), "of one length"),
         (lambda: pictures.distances({"m": []}), "filled array"),
         (lambda: pictures.distances({"m": [0.1]}, kind="pie"), "kind is 'pie'"),
         (lambda: pictures.bars({"a": {"x": 1}, "b": {"y": 1}}), "same categories"),

@@ -5,6 +5,7 @@ import dataclasses
 import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,9 +22,7 @@ from helpers.training import CheckpointError, Plan, fit, tf
 import keras  # isort: skip  (after TensorFlow, which helpers.training imports quietly)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PLAN = Plan(
-    steps=20, batch_size=4, learning_rate=0.1, warm_up=4, decay_from=0.5, validate_every=5
-)
+PLAN = Plan(steps=20, batch_size=4, learning_rate=0.1, warm_up=4, decay_from=0.5, validate_every=5)
 FRAMES = (np.random.default_rng(3).random((24, 2, 4, 4, 4, 1)) < 0.3).astype(np.float32)
 CONFIG = {"filters": [2], "kernels": [3]}
 
@@ -101,6 +100,12 @@ class At(keras.callbacks.Callback):
         self.left -= 1
         if self.left == 0:
             self.action()
+
+
+def already() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
 
 
 @pytest.fixture(scope="module")
@@ -272,7 +277,9 @@ import numpy as np
 save = np.savez
 def half(file, **arrays):
     save(content := io.BytesIO(), **arrays)
-    last = "checkpoint" in file.name and open(sys.argv[1] + "/log.csv").read().count("\\n") == 3
+    log = sys.argv[1] + "/log.csv"
+    rows = open(log).read().count("\\n") if os.path.exists(log) else 0
+    last = rows == 3 and "checkpoint" in file.name
     file.write(content.getvalue()[:1000 if last else None])
     file.flush()
     if last:
@@ -338,11 +345,8 @@ t.train(sys.argv[1])
         assert history.step == 20
 
     def test_a_new_start_gives_up_the_old_run(self, whole, tmp_path):
-        train(tmp_path, validation=validation().repeat(2), callbacks=[])
-        (tmp_path / "log.csv").write_text("something else")
-        event = threading.Event()
-        event.set()
-        _, history = train(tmp_path, resume=False, stop=event)
+        shutil.copytree(whole[2], tmp_path, dirs_exist_ok=True)
+        _, history = train(tmp_path, resume=False, stop=already())
         assert (history.step, history.rows, history.stopped) == (0, (), "event")
         assert not (tmp_path / "best.npz").exists()
         assert (tmp_path / "log.csv").read_text() == "step\n"
@@ -380,7 +384,7 @@ class Rivals(keras.Model):
         self.built = True
 
     def compile(self):
-        super().compile()
+        super().compile(optimizer=None)
         self.first, self.second = keras.optimizers.Adam(0.01), keras.optimizers.SGD(0.1)
         self.first.build(self.one.trainable_variables)
         self.second.build(self.two.trainable_variables)
@@ -403,17 +407,16 @@ class TestStops:
         _, history = train(tmp_path, callbacks=[At(3, (tmp_path / "stop").touch)])
         assert (history.step, history.stopped) == (3, "file")
         assert not (tmp_path / "stop").exists()
-        _, history = train(tmp_path)
-        assert (history.step, history.stopped) == (20, "")
+        _, history = train(tmp_path, stop=already())
+        assert (history.step, history.stopped) == (3, "event")
 
-    def test_the_first_interrupt_stops_at_the_next_step(self, whole, tmp_path):
+    def test_the_first_interrupt_stops_at_the_next_step(self, tmp_path):
         before = signal.getsignal(signal.SIGINT)
         press = At(6, lambda: os.kill(os.getpid(), signal.SIGINT))
         _, history = train(tmp_path, callbacks=[press])
         assert history.step in (6, 7)
         assert history.stopped == "interrupt"
         assert signal.getsignal(signal.SIGINT) is before
-        check_same(train(tmp_path)[0], whole[0])
 
     def test_the_second_interrupt_breaks_off(self, whole, tmp_path):
         def press():
@@ -424,8 +427,7 @@ class TestStops:
 
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path, callbacks=[At(7, press)])
-        model, history = train(tmp_path, callbacks=[])
-        check_same(model, whole[0])
+        check_same(train(tmp_path)[0], whole[0])
 
     def test_a_callback_may_stop_it(self, tmp_path):
         model = compiled()
@@ -453,7 +455,7 @@ class TestDivergence:
 
         with pytest.raises(FloatingPointError, match="at step 8 is not finite"):
             train(tmp_path, batches=spoilt)
-        model, history = train(tmp_path, stop=_already())
+        model, history = train(tmp_path, stop=already())
         assert (history.step, len(history.rows)) == (5, 1)
         assert all(np.isfinite(array).all() for array in state(model))
 
@@ -463,14 +465,8 @@ class TestDivergence:
         spoil = At(10, lambda: average.assign(np.full(average.shape, np.inf)))
         with pytest.raises(FloatingPointError, match="model/.* at step 10"):
             train(tmp_path, model, callbacks=[spoil], validation=None)
-        _, history = train(tmp_path, stop=_already(), validation=None)
+        _, history = train(tmp_path, stop=already(), validation=None)
         assert history.step == 5
-
-
-def _already() -> threading.Event:
-    event = threading.Event()
-    event.set()
-    return event
 
 
 class TestRefusals:
@@ -539,7 +535,9 @@ class TestRefusals:
             save(file, **arrays)
 
         monkeypatch.setattr(np, "savez", full)
-        with pytest.raises(OSError, match="No space left.*The one before is kept"):
+        with pytest.raises(
+            OSError, match="cannot be written .*No space left.*written before are kept"
+        ):
             train(tmp_path)
         monkeypatch.undo()
         assert not list(tmp_path.glob(".*"))
@@ -774,9 +772,15 @@ class TestHardware:
 
     def test_mixed_precision_is_resumed_exactly(self, tmp_path):
         found = training.Hardware("GPU", 1, "mixed_float16", xla=False, deterministic=False)
+
+        def build():
+            keras.utils.set_random_seed(7)
+            # No convolution: in float16 it takes a CPU many times as long.
+            layers = [keras.layers.Dropout(0.3), keras.layers.Dense(1, activation="sigmoid")]
+            return compiled(keras.Sequential([keras.Input((None, 4, 4, 4, 1)), *layers]))
+
         with found.scope():
-            straight, resumed = compiled(), compiled()
-            half = compiled()
+            straight, half, resumed = build(), build(), build()
         train(tmp_path / "a", straight)
         event = threading.Event()
         train(tmp_path / "b", half, stop=event, callbacks=[At(6, event.set)])
@@ -830,7 +834,7 @@ print(json.dumps([found.replicas, one.rows, two.rows]))
 
     def test_memory_is_freed(self):
         model = compiled()
-        model.fit(batches(0), steps_per_epoch=2, verbose=0)
+        model.fit(batches(0), steps_per_epoch=2, shuffle=False, verbose=0)
         watched = weakref.ref(model)
         del model
         gc.collect()

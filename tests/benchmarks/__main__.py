@@ -49,6 +49,20 @@ def generator(chosen: argparse.Namespace) -> None:
     row("generator, one core", rates, "samples/s", f"{chosen.samples} samples a run")
 
 
+def rollout(chosen: argparse.Namespace) -> None:
+    """Seconds for a rollout and for next frames: the thesis's way, and with the state carried."""
+    from tests.benchmarks.rollout import measure
+
+    middle = {}
+    for task, way, found, note in measure(chosen.runs, chosen.sequences):
+        seconds = statistics.median(found)
+        ratios = [f"{was / seconds:.1f} × {other}" for other, was in middle.get(task, {}).items()]
+        middle.setdefault(task, {})[way] = seconds
+        if ratios:
+            note += "; speed: " + ", ".join(ratios)
+        row(f"{task}: {way}", found, "s", note)
+
+
 def imports(chosen: argparse.Namespace) -> None:
     """Milliseconds to import a module in a fresh process."""
     code = "import sys, time; t = time.perf_counter(); __import__(sys.argv[1]); "
@@ -91,7 +105,7 @@ def lab(chosen: argparse.Namespace) -> None:
         row(f"make lab, {name}", [seconds], "s", "fresh clone of what is committed")
 
 
-PARTS = {part.__name__: part for part in (reading, generator, imports, notebooks, lab)}
+PARTS = {part.__name__: part for part in (reading, generator, rollout, imports, notebooks, lab)}
 
 
 def row(what: str, values: list[float], unit: str, note: str) -> None:
@@ -112,6 +126,8 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=1000, help="records to read (default 1000)")
     parser.add_argument("--samples", type=int, default=20,
                         help="samples to generate in a run (default 20)")
+    parser.add_argument("--sequences", type=int, default=4,
+                        help="sequences to forecast in a run (default 4)")
     parser.add_argument("--notebook-runs", type=int, default=1, help="runs of each notebook")
     parser.add_argument("--token", default=os.environ.get("BENCH_TOKEN"),
                         help="of the server in lab (default: BENCH_TOKEN, or at random)")
@@ -119,8 +135,9 @@ def main() -> None:
     wrong = [part for part in chosen.parts if part not in PARTS]
     if wrong:
         parser.error(f"there is no part {wrong[0]}; choose from {', '.join(PARTS)}")
-    if min(chosen.runs, chosen.files, chosen.samples, chosen.notebook_runs) < 1:
-        parser.error("runs, files and samples must be at least 1")
+    counts = (chosen.runs, chosen.files, chosen.samples, chosen.sequences, chosen.notebook_runs)
+    if min(counts) < 1:
+        parser.error("runs, files, samples and sequences must be at least 1")
     parts = chosen.parts or [name for name in PARTS if name != "lab"]
     if chosen.lab and "lab" not in parts:
         parts.append("lab")

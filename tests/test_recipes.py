@@ -1,0 +1,100 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from helpers import convlstm, recipes, records, training, workshop
+from helpers.sequences import T20_TINC1, THESIS_FORMATS
+
+DATA = workshop.REPOSITORY / "data" / "sample"
+TINY = convlstm.Config(filters=(2,), kernels=(1,), patch=8, width=4, blocks=1, residual=4.0)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKSHOP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def recipe():
+    plan = dataclasses.replace(recipes.convlstm_recipe(4).plan, validate_every=2, warm_up=1)
+    return recipes.Recipe(TINY, plan)
+
+
+@pytest.mark.parametrize("start", [1, 2, 3, 5])
+def test_mixed_batches_go_on_from_any_step(cache, start):
+    split = recipes.open_split(DATA, "validation")
+    plan = recipes.convlstm_recipe(10).plan
+    from_step = recipes.batches(split, THESIS_FORMATS, plan)
+    whole = [x.numpy() for x, _ in from_step(0).take(start + 4)]
+    late = [x.numpy() for x, _ in from_step(start).take(4)]
+    assert all(np.array_equal(a, b) for a, b in zip(whole[start:], late))
+
+
+def test_mixed_batches_take_turns(cache):
+    split = recipes.open_split(DATA, "validation")
+    plan = recipes.convlstm_recipe(10).plan
+    alone = [
+        next(iter(recipes.batches(split, [found], plan)(0)))[0].numpy() for found in THESIS_FORMATS
+    ]
+    mixed = [x.numpy() for x, _ in recipes.batches(split, THESIS_FORMATS, plan)(0).take(3)]
+    # The first format draws with the same seed alone and in turn.
+    assert np.array_equal(alone[0], mixed[0])
+    moved = [np.abs(np.diff(x, axis=1)).mean() for x in mixed]
+    assert moved[0] < moved[2]
+
+
+def test_a_packed_split_is_opened_as_it_is(cache, tmp_path):
+    samples = records.read_folder(DATA / workshop.SPLITS["test"], limit=3)
+    records.pack_samples(samples, tmp_path / workshop.SPLITS["test"], progress=False)
+    split = recipes.open_split(tmp_path, "test")
+    assert np.array_equal(split.frames([1])[0], samples[1].frames)
+
+
+def test_from_training_to_a_judged_file(cache, tmp_path, recipe, capsys):
+    run, out = tmp_path / "run", tmp_path / "w.npz"
+    history = recipes.train(recipe, DATA, [T20_TINC1], run)
+    assert history.step == 4
+    recipes.ship(run, out)
+    record = training.read_record(out)
+    assert record["steps"] == 4 and record["formats"] == ["T20_TINC1"]
+    assert record["plan"]["seed"] == 1 and record["machine"]["tensorflow"]
+    assert record["validation"]["pooled"] == pytest.approx(history.best["val_jaccard_pooled"], abs=1e-5)
+    recipes.add_figures(out, DATA, [T20_TINC1], limit=2)
+    found = json.loads(out.with_suffix(".json").read_text())["test"]["T20_TINC1"]
+    assert found["pooled, horizon 1"]["prediction"]["n"] == 2
+    # So short a training is still persistence.
+    assert found["pooled, horizon 1"]["prediction"]["mean"] == pytest.approx(
+        found["pooled, horizon 1"]["persistence"]["mean"], abs=0.02
+    )
+    assert np.isfinite(convlstm.load(out)(np.zeros((1, 2, 16, 16, 16, 1), "float32"))).all()
+    # Weights to begin with are read, and said.
+    began = recipes.train(recipe, DATA, [T20_TINC1], tmp_path / "next", start=out)
+    assert began.step == 4
+    note = json.loads((tmp_path / "next" / recipes.NOTE).read_text())
+    assert note["began_with"]["file"] == "w.npz"
+
+
+def test_every_ablation_is_a_network():
+    for values in recipes.ABLATIONS.values():
+        values = {name: value for name, value in values.items() if name != "jaccard_weight"}
+        dataclasses.replace(convlstm.workshop(), **values)
+
+
+@pytest.mark.parametrize("name", [found.name for found in THESIS_FORMATS])
+def test_shipped_weights_beat_persistence(name):
+    path = workshop.REPOSITORY / "data" / "weights" / f"convlstm_{name}.npz"
+    assert path.stat().st_size < 5e6
+    record = training.read_record(path)
+    figures = record["test"][name]
+    assert len(figures) == 6
+    for place in figures.values():
+        assert place["prediction"]["interval"][1] < place["persistence"]["interval"][0]
+    frames = recipes.open_split(DATA, "test").frames(np.arange(8))
+    frames = recipes.FORMATS[name].select(frames)
+    forecast = np.array(convlstm.load(path)(frames[:, :-1, ..., np.newaxis].astype("float32")))
+    found = recipes.metrics.pooled(frames[:, 1:], forecast).mean()
+    assert found < recipes.metrics.pooled(frames[:, 1:], frames[:, :-1]).mean()
