@@ -5,10 +5,11 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import helpers  # noqa: F401, E402  (must come before TensorFlow, see helpers/__init__.py)
 import numpy as np
 import pytest
 from hypothesis import settings
+
+import helpers  # noqa: F401, E402  (must come before TensorFlow, see helpers/__init__.py)
 
 settings.register_profile("course", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("course")

@@ -62,7 +62,8 @@ def test_from_training_to_a_judged_file(cache, tmp_path, recipe, capsys):
     record = training.read_record(out)
     assert record["steps"] == 4 and record["formats"] == ["T20_TINC1"]
     assert record["plan"]["seed"] == 1 and record["machine"]["tensorflow"]
-    assert record["validation"]["pooled"] == pytest.approx(history.best["val_jaccard_pooled"], abs=1e-5)
+    best = history.best["val_jaccard_pooled"]
+    assert record["validation"]["pooled"] == pytest.approx(best, abs=1e-5)
     recipes.add_figures(out, DATA, [T20_TINC1], limit=2)
     found = json.loads(out.with_suffix(".json").read_text())["test"]["T20_TINC1"]
     assert found["pooled, horizon 1"]["prediction"]["n"] == 2
