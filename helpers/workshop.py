@@ -107,7 +107,9 @@ def start(seed: int = 1) -> Profile:
 def device() -> str:
     """Name what TensorFlow computes on, for example `CPU, 2 cores` or `GPU: NVIDIA T4`."""
     gpus = _gpus()
-    return "GPU: " + ", ".join(gpus) if gpus else f"CPU, {_cores()} cores"
+    if gpus:
+        return "GPU: " + ", ".join(gpus)
+    return f"CPU, {_cores()} core" + "s" * (_cores() > 1)
 
 
 def machine_table() -> pd.DataFrame:
