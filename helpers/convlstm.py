@@ -244,6 +244,34 @@ def _check_time(shape) -> None:
         )
 
 
+def to_patches(voxels, patch: int):
+    """Cut a grid into patches of `patch`³ voxels, whose voxels become channels.
+
+    (B, D, H, W, C) to (B, D/p, H/p, W/p, p³·C), the edges of the grid known.
+    """
+    if patch == 1:
+        return voxels
+    *edges, channels = voxels.shape[1:]
+    d, h, w = (edge // patch for edge in edges)
+    cut = ops.reshape(voxels, (-1, d, patch, h, patch, w, patch, channels))
+    return ops.reshape(
+        ops.transpose(cut, (0, 1, 3, 5, 2, 4, 6, 7)), (-1, d, h, w, patch**3 * channels)
+    )
+
+
+def to_voxels(patches, patch: int):
+    """Put patches together again: the reverse of `to_patches`."""
+    if patch == 1:
+        return patches
+    d, h, w, channels = patches.shape[1:]
+    channels //= patch**3
+    cut = ops.reshape(patches, (-1, d, h, w, patch, patch, patch, channels))
+    return ops.reshape(
+        ops.transpose(cut, (0, 1, 4, 2, 5, 3, 6, 7)),
+        (-1, d * patch, h * patch, w * patch, channels),
+    )
+
+
 @keras.saving.register_keras_serializable("forecasting_4d")
 class Mix(keras.layers.Layer):
     """A residual bottleneck block: x + up(silu(mix(silu(down(x))))), only `mix` sees neighbours.
@@ -345,7 +373,7 @@ class ConvLSTM(keras.Model):
         self._check(frames.shape)
         frames = ops.cast(frames, self.compute_dtype)
         shape = ops.shape(frames)
-        patches = hidden = self._patches(ops.reshape(frames, (-1, *shape[2:])))
+        patches = hidden = self._cut(ops.reshape(frames, (-1, *shape[2:])))
         if self.config.previous:
             steps = ops.reshape(patches, (*shape[:2], *patches.shape[1:]))
             before = ops.concatenate([steps[:, :1], steps[:, :-1]], axis=1)
@@ -370,7 +398,7 @@ class ConvLSTM(keras.Model):
         Returns:
             The probability of the next frame, float32 (B, D, H, W, 1), and the new states.
         """
-        patches = hidden = self._patches(ops.cast(frame, self.compute_dtype))
+        patches = hidden = self._cut(ops.cast(frame, self.compute_dtype))
         new = []
         if self.config.previous:
             (before,), *states = states
@@ -394,29 +422,12 @@ class ConvLSTM(keras.Model):
 
     def start(self, frame) -> State:
         """Return empty memories for a batch of frames (B, D, H, W, 1)."""
-        patches = self._patches(ops.cast(frame, self.compute_dtype))
+        patches = self._cut(ops.cast(frame, self.compute_dtype))
         first = [(patches,)] if self.config.previous else []
         return first + [memory.start(patches) for memory in self.memories]
 
-    def _patches(self, frames):
-        """(B, D, H, W, 1) to (B, D/p, H/p, W/p, p³): space to depth."""
-        p = self.config.patch
-        if p == 1:
-            return frames
-        edge = self.config.grid // p
-        cut = ops.reshape(frames, (-1, edge, p, edge, p, edge, p))
-        return ops.reshape(
-            ops.transpose(cut, (0, 1, 3, 5, 2, 4, 6)), (-1, edge, edge, edge, p**3)
-        )
-
-    def _voxels(self, patches):
-        """(B, D/p, H/p, W/p, p³) to (B, D, H, W, 1): the reverse of `_patches`."""
-        p, grid = self.config.patch, self.config.grid
-        if p == 1:
-            return patches
-        edge = grid // p
-        cut = ops.reshape(patches, (-1, edge, edge, edge, p, p, p))
-        return ops.reshape(ops.transpose(cut, (0, 1, 4, 2, 5, 3, 6)), (-1, grid, grid, grid, 1))
+    def _cut(self, frames):
+        return to_patches(frames, self.config.patch)
 
     def _read_out(self, hidden, seen, patches):
         """Turn the memory (N, …, F), what it read and the last frame (N, …, p³) into a forecast.
@@ -431,7 +442,7 @@ class ConvLSTM(keras.Model):
         logits = ops.cast(self.head(hidden), "float32")
         if self.config.residual:
             logits = logits + self.config.residual * (2 * ops.cast(patches, "float32") - 1)
-        return ops.sigmoid(self._voxels(logits))
+        return ops.sigmoid(to_voxels(logits, self.config.patch))
 
     def _check(self, shape) -> None:
         _check_time(shape)

@@ -1,0 +1,347 @@
+"""Beyond the thesis: a network without memory that reads the whole history at once."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from helpers import sequences, training
+from helpers.convlstm import Mix, to_patches, to_voxels
+from helpers.rollout import checked_history, whole
+from helpers.workshop import tensorflow
+
+tf = tensorflow()
+import keras  # noqa: E402  (after the quiet import of TensorFlow)
+from keras import ops  # noqa: E402
+
+UNKNOWN = 0.5  # what stands for a frame that was not observed
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that shapes the network: `shipped()` and `workshop()` are two of them.
+
+    Each voxel first looks at its own past: `history` frames become channels, with the times of
+    its last flips beside them, and a small network reads them. Then patches of `patch`³ voxels
+    become the channels of a coarser grid, where `blocks` residual blocks let neighbours talk.
+    Back at voxels, one logit for each step ahead is added to ± `residual` of the last frame.
+
+    Attributes:
+        history: the network reads so many of the latest frames, at least 1.
+        ahead: so many frames are forecast at once, at least 1.
+        steps: the time steps (TINC) that it knows; it is told which one a history has.
+        channels: of each voxel, on its way to and from the patches.
+        hidden: channels of the network that reads the past of a voxel.
+        flip_times: give that network the times of the last two flips, too.
+        patch: voxels along the edge of a patch; divides `grid`.
+        width: channels of the residual blocks.
+        blocks: how many residual blocks.
+        residual: the logits start from ± this value, so that an untrained network is persistence.
+        grid: voxels along the edge of a frame.
+
+    Raises:
+        TypeError: one of them is of another type.
+        ValueError: one of them breaks the rules above.
+    """
+
+    history: int = 19
+    ahead: int = 5
+    steps: tuple[int, ...] = (1, 2, 4)
+    channels: int = 16
+    hidden: int = 32
+    flip_times: bool = True
+    patch: int = 2
+    width: int = 192
+    blocks: int = 8
+    residual: float = 4.0
+    grid: int = 16
+
+    def __post_init__(self):
+        lowest = {"history": 1, "ahead": 1, "channels": 1, "hidden": 1, "patch": 1, "width": 4}
+        for name, least in (lowest | {"blocks": 0, "grid": 1}).items():
+            object.__setattr__(self, name, whole(name, getattr(self, name), least))
+        if not isinstance(self.steps, (tuple, list)) or not self.steps:
+            raise TypeError(f"steps is {self.steps!r}; expected a tuple such as (1, 2, 4).")
+        object.__setattr__(self, "steps", tuple(whole("steps", step, 1) for step in self.steps))
+        if len(set(self.steps)) < len(self.steps):
+            raise ValueError(f"steps is {self.steps}; expected each time step once.")
+        if self.grid % self.patch:
+            raise ValueError(
+                f"patch is {self.patch}, grid is {self.grid}; patches must fill the grid."
+            )
+        if not isinstance(self.flip_times, bool):
+            raise TypeError(f"flip_times is {self.flip_times!r}; expected True or False.")
+        if isinstance(self.residual, bool) or not isinstance(self.residual, numbers.Real):
+            raise TypeError(f"residual is {self.residual!r}; expected a number.")
+        if not 0 < self.residual < math.inf:
+            raise ValueError(f"residual is {self.residual}; expected above 0.")
+        object.__setattr__(self, "residual", float(self.residual))
+
+    def as_dict(self) -> dict:
+        """Return the configuration as plain values, for JSON; `Config(**values)` reads it."""
+        return asdict(self)
+
+
+def shipped() -> Config:
+    """The network of the shipped weights: one for the three formats."""
+    return Config()
+
+
+def workshop() -> Config:
+    """A network that learns something in a minute on two CPU cores."""
+    return Config(history=8, ahead=1, width=64, blocks=3)
+
+
+@keras.saving.register_keras_serializable("forecasting_4d")
+class Past(keras.layers.Layer):
+    """Turn the past of each voxel into channels: frames, and when it flipped.
+
+    Called with frames (B, T, D, H, W), 0…1, of which the last `observed` (B,) are real and the
+    others `UNKNOWN`, it returns (B, D, H, W, C): the T frames as -1…1, 0 where unknown, then, if
+    `flip_times`, for the last flip and for the one before it: whether there was one, its age a in
+    frames as a / T and as 1 / a; and the share of frames at which the voxel flipped.
+    """
+
+    def __init__(self, flip_times: bool = True, **kwargs):
+        super().__init__(**kwargs)
+        self.flip_times = flip_times
+
+    def call(self, frames, observed):
+        """See the class."""
+        frames = ops.transpose(frames, (0, 2, 3, 4, 1))
+        shown = 2 * frames - 1
+        count = frames.shape[-1]
+        if not self.flip_times or count == 1:
+            return shown
+        # Ages of the flips between two frames, oldest first: T - 1 … 1.
+        ages = np.arange(count - 1, 0, -1, dtype="float32")
+        filled = ops.cast(frames > UNKNOWN, shown.dtype)
+        known = ops.cast(ages < ops.cast(observed, "float32")[:, None], shown.dtype)
+        flipped = ops.abs(filled[..., 1:] - filled[..., :-1]) * known[:, None, None, None, :]
+        inverse = (1 / ages).astype("float32")
+        last = ops.max(flipped * inverse, axis=-1, keepdims=True)  # 1 / age, 0 without a flip
+        before = ops.max(
+            flipped * inverse * ops.cast(inverse < last - 1e-6, shown.dtype), axis=-1, keepdims=True
+        )
+        channels = [shown, ops.mean(flipped, axis=-1, keepdims=True)]
+        for found in (last, before):
+            there = ops.cast(found > 0, shown.dtype)
+            channels += [there, there / (count * ops.maximum(found, 1 / count)), found]
+        return ops.concatenate(channels, axis=-1)
+
+    def compute_output_shape(self, frames, observed=None):
+        """Return (B, D, H, W, C)."""
+        count = frames[1]
+        extra = 7 if self.flip_times and count > 1 else 0
+        return (frames[0], *frames[2:], count + extra)
+
+    def get_config(self):
+        """Return what `__init__` needs."""
+        return super().get_config() | {"flip_times": self.flip_times}
+
+
+@keras.saving.register_keras_serializable("forecasting_4d")
+class PatchNet(keras.Model):
+    """The network as a Keras model: made by `build`, trained by `fit`.
+
+    Called with a mapping of `frames` (B, `history`, D, H, W), `observed` (B,), how many of the
+    last frames are real, and `step` (B,), their TINC, it returns a mapping of probabilities:
+    `next` (B, 1, D, H, W), the frame after the last one, and, if the configuration looks further
+    `ahead`, `later` (B, `ahead` - 1, D, H, W), those after it.
+    """
+
+    def __init__(self, config: Config | dict, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config if isinstance(config, Config) else Config(**config)
+        config, policy = self.config, self.dtype_policy
+
+        def dense(units, name, **options):
+            return keras.layers.Dense(units, name=name, dtype=policy, **options)
+
+        self.past = Past(config.flip_times, dtype=policy)
+        self.read = dense(config.hidden, "read")
+        self.told = dense(config.hidden, "told", use_bias=False)
+        self.keep = dense(config.channels, "keep", activation="silu")
+        self.widen = dense(config.width, "widen")
+        self.mixes = [
+            Mix(config.width, name=f"mix_{number}", dtype=policy) for number in range(config.blocks)
+        ]
+        self.narrow = dense(config.channels * config.patch**3, "narrow")
+        self.head = dense(config.ahead, "head", kernel_initializer="zeros")
+
+    def build(self, shape=None):
+        """Make every weight; the shape of the input plays no role but in its grid."""
+        config = self.config
+        edge = config.grid // config.patch
+        voxels, patches = (None, *[config.grid] * 3), (None, *[edge] * 3)
+        frames = (None, config.history, *[config.grid] * 3)
+        self.read.build(self.past.compute_output_shape(frames))
+        self.told.build((None, len(config.steps) + 1))
+        self.keep.build((*voxels, config.hidden))
+        self.widen.build((*patches, config.channels * config.patch**3))
+        for mix in self.mixes:
+            mix.build((*patches, config.width))
+        self.narrow.build((*patches, config.width))
+        self.head.build((*voxels, config.channels))
+        self.built = True
+
+    def call(self, inputs):
+        """See the class."""
+        probability = ops.sigmoid(self.logits(inputs))
+        outputs = {"next": probability[:, :1]}
+        if self.config.ahead > 1:
+            outputs["later"] = probability[:, 1:]
+        return outputs
+
+    def logits(self, inputs):
+        """Return float32 (B, `ahead`, D, H, W); see the class."""
+        config = self.config
+        frames, observed, step = inputs["frames"], inputs["observed"], inputs["step"]
+        frames = ops.cast(frames, self.compute_dtype)
+        known = ops.cast(step[:, None] == np.array(config.steps), self.compute_dtype)
+        share = ops.cast(observed, self.compute_dtype)[:, None] / config.history
+        told = self.told(ops.concatenate([known, share], axis=-1))[:, None, None, None, :]
+        voxels = self.keep(ops.silu(self.read(self.past(frames, observed)) + told))
+        patches = self.widen(to_patches(voxels, config.patch))
+        for mix in self.mixes:
+            patches = mix(patches)
+        changed = self.head(ops.silu(voxels + to_voxels(self.narrow(patches), config.patch)))
+        # Probabilities need float32, also where the rest is computed in half precision. The
+        # farther ahead, the less the last frame says.
+        weights = (config.residual / np.sqrt(1.0 + np.arange(config.ahead))).astype("float32")
+        last = 2 * ops.cast(frames[:, -1:], "float32") - 1
+        changed = ops.transpose(ops.cast(changed, "float32"), (0, 4, 1, 2, 3))
+        return changed + last * weights[:, None, None, None]
+
+    def get_config(self):
+        """Return what `__init__` needs."""
+        return super().get_config() | {"config": self.config.as_dict()}
+
+
+def build(config: Config) -> PatchNet:
+    """Return an untrained model of this configuration, its weights made."""
+    model = PatchNet(config, name="patchnet")
+    model.build()
+    return model
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What one batch of training examples is drawn from, the same for the same seed and step.
+
+    An example is a window of a sample in one of the formats: 1 to `config.history` frames seen,
+    the next `config.ahead` to be forecast, the first of them no later than the format's last frame.
+    The window may lie anywhere at least `border` time points from both ends of a sample, may be
+    turned and mirrored, and may run backwards.
+
+    Attributes:
+        split: a `helpers.records.PackedSplit`.
+        formats: the formats, drawn with equal chance.
+        config: of the network; its `steps` hold those of the formats.
+        batch_size: examples in a batch.
+        seed: of all that is drawn.
+        border: time points, so that few windows see the empty ends of a sample.
+        augment: turn, mirror and reverse.
+        weights: of the formats in the loss, or None for equal ones.
+    """
+
+    split: object
+    formats: Sequence[sequences.FrameFormat]
+    config: Config
+    batch_size: int
+    seed: int = 1
+    border: int = 12
+    augment: bool = True
+    weights: Sequence[float] | None = None
+
+    def batch(self, step: int) -> tuple[np.ndarray, ...]:
+        """Return frames uint8 (B, history + ahead, D, H, W), observed, step, weight, each (B,)."""
+        rng = np.random.default_rng([self.seed, step])
+        config, size = self.config, self.batch_size
+        samples = rng.integers(len(self.split), size=size)
+        chosen = rng.integers(len(self.formats), size=size)
+        strides = np.array([found.TINC for found in self.formats])[chosen]
+        longest = np.array([found.steps - 1 for found in self.formats])[chosen]
+        observed = rng.integers(1, np.minimum(longest, config.history) + 1)
+        span = (observed + config.ahead - 1) * strides
+        free = np.maximum(self.split.shape[0] - 2 * self.border - span, 1)
+        start = self.border + (rng.random(size) * free).astype(int)
+        # Frames before the observed ones are read, too, and struck out afterwards.
+        places = np.arange(-config.history, config.ahead)
+        times = start[:, None] + (observed[:, None] + places) * strides[:, None]
+        times = np.clip(times, 0, self.split.shape[0] - 1)
+        if self.augment:
+            backwards = rng.integers(2, size=size).astype(bool)
+            times[backwards] = self.split.shape[0] - 1 - times[backwards]
+        frames = self.split.frames(samples, times)
+        if self.augment:
+            frames = sequences._transform(frames, rng.integers(48, size=size))
+        weights = np.ones(len(self.formats)) if self.weights is None else np.array(self.weights)
+        return frames, observed, strides, weights[chosen].astype(np.float32)
+
+    def dataset(self, start_step: int = 0) -> tf.data.Dataset:
+        """Return batches (inputs, targets, weight) without end, from a step on."""
+        config = self.config
+        grid = self.split.shape[1:]
+
+        def make(step):
+            found = tf.numpy_function(
+                lambda number: self.batch(int(number)),
+                [step],
+                [tf.uint8, tf.int64, tf.int64, tf.float32],
+                stateful=False,
+            )
+            shapes = [(self.batch_size, config.history + config.ahead, *grid)]
+            for part, shape in zip(found, shapes + [(self.batch_size,)] * 3):
+                part.set_shape(shape)
+            return example(config, *found)
+
+        data = tf.data.Dataset.counter(start_step).map(make, 2, deterministic=True)
+        return data.prefetch(4)
+
+
+def example(config: Config, frames, observed, step, weight) -> tuple[dict, dict, dict]:
+    """Split frames (B, history + ahead, D, H, W) into what `fit` reads."""
+    frames = tf.cast(frames, tf.float32)
+    age = tf.range(config.history, 0, -1, dtype=observed.dtype)
+    seen = (age <= observed[:, None])[:, :, None, None, None]
+    inputs = {
+        "frames": tf.where(seen, frames[:, : config.history], UNKNOWN),
+        "observed": observed,
+        "step": step,
+    }
+    target = frames[:, config.history :]
+    targets, weights = {"next": target[:, :1]}, {"next": weight}
+    if config.ahead > 1:
+        targets["later"], weights["later"] = target[:, 1:], weight
+    return inputs, targets, weights
+
+
+def validation(
+    split, formats: Sequence[sequences.FrameFormat], config: Config, count: int = 64
+) -> tf.data.Dataset:
+    """Return pairs of the first `count` samples in each format, histories of all lengths."""
+    frames = split.frames(np.arange(min(count, len(split))))
+    parts = []
+    for found in formats:
+        chosen = found.select(frames)
+        # One history for each sample, 1, 2, … frames long in turn.
+        observed = 1 + np.arange(len(chosen)) % (found.steps - 1)
+        where = observed[:, None] + np.arange(-config.history, config.ahead)
+        times = np.clip(found.times[0] + where * found.TINC, 0, found.time_points - 1)
+        windows = np.take_along_axis(frames, times[:, :, None, None, None], axis=1)
+        parts.append((windows, observed, np.full(len(chosen), found.TINC)))
+    windows, observed, step = (np.concatenate(part) for part in zip(*parts))
+    data = tf.data.Dataset.from_tensor_slices(
+        (windows, observed.astype(np.int64), step.astype(np.int64))
+    ).batch(32)
+    return data.map(
+        lambda frames, observed, step: example(
+            config, frames, observed, step, tf.ones(tf.shape(step), tf.float32)
+        )
+    )
