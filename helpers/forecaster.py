@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from helpers import sequences, training
+from helpers import metrics, sequences, training
 from helpers.convlstm import Mix, to_patches, to_voxels
 from helpers.rollout import checked_history, whole
 from helpers.workshop import tensorflow
@@ -56,7 +56,7 @@ class Config:
     hidden: int = 32
     flip_times: bool = True
     patch: int = 2
-    width: int = 192
+    width: int = 128
     blocks: int = 8
     residual: float = 4.0
     grid: int = 16
@@ -173,6 +173,18 @@ class PatchNet(keras.Model):
         ]
         self.narrow = dense(config.channels * config.patch**3, "narrow")
         self.head = dense(config.ahead, "head", kernel_initializer="zeros")
+        # Compiled once for the model, whatever the batch and whichever forecaster asks.
+        grid = [config.grid] * 3
+        self.compiled = tf.function(
+            lambda frames, observed, step: ops.sigmoid(
+                self.logits({"frames": frames, "observed": observed, "step": step})
+            ),
+            input_signature=[
+                tf.TensorSpec((None, config.history, *grid), tf.float32),
+                tf.TensorSpec((None,), tf.int32),
+                tf.TensorSpec((None,), tf.int32),
+            ],
+        )
 
     def build(self, shape=None):
         """Make every weight; the shape of the input plays no role but in its grid."""
@@ -345,3 +357,154 @@ def validation(
             config, frames, observed, step, tf.ones(tf.shape(step), tf.float32)
         )
     )
+
+
+def load(path: str | Path) -> PatchNet:
+    """Return the model of shipped weights: `NAME.npz` with its record `NAME.json` beside it.
+
+    Raises:
+        FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_weights`;
+            the record describes another kind of model.
+    """
+    found = training.read_record(path).get("configuration")
+    try:
+        config = Config(**found)
+    except (TypeError, ValueError) as error:
+        raise training.CheckpointError(
+            f"{path} is not a forecaster of this course: its configuration is {found} ({error})."
+        ) from None
+    model = build(config)
+    training.load_weights(path, model, config=found)
+    return model
+
+
+def forecaster(
+    model: PatchNet,
+    frame_format: sequences.FrameFormat,
+    name: str = "PatchNet",
+    *,
+    symmetries: int = 1,
+    ahead: int | None = None,
+    thresholds: Sequence[float] | None = None,
+) -> PatchForecaster:
+    """Wrap a model so that `rollout` and `evaluation` can use it.
+
+    Args:
+        model: from `build` or `load`.
+        frame_format: of the histories it will see; the model knows its time step.
+        name: how tables and figures call it.
+        symmetries: forecast so many turned and mirrored copies of a history and average: 1, 8
+            (the mirrorings) or 48 (all symmetries of the cube).
+        ahead: take so many frames from each forecast before feeding back; None takes all that
+            the model gives, 1 feeds back each frame.
+        thresholds: for each frame that the model gives, the probability above which a voxel is
+            best called filled, as `best_thresholds` finds it. The forecast is shifted, so that
+            these become 0.5; None leaves the probabilities as they are.
+
+    Raises:
+        TypeError: not a `PatchNet`.
+        ValueError: the model does not know the format's time step; no such number.
+    """
+    return PatchForecaster(model, frame_format, name, symmetries, ahead, thresholds)
+
+
+class PatchForecaster:
+    """A model in the interface of all forecasters; see `helpers.rollout.Several`.
+
+    Attributes:
+        name: how tables and figures call it.
+        model: the Keras model.
+        step, symmetries, ahead, thresholds: see `forecaster`.
+    """
+
+    def __init__(self, model, frame_format, name, symmetries, ahead, thresholds):
+        if not isinstance(model, PatchNet):
+            raise TypeError(f"model is {model!r}; expected a PatchNet from build() or load().")
+        config = model.config
+        self.model, self.name, self.step = model, name, frame_format.TINC
+        if self.step not in config.steps:
+            raise ValueError(
+                f"{frame_format.name} has time step {self.step}; this model knows "
+                f"{', '.join(map(str, config.steps))}."
+            )
+        if symmetries not in (1, 8, 48):
+            raise ValueError(f"symmetries is {symmetries}; choose 1, 8 or 48.")
+        self.symmetries = symmetries
+        self.ahead = config.ahead if ahead is None else whole("ahead", ahead, 1)
+        if self.ahead > config.ahead:
+            raise ValueError(f"ahead is {ahead}; this model gives {config.ahead} frames at most.")
+        self.thresholds = None
+        if thresholds is not None:
+            found = np.asarray(thresholds, np.float32)
+            if found.shape != (config.ahead,) or not ((0 < found) & (found < 1)).all():
+                raise ValueError(
+                    f"thresholds is {thresholds}; expected {config.ahead} numbers between 0 and 1."
+                )
+            self.thresholds = found
+
+    def __call__(self, history) -> np.ndarray:
+        """Forecast the next frame: (B, T, D, H, W) with values 0…1 to (B, D, H, W), float32."""
+        return self.several(history)[:, 0]
+
+    def several(self, history) -> np.ndarray:
+        """Forecast the next `ahead` frames: (B, T, D, H, W) to (B, ahead, D, H, W), float32.
+
+        Raises:
+            ValueError, TypeError: see `helpers.rollout.checked_history`.
+        """
+        config = self.model.config
+        history = checked_history(history, grid=(config.grid,) * 3)[:, -config.history :]
+        count, observed = history.shape[:2]
+        frames = np.full((count, config.history, *history.shape[2:]), UNKNOWN, np.float32)
+        frames[:, -observed:] = history
+        mean = np.zeros((count, self.ahead, *history.shape[2:]), np.float32)
+        for index in range(self.symmetries):
+            turned = np.ascontiguousarray(sequences.apply_symmetry(frames, index))
+            found = self._probability(turned, observed)[:, : self.ahead]
+            back = sequences.inverse_symmetry(index)
+            mean += sequences.apply_symmetry(found, back) / self.symmetries
+        if self.thresholds is None:
+            return np.clip(mean, 0, 1)
+        return shifted(mean, self.thresholds[: self.ahead, None, None, None])
+
+    def _probability(self, frames: np.ndarray, observed: int) -> np.ndarray:
+        count = len(frames)
+        found = self.model.compiled(
+            tf.constant(frames), tf.fill([count], observed), tf.fill([count], self.step)
+        )
+        return found.numpy()
+
+
+def shifted(probability: np.ndarray, threshold: np.ndarray | float) -> np.ndarray:
+    """Shift the odds of a probability so that `threshold` becomes 0.5; 0 and 1 stay."""
+    # p (1 - q) / (p (1 - q) + (1 - p) q), with q the threshold: the odds divided by q's odds.
+    yes, no = probability * (1 - threshold), (1 - probability) * threshold
+    return yes / np.maximum(yes + no, np.finfo(np.float32).tiny)
+
+
+def best_thresholds(
+    truth: np.ndarray,
+    probability: np.ndarray,
+    choices: Sequence[float] = (),
+    axes: tuple[int, ...] = metrics.FRAME_AXES,
+) -> list[float]:
+    """Find, for each step ahead, the threshold with the smallest mean Jaccard distance.
+
+    A voxel that is filled with probability 0.4 is better called filled than left out where
+    distances are large: calling it filled adds to the intersection more often than it costs.
+
+    Args:
+        truth: (N, K, D, H, W), 0 or 1.
+        probability: of the same shape.
+        choices: thresholds to try; 0.2, 0.225 … 0.6 when empty.
+        axes: what one distance is over, counted without the axis K.
+    """
+    choices = choices or np.arange(0.2, 0.6001, 0.025)
+    best = []
+    for step in range(truth.shape[1]):
+        pair = truth[:, step], probability[:, step]
+        means = [
+            metrics.jaccard_distance(*pair, axes=axes, threshold=float(q)).mean() for q in choices
+        ]
+        best.append(round(float(choices[int(np.argmin(means))]), 3))
+    return best

@@ -19,7 +19,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import convlstm, evaluation, metrics, records, sequences, training, workshop
+from helpers import (
+    convlstm,
+    evaluation,
+    forecaster,
+    metrics,
+    records,
+    rollout,
+    sequences,
+    training,
+    workshop,
+)
 from helpers.sequences import THESIS_FORMATS, FrameFormat, Shifted
 
 tf = workshop.tensorflow()
@@ -28,6 +38,7 @@ FORMATS = {found.name: found for found in THESIS_FORMATS}
 MIXED = "mixed"
 NOTE = "recipe.json"
 VALIDATION_SAMPLES = 192
+PAIRS = 456  # histories in the validation of a PatchNet: 8 of each length in three formats
 
 
 @dataclass(frozen=True)
@@ -36,15 +47,65 @@ class Recipe:
 
     Attributes:
         config: of the model.
-        plan: of the training; its batch is one of sequences.
+        plan: of the training; its batch is one of sequences (ConvLSTM) or of windows (PatchNet).
         jaccard_weight: of the soft Jaccard distance in the loss.
+        later_weight: of the loss of the frames after the next one (PatchNet).
+        format_weights: of each format in the loss, by its time step (PatchNet).
         policy: the Keras dtype policy of the training; forecasts are made in float32.
     """
 
-    config: convlstm.Config
+    config: convlstm.Config | forecaster.Config
     plan: training.Plan
     jaccard_weight: float = 0.05
+    later_weight: float = 0.5
+    format_weights: tuple[tuple[int, float], ...] = ((1, 2.0), (2, 1.4), (4, 1.0))
     policy: str = "float32"
+
+    @property
+    def model(self) -> str:
+        """`"convlstm"` or `"patchnet"`."""
+        return "patchnet" if isinstance(self.config, forecaster.Config) else "convlstm"
+
+    def build(self):
+        """Return an untrained model, not compiled."""
+        return (forecaster if self.model == "patchnet" else convlstm).build(self.config)
+
+    def compile_options(self) -> dict:
+        """Return loss and metrics for `model.compile`."""
+        loss = training.voxel_loss(self.jaccard_weight)
+        if self.model == "convlstm":
+            return {"loss": loss, "metrics": [metrics.keras_jaccard("pooled")]}
+        parts = ["next", "later"] if self.config.ahead > 1 else ["next"]
+        return {
+            "loss": {part: training.voxel_loss(self.jaccard_weight) for part in parts},
+            "loss_weights": dict(zip(parts, (1.0, self.later_weight))),
+            "metrics": {"next": [metrics.keras_jaccard("per_frame")]},
+        }
+
+    @property
+    def monitor(self) -> str:
+        """What `training.fit` chooses the best weights by."""
+        return "val_next_jaccard_per_frame" if self.model == "patchnet" else "val_jaccard_pooled"
+
+    def batches(self, split: records.PackedSplit, formats: Sequence[FrameFormat]):
+        """Return what `training.fit` asks for: the batches from any step on."""
+        if self.model == "convlstm":
+            return batches(split, formats, self.plan)
+        weights = dict(self.format_weights)
+        return forecaster.Examples(
+            split,
+            formats,
+            self.config,
+            self.plan.batch_size,
+            seed=self.plan.seed,
+            weights=[weights.get(found.TINC, 1.0) for found in formats],
+        ).dataset
+
+    def validation(self, split: records.PackedSplit, formats: Sequence[FrameFormat]):
+        """Return the validation examples, as many in each format."""
+        if self.model == "convlstm":
+            return validation(split, formats)
+        return forecaster.validation(split, formats, self.config, PAIRS // len(formats)).cache()
 
 
 def convlstm_recipe(
@@ -63,6 +124,27 @@ def convlstm_recipe(
         seed=seed,
     )
     return Recipe(convlstm.workshop(), plan, policy="mixed_bfloat16")
+
+
+def patchnet_recipe(
+    steps: int, *, seed: int = 1, learning_rate: float = 2e-3, decay: str = "linear"
+) -> Recipe:
+    """Return the recipe of the shipped PatchNet: batches of 12 windows in mixed formats."""
+    plan = training.Plan(
+        steps=steps,
+        batch_size=12,
+        learning_rate=learning_rate,
+        warm_up=min(300, steps),
+        decay=decay,
+        decay_from=0.4,
+        weight_decay=1e-4,
+        validate_every=min(500, steps),
+        seed=seed,
+    )
+    return Recipe(forecaster.shipped(), plan)
+
+
+RECIPES = {"convlstm": convlstm_recipe, "patchnet": patchnet_recipe}
 
 
 def open_split(data: Path, split: str, limit: int | None = None) -> records.PackedSplit:
@@ -119,7 +201,7 @@ def train(
     *,
     start: Path | None = None,
 ) -> training.History:
-    """Train a ConvLSTM, or go on with a run that was stopped.
+    """Train a model, or go on with a run that was stopped.
 
     Args:
         recipe: the configuration and the plan.
@@ -134,6 +216,7 @@ def train(
     )
     folder.mkdir(parents=True, exist_ok=True)
     note = {
+        "model": recipe.model,
         "recipe": dataclasses.asdict(recipe),
         "formats": [found.name for found in formats],
         "data": f"{len(split)} training samples: {split.source}",
@@ -144,21 +227,19 @@ def train(
         note["began_with"] = {"file": start.name} | training.read_record(start)
     (folder / NOTE).write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n")
     with hardware.scope():
-        model = convlstm.build(recipe.config)
+        model = recipe.build()
         if start is not None:
             training.load_weights(start, model)
         model.compile(
-            recipe.plan.optimizer(),
-            training.voxel_loss(recipe.jaccard_weight),
-            metrics=[metrics.keras_jaccard("pooled")],
-            **hardware.compile_options(),
+            recipe.plan.optimizer(), **recipe.compile_options(), **hardware.compile_options()
         )
         return training.fit(
             model,
-            batches(split, formats, recipe.plan),
+            recipe.batches(split, formats),
             recipe.plan,
             folder,
-            validation=validation(open_split(data, "validation"), formats),
+            validation=recipe.validation(open_split(data, "validation"), formats),
+            monitor=recipe.monitor,
             show=training.Progress(),
         )
 
@@ -222,15 +303,83 @@ def ablate(
     return table
 
 
-def judge(weights: Path, data: Path, frame_format: FrameFormat, split: str, limit: int | None):
-    """Evaluate shipped weights on a split, as the thesis did: two tables by sample."""
+def load(weights: Path, frame_format: FrameFormat, **options):
+    """Return the forecaster of shipped weights, whichever model they are of.
+
+    Args:
+        weights: `NAME.npz` with its record `NAME.json` beside it.
+        frame_format: of the histories it will see.
+        options: of `helpers.forecaster.forecaster`; thresholds are those of the record unless
+            they are given here.
+
+    Raises:
+        FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_weights`.
+    """
+    record = training.read_record(weights)
+    if record.get("model") != "patchnet":
+        return convlstm.forecaster(convlstm.load(weights))
+    thresholds = record.get("thresholds", {}).get(frame_format.name)
+    options = {"thresholds": thresholds} | options
+    return forecaster.forecaster(forecaster.load(weights), frame_format, **options)
+
+
+def judge(
+    weights: Path,
+    data: Path,
+    frame_format: FrameFormat,
+    split: str,
+    limit: int | None = None,
+    **options,
+):
+    """Evaluate shipped weights on a split, as the thesis did: two tables by sample.
+
+    Args:
+        weights, options: see `load`.
+        data: a folder in thesis layout.
+        frame_format: one of the formats of the weights.
+        split: `"validation"` or `"test"`.
+        limit: only the first so many samples.
+    """
     found = open_split(data, split, limit)
     frames = frame_format.select(found.frames(np.arange(len(found))[:limit]))
-    forecaster = convlstm.forecaster(convlstm.load(weights))
+    model = load(weights, frame_format, **options)
     options = {"frame_format": frame_format, "sample_id": found.sample_id[:limit]}
     return (
-        evaluation.next_frame(forecaster, frames, "pooled", **options),
-        evaluation.long_term(forecaster, frames, **options),
+        evaluation.next_frame(model, frames, "pooled", progress=True, **options),
+        evaluation.long_term(model, frames, progress=True, **options),
+    )
+
+
+def tune(weights: Path, data: Path, formats: Sequence[FrameFormat], symmetries: int = 1) -> None:
+    """Choose the thresholds of a PatchNet on 192 validation sequences; note them in its record.
+
+    The first is the best one for the next frame after histories of all lengths, the others those
+    for frames farther ahead after the thesis's five.
+    """
+    record = training.read_record(weights)
+    split = open_split(data, "validation", VALIDATION_SAMPLES)
+    samples = split.frames(np.arange(min(VALIDATION_SAMPLES, len(split))))
+    record["thresholds"] = {}
+    for found in formats:
+        frames = found.select(samples)
+        model = load(weights, found, thresholds=None, symmetries=symmetries)
+        following = rollout.next_frames(model, frames)
+        first = forecaster.best_thresholds(
+            frames[:, np.newaxis, 1:], following[:, np.newaxis], axes=(-4, *metrics.FRAME_AXES)
+        )
+        history, ahead = 5, model.ahead
+        later = forecaster.best_thresholds(
+            frames[:, history : history + ahead], model.several(frames[:, :history])
+        )
+        record["thresholds"][found.name] = first + later[1:]
+        print(found.name, record["thresholds"][found.name])
+    record["thresholds_by"] = f"{len(samples)} validation sequences, {symmetries} symmetries"
+    _write_record(weights, record)
+
+
+def _write_record(weights: Path, record: dict) -> None:
+    weights.with_suffix(".json").write_text(
+        json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8"
     )
 
 
@@ -260,19 +409,27 @@ def ship(folder: Path, out: Path) -> Path:
     note = json.loads((folder / NOTE).read_text())
     recipe = note.pop("recipe")
     log = pd.read_csv(folder / training.LOG)
-    model = convlstm.build(convlstm.Config(**recipe["config"]))
+    kind = forecaster if note.get("model") == "patchnet" else convlstm
+    model = kind.build(kind.Config(**recipe["config"]))
     best = training.load_best(folder, model)
-    distance = next(name for name in best if name.startswith("val_jaccard"))
+    distance = next(name for name in best if name.startswith("val_") and "jaccard" in name)
+    protocol = "per_frame" if distance.endswith("per_frame") else "pooled"
+    checked = PAIRS if kind is forecaster else VALIDATION_SAMPLES
     record = {
         **note,
         "made": datetime.date.today().isoformat(),
         "plan": recipe["plan"],
-        "jaccard_weight": recipe["jaccard_weight"],
+        **{
+            name: value
+            for name, value in recipe.items()
+            if name not in ("config", "plan", "policy")
+            and (kind is forecaster or name == "jaccard_weight")
+        },
         "policy": recipe["policy"],
         "steps": int(log["step"].iloc[-1]),
         "minutes": round(log["seconds"].iloc[-1] / 60, 1),
         "best_step": int(best["step"]),
-        "validation": {"pooled": round(best[distance], 5), "n": VALIDATION_SAMPLES},
+        "validation": {protocol: round(best[distance], 5), "n": checked},
     }
     return training.save_weights(out, model, record)
 
@@ -291,13 +448,14 @@ def commit() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train the course's ConvLSTM, ship its weights, or judge them on the test split."""
+    """Train a model of the course, ship its weights, or judge them on the test split."""
     parser = argparse.ArgumentParser(prog="python -m helpers.recipes", description=main.__doc__)
-    parser.add_argument("task", choices=["train", "ship", "test", "ablate"])
-    parser.add_argument("format", choices=[*FORMATS, MIXED], help="mixed: all three take turns")
+    parser.add_argument("task", choices=["train", "ship", "tune", "validate", "test", "ablate"])
+    parser.add_argument("format", choices=[*FORMATS, MIXED], help="mixed: all three formats")
+    parser.add_argument("--model", choices=list(RECIPES), default="convlstm")
     parser.add_argument("--data", type=Path, required=True, help="a folder in thesis layout")
     parser.add_argument("--run", type=Path, help="train, ship: the folder of the run")
-    parser.add_argument("--weights", type=Path, help="ship, test: the .npz to write or to judge")
+    parser.add_argument("--weights", type=Path, help="the .npz to write or to judge")
     parser.add_argument("--out", type=Path, help="ablate: the CSV to write")
     parser.add_argument("--start", type=Path, help="train: weights to begin with")
     parser.add_argument("--steps", type=int, default=10_000)
@@ -305,39 +463,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--decay", choices=training.DECAYS, default="linear")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--limit", type=int, help="test: only the first so many samples")
+    parser.add_argument(
+        "--symmetries", type=int, choices=[1, 8, 48], default=1, help="of a PatchNet's forecasts"
+    )
     options = parser.parse_args(arguments)
     formats = list(FORMATS.values()) if options.format == MIXED else [FORMATS[options.format]]
-    recipe = convlstm_recipe(
+    recipe = RECIPES[options.model](
         options.steps,
         seed=options.seed,
         learning_rate=options.learning_rate,
         decay=options.decay,
     )
-    if options.task == "test":
-        add_figures(options.weights, options.data, formats, options.limit)
-        return 0
-    if options.task == "ablate":
+    if options.task in ("validate", "test"):
+        split = "validation" if options.task == "validate" else "test"
+        limit = VALIDATION_SAMPLES if split == "validation" else options.limit
+        add_figures(
+            options.weights, options.data, formats, limit, split, symmetries=options.symmetries
+        )
+    elif options.task == "tune":
+        tune(options.weights, options.data, formats, options.symmetries)
+    elif options.task == "ablate":
         print(ablate(options.data, formats[0], options.run, options.out, options.steps))
-        return 0
-    if options.task == "ship":
+    elif options.task == "ship":
         ship(options.run, options.weights)
-        return 0
-    train(recipe, options.data, formats, options.run, start=options.start)
+    else:
+        train(recipe, options.data, formats, options.run, start=options.start)
     return 0
 
 
 def add_figures(
-    weights: Path, data: Path, formats: Sequence[FrameFormat], limit: int | None = None
+    weights: Path,
+    data: Path,
+    formats: Sequence[FrameFormat],
+    limit: int | None = None,
+    split: str = "test",
+    *,
+    symmetries: int = 1,
 ) -> None:
-    """Judge shipped weights on the test split and add what came out to their record."""
+    """Judge shipped weights on a split and add what came out to their record."""
     record = training.read_record(weights)
-    record["test"] = {
-        found.name: figures(judge(weights, data, found, "test", limit)) for found in formats
+    patchnet = record.get("model") == "patchnet"
+    options = {"symmetries": symmetries} if patchnet else {}
+    place = f"{split}, {symmetries} symmetries" if patchnet else split
+    record[place] = {
+        found.name: figures(judge(weights, data, found, split, limit, **options))
+        for found in formats
     }
-    print(json.dumps(record["test"], indent=2))
-    weights.with_suffix(".json").write_text(
-        json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    )
+    print(json.dumps(record[place], indent=2))
+    _write_record(weights, record)
 
 
 if __name__ == "__main__":

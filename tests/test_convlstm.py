@@ -283,14 +283,13 @@ def test_every_weight_gets_a_gradient(rng, model):
 
 @pytest.mark.parametrize("patch", [1, 2, 3])
 def test_patches_hold_the_voxels_of_their_place(rng, patch):
-    model = convlstm.build(Config((2,), (1,), patch=patch, grid=GRID))
-    volumes = rng.random((2, GRID, GRID, GRID, 1), dtype=np.float32)
-    patches = np.asarray(model._patches(volumes))
+    volumes = rng.random((2, GRID, GRID, GRID, 3), dtype=np.float32)
+    patches = np.asarray(convlstm.to_patches(volumes, patch))
     edge = GRID // patch
-    assert patches.shape == (2, edge, edge, edge, patch**3)
-    block = volumes[1, patch : 2 * patch, :patch, -patch:, 0]
+    assert patches.shape == (2, edge, edge, edge, 3 * patch**3)
+    block = volumes[1, patch : 2 * patch, :patch, -patch:]
     np.testing.assert_array_equal(patches[1, 1, 0, -1], block.ravel())
-    np.testing.assert_array_equal(model._voxels(patches), volumes)
+    np.testing.assert_array_equal(convlstm.to_voxels(patches, patch), volumes)
 
 
 @pytest.fixture

@@ -1,0 +1,326 @@
+"""The network that reads the whole history: what it sees, what it must not, its averages, files."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from helpers import convlstm, forecaster, recipes, records, training, workshop
+from helpers.forecaster import UNKNOWN, Config, Examples, Past
+from helpers.rollout import gives_several, next_frames, rollout
+from helpers.sequences import (
+    T20_TINC1,
+    T40_TINC2,
+    T80_TINC4,
+    THESIS_FORMATS,
+    FrameFormat,
+    apply_symmetry,
+)
+
+tf = workshop.tensorflow()
+
+GRID = 8
+SMALL = Config(history=6, ahead=3, channels=4, hidden=5, width=8, blocks=2, grid=GRID)
+SAMPLE = workshop.REPOSITORY / "data" / "sample"
+
+
+def randomised(model, seed=3):
+    """Give every weight another value, so that no test passes because of zeros."""
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        weight.assign(rng.normal(size=weight.shape) / np.sqrt(max(1, weight.shape[0])))
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return randomised(forecaster.build(SMALL))
+
+
+@pytest.fixture
+def frames(rng):
+    """Nine random frames of two sequences, float32 (2, 9, 8, 8, 8)."""
+    return (rng.random((2, 9, GRID, GRID, GRID)) < 0.3).astype(np.float32)
+
+
+# What the network sees
+
+
+def test_past_by_hand():
+    """One voxel with history . . 0 1 1 0 0, two frames unknown."""
+    values = [UNKNOWN, UNKNOWN, 0, 1, 1, 0, 0]
+    frames = np.reshape(np.array(values, np.float32), (1, 7, 1, 1, 1))
+    found = np.asarray(Past()(frames, np.array([5])))[0, 0, 0, 0]
+    # The last flip is 2 frames old, the one before it 4; 2 of 6 pairs of frames flipped.
+    expected = [0, 0, -1, 1, 1, -1, -1, 2 / 6, 1, 2 / 7, 1 / 2, 1, 4 / 7, 1 / 4]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert Past().compute_output_shape((1, 7, 1, 1, 1)) == (1, 1, 1, 1, len(expected))
+
+
+def test_past_without_flips_and_of_one_frame():
+    still = np.ones((1, 4, 1, 1, 1), np.float32)
+    found = np.asarray(Past()(still, np.array([4])))[0, 0, 0, 0]
+    np.testing.assert_array_equal(found, [1, 1, 1, 1] + [0] * 7)
+    assert Past()(still[:, :1], np.array([1])).shape == (1, 1, 1, 1, 1)
+    assert Past(flip_times=False)(still, np.array([4])).shape == (1, 1, 1, 1, 4)
+
+
+def test_an_unknown_frame_is_no_flip():
+    """The step from unknown to filled must not look like an arrival."""
+    values = np.array([UNKNOWN, UNKNOWN, 1, 1], np.float32).reshape(1, 4, 1, 1, 1)
+    found = np.asarray(Past()(values, np.array([2])))[0, 0, 0, 0]
+    np.testing.assert_array_equal(found[4:], np.zeros(7))
+
+
+def test_starts_as_persistence(frames):
+    model = forecaster.forecaster(forecaster.build(SMALL), T20_TINC1)
+    several = model.several(frames)
+    assert several.shape == (2, 3, GRID, GRID, GRID)
+    np.testing.assert_array_equal(several >= 0.5, np.repeat(frames[:, -1:], 3, axis=1) == 1)
+    # The farther ahead, the less sure.
+    sure = np.abs(several - 0.5).mean(axis=(0, 2, 3, 4))
+    assert sure[0] > sure[1] > sure[2]
+
+
+@pytest.mark.parametrize("length", range(1, 10))
+def test_histories_of_any_length(model, frames, length):
+    """Shorter than the network reads, or longer: then the oldest frames do not matter."""
+    ours = forecaster.forecaster(model, T40_TINC2)
+    found = ours(frames[:, -length:])
+    assert found.shape == (2, GRID, GRID, GRID) and np.isfinite(found).all()
+    if length > SMALL.history:
+        np.testing.assert_array_equal(found, ours(frames[:, -SMALL.history :]))
+    elif length < SMALL.history:
+        assert not np.array_equal(found, ours(frames[:, -length - 1 :]))
+
+
+def test_shipped_network_reads_19_frames():
+    assert forecaster.shipped().history == 19
+    assert forecaster.build(forecaster.shipped()).count_params() * 4 < 5e6
+
+
+def test_causality(model, frames):
+    ours = forecaster.forecaster(model, T20_TINC1)
+    other = frames.copy()
+    other[:, 5] = 1 - other[:, 5]
+    before, after = next_frames(ours, frames), next_frames(ours, other)
+    np.testing.assert_array_equal(before[:, :5], after[:, :5])
+    assert all((before[:, t] != after[:, t]).any() for t in range(5, 8))
+
+
+def test_it_is_told_the_time_step(model, frames):
+    found = [forecaster.forecaster(model, each)(frames) for each in THESIS_FORMATS]
+    assert not np.array_equal(found[0], found[1]) and not np.array_equal(found[1], found[2])
+
+
+# Averages over symmetries and thresholds
+
+
+@pytest.mark.parametrize(("count", "kept"), [(8, [1, 4, 7]), (48, [3, 20, 47])])
+def test_averaged_forecasts_turn_with_the_history(model, frames, count, kept):
+    ours = forecaster.forecaster(model, T80_TINC4, symmetries=count)
+    plain = forecaster.forecaster(model, T80_TINC4)
+    for index in kept:
+        turned = np.ascontiguousarray(apply_symmetry(frames, index))
+        np.testing.assert_allclose(
+            ours(turned), apply_symmetry(ours(frames), index), atol=1e-6, err_msg=str(index)
+        )
+        assert np.abs(plain(turned) - apply_symmetry(plain(frames), index)).max() > 1e-3
+
+
+def test_shifting_moves_the_threshold_to_a_half(rng):
+    p = np.linspace(0, 1, 101, dtype=np.float32)
+    found = forecaster.shifted(p, 0.3)
+    assert found[0] == 0 and found[-1] == 1 and (np.diff(found) > 0).all()
+    np.testing.assert_array_equal(found[p != np.float32(0.3)] > 0.5, p[p != np.float32(0.3)] > 0.3)
+    np.testing.assert_allclose(forecaster.shifted(p, 0.5), p, atol=1e-6)
+
+
+def test_best_threshold_by_hand():
+    """Two sure voxels and four at 0.4, of which two are filled: worth taking all four."""
+    truth = np.zeros((1, 1, 2, 2, 2))
+    truth.flat[:4] = 1
+    sure = np.zeros((1, 1, 2, 2, 2))
+    sure.flat[[0, 1]] = 0.9
+    sure.flat[[2, 3, 4, 5]] = 0.4
+    # Taken: 4 of 6; left out: 2 of 4. For two steps ahead the same with nothing worth taking.
+    never = np.where(sure == 0.4, 0.1, sure)
+    found = forecaster.best_thresholds(
+        np.concatenate([truth, truth], axis=1),
+        np.concatenate([sure, never], axis=1),
+        choices=[0.35, 0.5],
+    )
+    assert found == [0.35, 0.35]
+    assert forecaster.best_thresholds(truth, 1 - sure, choices=[0.35, 0.65]) == [0.35]
+
+
+def test_thresholds_shift_each_step(model, frames):
+    plain = forecaster.forecaster(model, T20_TINC1).several(frames)
+    ours = forecaster.forecaster(model, T20_TINC1, thresholds=[0.5, 0.4, 0.3]).several(frames)
+    np.testing.assert_allclose(ours[:, 0], plain[:, 0], atol=1e-6)
+    np.testing.assert_array_equal(ours[:, 2] > 0.5, plain[:, 2] > 0.3)
+
+
+# Several frames at once
+
+
+def test_rollouts_take_blocks(model, frames):
+    ours = forecaster.forecaster(model, T20_TINC1)
+    assert gives_several(ours)
+    found = rollout(ours, frames[:, :4], 5)
+    np.testing.assert_array_equal(found[:, :3], ours.several(frames[:, :4]))
+    fed = np.concatenate([frames[:, :4], found[:, :3]], axis=1)
+    np.testing.assert_array_equal(found[:, 3:], ours.several(fed)[:, :2])
+
+
+def test_one_at_a_time_is_feeding_back(model, frames):
+    one = forecaster.forecaster(model, T20_TINC1, ahead=1)
+    found = rollout(one, frames[:, :4], 3)
+    fed = frames[:, :4]
+    for step in range(3):
+        np.testing.assert_array_equal(found[:, step], one(fed))
+        fed = np.concatenate([fed, found[:, step : step + 1]], axis=1)
+
+
+# Training examples
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKSHOP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield records.packed(SAMPLE / workshop.SPLITS["validation"], progress=False)
+
+
+def test_examples_are_windows_of_their_format(split):
+    config = dataclasses.replace(SMALL, grid=16)
+    drawn = Examples(split, THESIS_FORMATS, config, 64, augment=False, weights=(3, 2, 1))
+    frames, observed, step, weight = drawn.batch(5)
+    assert frames.shape == (64, 9, 16, 16, 16) and set(step) == {1, 2, 4}
+    assert set(observed) == set(range(1, 7))
+    np.testing.assert_array_equal(weight, 3 - np.log2(step))
+    everything = split.frames()
+    for example in range(10):
+        # The observed frames and those ahead must be somewhere in one of the samples.
+        real = frames[example, config.history - observed[example] :]
+        length = (len(real) - 1) * step[example] + 1
+        places = [
+            (sample, start)
+            for sample in range(len(split))
+            for start in range(128 - length + 1)
+            if np.array_equal(everything[sample, start : start + length : step[example]], real)
+        ]
+        assert places, example
+        assert any(drawn.border <= start <= 128 - drawn.border - length for _, start in places)
+
+
+def test_examples_repeat_and_differ(split):
+    config = dataclasses.replace(SMALL, grid=16)
+    drawn = Examples(split, [T80_TINC4], config, 4)
+    late = [x["frames"].numpy() for x, _, _ in drawn.dataset(3).take(2)]
+    early = [x["frames"].numpy() for x, _, _ in drawn.dataset(0).take(5)]
+    np.testing.assert_array_equal(late, early[3:])
+    assert not np.array_equal(early[0], early[1])
+    inputs, targets, weights = next(iter(drawn.dataset().take(1)))
+    assert inputs["frames"].shape == (4, 6, 16, 16, 16)
+    assert targets["later"].shape == (4, 2, 16, 16, 16) and weights["next"].shape == (4,)
+    for frames, observed in zip(inputs["frames"].numpy(), inputs["observed"].numpy()):
+        assert (frames[: 6 - observed] == UNKNOWN).all()
+        assert np.isin(frames[6 - observed :], (0, 1)).all()
+
+
+def test_validation_has_every_length(split):
+    config = dataclasses.replace(SMALL, history=19, grid=16)
+    data = forecaster.validation(split, [T20_TINC1, T80_TINC4], config, 19)
+    parts = list(data.unbatch())
+    assert len(parts) == 38
+    assert sorted(int(x["observed"]) for x, _, _ in parts) == sorted(2 * list(range(1, 20)))
+    x, y, _ = parts[19 + 2]  # T80, third sample, 3 frames observed
+    chosen = T80_TINC4.select(split.frames([2]))[0]
+    np.testing.assert_array_equal(x["frames"][-3:], chosen[:3])
+    np.testing.assert_array_equal(y["next"][0], chosen[3])
+    np.testing.assert_array_equal(y["later"], chosen[4:6])
+
+
+# Files, training, errors
+
+
+def test_saved_and_loaded(model, frames, tmp_path):
+    path = training.save_weights(tmp_path / "w.npz", model, {"model": "patchnet"})
+    again = forecaster.load(path)
+    assert again.config == SMALL
+    ours, theirs = (forecaster.forecaster(m, T20_TINC1)(frames) for m in (model, again))
+    np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(training.CheckpointError, match="not a ConvLSTM"):
+        convlstm.load(path)
+
+
+def test_weights_of_a_convlstm_are_refused():
+    path = workshop.REPOSITORY / "data" / "weights" / "convlstm_T20_TINC1.npz"
+    with pytest.raises(training.CheckpointError, match="not a forecaster"):
+        forecaster.load(path)
+
+
+def test_from_training_to_a_judged_file(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
+    config = Config(history=4, ahead=2, channels=2, hidden=3, width=4, blocks=1)
+    plan = dataclasses.replace(recipes.patchnet_recipe(4).plan, validate_every=2, warm_up=1)
+    recipe = recipes.Recipe(config, plan)
+    formats = [T20_TINC1, T80_TINC4]
+    history = recipes.train(recipe, SAMPLE, formats, tmp_path / "run")
+    assert history.step == 4 and "val_next_jaccard_per_frame" in history.best
+    path = recipes.ship(tmp_path / "run", tmp_path / "w.npz")
+    monkeypatch.setattr(recipes, "VALIDATION_SAMPLES", 3)
+    recipes.tune(path, SAMPLE, formats)
+    record = training.read_record(path)
+    assert record["model"] == "patchnet" and len(record["thresholds"]["T80_TINC4"]) == 2
+    recipes.add_figures(path, SAMPLE, [T80_TINC4], 2)
+    found = training.read_record(path)["test, 1 symmetries"]["T80_TINC4"]
+    assert found["rollout, horizon 5"]["persistence"]["n"] == 2
+    loaded = recipes.load(path, T80_TINC4)
+    assert loaded.thresholds is not None
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"history": 0}, ValueError, "history is 0"),
+        ({"ahead": 0}, ValueError, "ahead is 0"),
+        ({"steps": ()}, TypeError, "steps"),
+        ({"steps": (1, 1)}, ValueError, "each time step once"),
+        ({"patch": 3}, ValueError, "fill the grid"),
+        ({"residual": 0}, ValueError, "above 0"),
+        ({"residual": "4"}, TypeError, "a number"),
+        ({"flip_times": 1}, TypeError, "True or False"),
+        ({"width": 2.5}, TypeError, "whole number"),
+    ],
+)
+def test_configurations_that_cannot_be(change, error, says):
+    with pytest.raises(error, match=says):
+        dataclasses.replace(Config(), **change)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"symmetries": 2}, "choose 1, 8 or 48"),
+        ({"ahead": 4}, "3 frames at most"),
+        ({"thresholds": [0.5]}, "3 numbers"),
+        ({"thresholds": [0.5, 0.4, 1.0]}, "between 0 and 1"),
+    ],
+)
+def test_wrong_options(model, options, says):
+    with pytest.raises(ValueError, match=says):
+        forecaster.forecaster(model, T20_TINC1, **options)
+
+
+def test_wrong_models_formats_and_histories(model, frames):
+    with pytest.raises(ValueError, match="knows 1, 2, 4"):
+        forecaster.forecaster(model, FrameFormat(24, 3))
+    with pytest.raises(TypeError, match="expected a PatchNet"):
+        forecaster.forecaster("model", T20_TINC1)
+    ours = forecaster.forecaster(model, T20_TINC1)
+    for bad in (frames[:, :0], frames[..., :4], frames + 0.5, np.full_like(frames, np.nan)):
+        with pytest.raises(ValueError):
+            ours(bad)
