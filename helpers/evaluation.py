@@ -28,6 +28,7 @@ BY = ("model", "format", "protocol", "horizon")
 _NAMES = ("model", "format", "protocol")
 _COUNTS = ("history", "horizon", "sample")
 _IDENTITY = (*BY, "sample")
+_KINDS = ("jaccard", "mse")
 _COMPARISONS = ("prediction", "persistence", "input")
 _ROLLOUT_COMPARISONS = (*_COMPARISONS, "moving_null", "moving_input")
 # For each protocol the measures of a batch: (B,), or (B, horizon) in a rollout.
@@ -253,8 +254,7 @@ def skill(
         raise ValueError(
             f"There is no comparison against {against!r}; choose one of {', '.join(choices)}."
         )
-    kinds = ("jaccard", "mse")
-    differences = {k: table[f"prediction_{k}"] - table[f"{against}_{k}"] for k in kinds}
+    differences = {k: table[f"prediction_{k}"] - table[f"{against}_{k}"] for k in _KINDS}
     return _averages(table, pd.DataFrame(differences), by, resamples, confidence, seed)
 
 
@@ -309,6 +309,370 @@ def beside_thesis(
             "formats, protocols, histories and horizons with thesis_figures()."
         )
     return beside.assign(difference=beside["mean"] - beside["thesis"])
+
+
+def skill_horizon(
+    table: pd.DataFrame,
+    *,
+    against: str = "persistence",
+    measure: str = "jaccard",
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Find the last step up to which a model beats persistence, with a bootstrap interval.
+
+    At the horizons 1, 2, …, `steps` the mean difference prediction - persistence, taken sample by
+    sample, is below 0; at the next one it is not, whatever comes later. For the interval samples
+    are drawn with all their horizons together, and the same is asked of every draw.
+
+    Args:
+        table: rollouts, from `long_term`, `combine` or `load`.
+        against, resamples, confidence, seed: see `skill`.
+        measure: `"jaccard"` or `"mse"`.
+
+    Returns:
+        One row for each model, format and history. Columns: these three; `steps`; `low` and
+        `high`, the interval (NaN for a single sample); `shown`, the steps up to which the whole
+        interval of the difference lies below 0, never more than `steps`; `longest`, the longest
+        horizon in the table, where `steps` equal to it means "or more"; `n` samples.
+
+    Raises:
+        TypeError, ValueError: see `skill`; the table is not of rollouts; no such measure; the
+            horizons of a model are not 1, 2, … without a gap for each of its samples.
+    """
+    table = checked(table)
+    _check_choice("measure", measure, _KINDS)
+    choices = _comparisons(table)[1:]
+    _check_choice("against", against, choices)
+    if "moving_null" not in choices:
+        raise ValueError("The table is of next frames; a skill horizon needs rollouts: long_term.")
+    resamples, confidence, seed = _bootstrap_options(resamples, confidence, seed)
+    difference = table[f"prediction_{measure}"] - table[f"{against}_{measure}"]
+    tails = (0.5 - confidence / 2, 0.5 + confidence / 2)
+    rows = []
+    for key, group in table.groupby(["model", "format", "history"], sort=False):
+        values = _by_horizon(group, difference)
+        better = values.mean(axis=0) < 0
+        steps, shown, interval = _unbroken(better), 0, (np.nan, np.nan)
+        if len(values) > 1:
+            drawn = _bootstrap_means(values, resamples, seed)
+            interval = np.quantile(_unbroken(drawn < 0), tails, method="inverted_cdf")
+            shown = _unbroken(better & (np.quantile(drawn, tails[1], axis=0) < 0))
+        rows.append(
+            {
+                **dict(zip(("model", "format", "history"), key)),
+                "steps": int(steps),
+                "low": float(interval[0]),
+                "high": float(interval[1]),
+                "shown": int(shown),
+                "longest": values.shape[1],
+                "n": len(values),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def overview(
+    table: pd.DataFrame,
+    measure: str = "jaccard",
+    *,
+    protocol: str | None = None,
+    horizons: Sequence[int] | None = None,
+    models: Sequence[str] | None = None,
+    formats: Sequence[str] | None = None,
+    thesis: bool | Sequence[str] = True,
+    spread: str = "deviation",
+    digits: int = 4,
+) -> pd.DataFrame:
+    """Write the means with their deviations as a table to read: a line per model.
+
+    Args:
+        table: see `means`.
+        measure: `"jaccard"` or `"mse"`.
+        protocol: which one, where the table holds several.
+        horizons: these only; all when None.
+        models, formats: what the table is to show, in this order; what it holds when None.
+        thesis: with the thesis's figures for the same protocol and formats; or only those of
+            the models in this list.
+        spread: `"deviation"`, mean ± standard deviation between samples as in the thesis, or
+            `"interval"`, the mean and its 95 % bootstrap interval.
+        digits: after the point.
+
+    Returns:
+        Strings, columns (format, horizon). Lines: the models, "persistence", in rollouts "moving
+        null", and the thesis's models and nulls. "missing" where a model was not judged. Where
+        histories differ, names say which: what is forecast from other frames is another task.
+
+    Raises:
+        TypeError, ValueError: see `means`; several protocols and none chosen; the table has no
+            such protocol, horizon or measure; two models differ in persistence, so were judged
+            on other frames.
+    """
+    _check_choice("spread", spread, ("deviation", "interval"))
+    found = lines(table, measure, protocol=protocol, models=models, formats=formats, thesis=thesis)
+    known = sorted(set(found["horizon"]))
+    for horizon in known if horizons is None else horizons:
+        _check_choice("horizon", horizon, known)
+    shown = known if horizons is None else list(horizons)
+    columns = pd.MultiIndex.from_product(
+        [list(dict.fromkeys(found["format"])) if formats is None else formats, shown],
+        names=["format", "horizon"],
+    )
+    names = list(dict.fromkeys([*_without_nulls(models, table), *found["name"]]))
+    written = pd.DataFrame("missing", pd.Index(names, name="model"), columns)
+    for row in found[found["horizon"].isin(shown)].itertuples():
+        spreads = {
+            "deviation": f"± {row.std:.{digits}f}",
+            "interval": f"({row.low:.{digits}f} … {row.high:.{digits}f})",
+        }
+        if row.kind == "thesis":  # its intervals are not published
+            spreads["interval"] = ""
+        text = f"{row.mean:.{digits}f} {spreads[spread]}".strip()
+        written.loc[row.name, (row.format, row.horizon)] = text
+    return written
+
+
+def lines(
+    table: pd.DataFrame,
+    measure: str = "jaccard",
+    *,
+    protocol: str | None = None,
+    models: Sequence[str] | None = None,
+    formats: Sequence[str] | None = None,
+    thesis: bool | Sequence[str] = True,
+) -> pd.DataFrame:
+    """Average what belongs into one figure: models, null models, the thesis's published figures.
+
+    Args:
+        table, measure, protocol, models, formats, thesis: see `overview`.
+
+    Returns:
+        Columns: `name`, what a legend says; `kind`: `"model"`, `"persistence"`, `"moving null"`
+        or `"thesis"`; `format`, `history`, `horizon`, `mean`, `low`, `high`, `std`, `n`. In rows
+        of the thesis `low` and `high` are NaN; its three models start from 5, 1 and 3 frames. A
+        model that is persistence itself is shown as the null model only.
+
+    Raises:
+        TypeError, ValueError: see `overview`.
+    """
+    table = one_protocol(table, protocol)
+    _check_choice("measure", measure, _KINDS)
+    table = _chosen(table, models, formats)
+    check_same_samples(table)
+    by = ["model", "format", "history", "horizon"]
+    wanted = {f"prediction_{measure}": "model", f"persistence_{measure}": "persistence"}
+    if f"moving_null_{measure}" in table:
+        wanted[f"moving_null_{measure}"] = "moving null"
+    found = _averages(table, table[list(wanted)], by, 2000, 0.95, 0)
+    found.insert(0, "kind", found["measure"].map(wanted))
+    found.insert(0, "name", found["kind"].where(found["kind"] != "model", found["model"]))
+    found = found[~(found["kind"].eq("model") & found["model"].isin(null_models(table)))]
+    # All models of a format agree in persistence, so its first mean is that of each of them.
+    found = found.drop_duplicates(["name", "kind", "format", "history", "horizon"])
+    if thesis:
+        protocol = table["protocol"].iloc[0]
+        published = _thesis_lines(protocol, measure, set(found["format"]), thesis)
+        found = pd.concat([found, published], ignore_index=True)
+    null = found["kind"].isin(["persistence", "moving null"])
+    if found.loc[null, "history"].nunique() > 1:
+        named = found["name"] + ", from " + found["history"].astype(str) + " frames"
+        found["name"] = found["name"].where(~null, named)
+    order = {"model": 0, "persistence": 1, "moving null": 2, "thesis": 3}
+    found = found.sort_values("kind", key=lambda kind: kind.map(order), kind="stable")
+    columns = ["name", "kind", "format", "history", "horizon", "mean", "low", "high", "std", "n"]
+    return found[columns].reset_index(drop=True)
+
+
+def breakdown(table: pd.DataFrame, groups: pd.DataFrame, **options) -> pd.DataFrame:
+    """Average the Jaccard distance over parts of the samples, for example by what is in them.
+
+    Args:
+        table: see `means`.
+        groups: one line for each sample, its number as the index; each column sorts the samples
+            in one way, for example those of `sample_groups`.
+        options: `resamples`, `confidence` and `seed` of `means`.
+
+    Returns:
+        One row for each model, format, protocol, horizon, `property` (a column of `groups`) and
+        `group`, with `prediction`, `persistence` and `difference` (taken sample by sample), the
+        interval of the difference (`low`, `high`; NaN for a single sample) and `n`.
+
+    Raises:
+        TypeError, ValueError: see `means`; a sample of the table is not in `groups`, or twice, or
+            has no group.
+    """
+    table = checked(table)
+    if not groups.index.is_unique:
+        raise ValueError("groups has several lines for one sample; give one for each.")
+    unknown = sorted(set(table["sample"]) - set(groups.index))
+    if unknown:
+        raise ValueError(
+            f"groups lacks {len(unknown)} samples of the table, first {unknown[0]}: its index must "
+            "be the sample numbers."
+        )
+    values = table[["prediction_jaccard", "persistence_jaccard"]].copy()
+    values["difference"] = values["prediction_jaccard"] - values["persistence_jaccard"]
+    values.columns = ["prediction", "persistence", "difference"]
+    options = {"resamples": 2000, "confidence": 0.95, "seed": 0} | options
+    parts = []
+    for name, column in groups.items():
+        group = table["sample"].map(column)
+        if group.isna().any():
+            raise ValueError(f"{group.isna().sum()} rows of the table have no group in {name!r}.")
+        known = column.cat.categories if hasattr(column, "cat") else sorted(set(column))
+        for label in known:
+            rows = table[group == label]
+            if rows.empty:  # a category that no sample of the table is in
+                continue
+            found = _averages(rows, values.loc[rows.index], BY, **options)
+            mean = found.pivot(index=list(BY), columns="measure", values="mean")
+            spread = found[found["measure"] == "difference"].set_index(list(BY))
+            mean = mean.join(spread[["low", "high", "n"]]).reset_index()
+            parts.append(mean.assign(property=name, group=str(label)))
+    columns = [*BY, "property", "group", "prediction", "persistence", "difference", "low", "high"]
+    return pd.concat(parts, ignore_index=True)[[*columns, "n"]]
+
+
+def sample_groups(objects: ArrayLike, frames: ArrayLike, sample_id: ArrayLike) -> pd.DataFrame:
+    """Sort samples by what is in them: cavities of each kind, cavities in all, filled volume.
+
+    Args:
+        objects: (N, 4), how many cavities of each kind, as in the label `labelObjs`.
+        frames: (N, T, D, H, W), values 0…1, of which the filled share is the size.
+        sample_id: (N,), different whole numbers.
+
+    Returns:
+        Index `sample_id`; ordered categories: `B⁴`, `S¹×B³`, `S²×B²`, `S¹×S¹×B²` (none, 1-2, 3-5
+        or 6 and more of them), `cavities` (1-4, 5-8, 9-12, 13 and more) and `size` (small, medium
+        and large, a third of the samples each, with the shares filled).
+
+    Raises:
+        TypeError, ValueError: the shapes disagree, or the sample numbers are not different.
+    """
+    from helpers.cavities import SOLIDS
+
+    objects, frames = np.asarray(objects), rollout.check_frames(frames, None, 1, "frames")
+    if objects.shape != (len(frames), len(SOLIDS)):
+        raise ValueError(
+            f"objects has shape {objects.shape}; expected {(len(frames), len(SOLIDS))}, the counts "
+            "of each kind for each sequence."
+        )
+    index = pd.Index(_sample_ids(sample_id, len(frames)), name="sample")
+    few, many = [-1, 0, 2, 5, np.inf], [0, 4, 8, 12, np.inf]
+    found = {
+        name: pd.cut(counts, few, labels=["none", "1-2", "3-5", "6 +"])
+        for name, counts in zip(SOLIDS, objects.astype(int).T)
+    }
+    total = objects.astype(int).sum(axis=1)
+    found["cavities"] = pd.cut(total, many, labels=["1-4", "5-8", "9-12", "13 +"])
+    share = frames.mean(axis=(1, 2, 3, 4))
+    edges = np.quantile(share, (1 / 3, 2 / 3))
+    sizes = [f"small, to {edges[0]:.1%}", "medium", f"large, from {edges[1]:.1%}"]
+    third = pd.Categorical.from_codes((share[:, None] > edges).sum(axis=1), sizes, ordered=True)
+    return pd.DataFrame({**found, "size": third}, index=index)
+
+
+def cases(
+    table: pd.DataFrame, count: int = 3, *, judged_by: str = "distance", horizon: int = 1
+) -> pd.DataFrame:
+    """Find the samples that each model forecasts best and worst.
+
+    Args:
+        table: see `means`.
+        count: so many of each, at least 1; fewer where there are not so many samples.
+        judged_by: `"distance"`, or `"difference"` to persistence: what was gained and spoilt.
+        horizon: steps ahead.
+
+    Returns:
+        Columns: `model`, `format`, `protocol`, `case` ("best 1", the best of all, to "worst 1",
+        the worst of all), `sample`, `prediction`, `persistence` and `difference` (Jaccard).
+
+    Raises:
+        TypeError, ValueError: see `checked`; `count` is below 1; no such horizon.
+    """
+    table, count = checked(table), whole("count", count, 1)
+    _check_choice("judged_by", judged_by, ("distance", "difference"))
+    _check_choice("horizon", horizon, sorted(set(table["horizon"])))
+    table = table[table["horizon"] == horizon]
+    table = table.assign(
+        prediction=table["prediction_jaccard"],
+        persistence=table["persistence_jaccard"],
+        difference=table["prediction_jaccard"] - table["persistence_jaccard"],
+    )
+    key = "prediction" if judged_by == "distance" else "difference"
+    parts = []
+    for _, rows in table.groupby(["model", "format", "protocol"], sort=False):
+        rows = rows.sort_values([key, "sample"])
+        each = min(count, len(rows) // 2) or 1
+        best, worst = rows.iloc[:each], rows.iloc[max(each, len(rows) - each) :]
+        names = [f"best {n + 1}" for n in range(len(best))]
+        names += [f"worst {n + 1}" for n in reversed(range(len(worst)))]
+        parts.append(pd.concat([best, worst]).assign(case=names))
+    columns = [*_NAMES, "case", "sample", "prediction", "persistence", "difference"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def one_protocol(table: pd.DataFrame, protocol: str | None = None) -> pd.DataFrame:
+    """Return the rows of one protocol, checked; figures of two protocols never share an axis.
+
+    Raises:
+        TypeError, ValueError: see `checked`; several protocols and none chosen; no such protocol.
+    """
+    table = checked(table)
+    found = list(dict.fromkeys(table["protocol"]))
+    if protocol is None and len(found) > 1:
+        raise ValueError(
+            f"The table mixes the protocols {', '.join(found)}; their figures cannot be compared. "
+            "Choose one with protocol=..."
+        )
+    if protocol is not None:
+        _check_choice("protocol", protocol, found)
+        table = table[table["protocol"] == protocol].reset_index(drop=True)
+    return table
+
+
+def common(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep the samples that all models of a format have, so that their means can be compared.
+
+    Raises:
+        TypeError, ValueError: see `checked`; a format has no sample that all its models have.
+    """
+    table = checked(table)
+    parts = []
+    for name, rows in table.groupby("format", sort=False):
+        groups = rows.groupby(["model", "protocol", "horizon"])["sample"]
+        shared = set.intersection(*(set(samples) for _, samples in groups))
+        if not shared:
+            raise ValueError(f"In {name} no sample is common to all models; nothing is left.")
+        parts.append(rows[rows["sample"].isin(shared)])
+    return checked(pd.concat(parts).sort_index())
+
+
+def check_same_samples(table: pd.DataFrame) -> None:
+    """Check that the models of each format were judged on the same samples and frames.
+
+    Raises:
+        ValueError: a model lacks samples that another one has, at some horizon; or persistence
+            differs between models for the same sample, history and horizon.
+    """
+    for name, rows in table.groupby("format", sort=False):
+        everyone = set(rows["sample"])
+        for key, group in rows.groupby(["model", "protocol", "horizon"], sort=False):
+            lacking = len(everyone - set(group["sample"]))
+            if lacking:
+                raise ValueError(
+                    f"{key[0]} lacks {lacking} of {len(everyone)} samples in {name} at horizon "
+                    f"{key[2]}: means over other samples cannot be compared. Evaluate them, or "
+                    "keep what all have with common(table)."
+                )
+        same = rows.groupby(["protocol", "history", "horizon", "sample"])["persistence_jaccard"]
+        if (same.max() - same.min() > 1e-6).any():
+            first = (same.max() - same.min()).idxmax()
+            raise ValueError(
+                f"In {name} persistence differs between models for sample {first[3]} at horizon "
+                f"{first[2]}: they were judged on other frames. Evaluate them on the same data."
+            )
 
 
 def combine(*tables: pd.DataFrame) -> pd.DataFrame:
@@ -509,9 +873,7 @@ def _averages(
     """Average each column of `values` over the samples of each group of `table`."""
     from scipy import stats
 
-    resamples, seed = whole("resamples", resamples, 100), whole("seed", seed, 0)
-    if not isinstance(confidence, numbers.Real) or not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence!r}; expected a number between 0 and 1.")
+    resamples, confidence, seed = _bootstrap_options(resamples, confidence, seed)
     rows = []
     for key, sampled in _groups(table, values, by):
         low = high = np.full(sampled.shape[1], np.nan)
@@ -522,7 +884,7 @@ def _averages(
                 axis=0,
                 n_resamples=resamples,
                 batch=max(1, 2_000_000 // sampled.size),
-                confidence_level=float(confidence),
+                confidence_level=confidence,
                 method="percentile",
                 # A new generator for each group: what else is in the table changes nothing.
                 rng=np.random.default_rng(seed),
@@ -568,6 +930,93 @@ def _groups(
         yield key, values.loc[rows.index].groupby(rows["sample"]).mean()
 
 
+def _check_choice(what: str, value, choices: Sequence) -> None:
+    if value not in choices:
+        listed = ", ".join(map(str, choices))
+        raise ValueError(f"There is no {what} {value!r} here; choose from {listed}.")
+
+
+def _chosen(
+    table: pd.DataFrame, models: Sequence[str] | None, formats: Sequence[str] | None
+) -> pd.DataFrame:
+    """Return the rows of these models and formats; those that are not there are not an error."""
+    for column, wanted in (("model", models), ("format", formats)):
+        if wanted is None:
+            continue
+        if isinstance(wanted, str) or len(set(wanted)) < len(wanted):
+            raise ValueError(f"{column}s is {wanted!r}; expected a list of names, each once.")
+        table = table[table[column].isin(wanted)]
+    if table.empty:
+        raise ValueError(f"The table has no rows of the models {models} and the formats {formats}.")
+    return table
+
+
+def _without_nulls(models: Sequence[str] | None, table: pd.DataFrame) -> list[str]:
+    """Drop the models that `lines` shows as persistence from a list of names."""
+    nulls = null_models(table)
+    return [name for name in models or () if name not in nulls]
+
+
+def null_models(table: pd.DataFrame) -> list[str]:
+    """Name the models that are persistence itself, in every row."""
+    same = table["prediction_jaccard"].eq(table["persistence_jaccard"])
+    same &= np.isclose(table["prediction_mse"], table["persistence_mse"])
+    return [name for name, rows in same.groupby(table["model"]) if rows.all()]
+
+
+def _thesis_lines(
+    protocol: str, measure: str, formats: set[str], models: bool | Sequence[str]
+) -> pd.DataFrame:
+    """Return the thesis's figures of one protocol in the columns of `lines`."""
+    figures = thesis_figures()
+    if models is not True:
+        for name in models:
+            _check_choice("model of the thesis", name, figures["model"].unique())
+        figures = figures[figures["model"].isin(models)]
+    figures = figures[figures["protocol"].eq(protocol) & figures["format"].isin(formats)]
+    figures = figures[figures["measure"] == f"prediction_{measure}"]
+    return figures.assign(
+        name="thesis: " + figures["model"], kind="thesis", low=np.nan, high=np.nan
+    )
+
+
+def _by_horizon(rows: pd.DataFrame, values: pd.Series) -> np.ndarray:
+    """Return the values of one model in one format as (samples, horizons), nothing missing."""
+    found = (
+        values.loc[rows.index]
+        .to_frame("value")
+        .assign(sample=rows["sample"], horizon=rows["horizon"])
+    )
+    found = found.pivot(index="sample", columns="horizon", values="value")
+    if list(found.columns) != list(range(1, found.shape[1] + 1)) or found.isna().any(axis=None):
+        raise ValueError(
+            f"{rows['model'].iloc[0]} in {rows['format'].iloc[0]} has gaps: expected the horizons "
+            f"1 to {rows['horizon'].max()} for each of its {len(found)} samples. Is a part of the "
+            "table missing?"
+        )
+    return found.to_numpy()
+
+
+def _unbroken(better: np.ndarray) -> np.ndarray:
+    """Count how many entries along the last axis are true before the first that is not."""
+    return np.cumprod(better, axis=-1, dtype=np.int64).sum(axis=-1)
+
+
+def _bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Return the means of resampled rows: (N, H) to (resamples, H)."""
+    count = len(values)
+    # How often each row is drawn; a product then adds the rows of all resamples at once.
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
+    return drawn.astype(np.float64) @ values / count
+
+
+def _bootstrap_options(resamples: int, confidence: float, seed: int) -> tuple[int, float, int]:
+    resamples, seed = whole("resamples", resamples, 100), whole("seed", seed, 0)
+    if not isinstance(confidence, numbers.Real) or not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence!r}; expected a number between 0 and 1.")
+    return resamples, float(confidence), seed
+
+
 def _comparisons(table: pd.DataFrame) -> tuple[str, ...]:
     """Return what a table compares: a rollout has columns that next frames lack."""
     is_rollout = any(str(column).startswith("moving_") for column in table.columns)
@@ -576,7 +1025,7 @@ def _comparisons(table: pd.DataFrame) -> tuple[str, ...]:
 
 def _columns(table: pd.DataFrame) -> list[str]:
     """Return the columns of a table that hold measures."""
-    return [f"{what}_{kind}" for kind in ("jaccard", "mse") for what in _comparisons(table)]
+    return [f"{what}_{kind}" for kind in _KINDS for what in _comparisons(table)]
 
 
 def _labels(

@@ -32,7 +32,10 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
+
+from helpers import evaluation
 
 # Okabe and Ito's palette, which readers with any common colour blindness can tell apart.
 FILLED = "#009E73"
@@ -47,6 +50,15 @@ HATCHES = ("", "//", "..", "xx", "\\\\")
 AXES = {"D": -3, "H": -2, "W": -1}
 OUTCOMES = ("hit", "miss", "false alarm")
 BANDS = ("spread", "mean")
+DISTANCES = {"jaccard": "Jaccard distance", "mse": "mean squared error"}
+# What is compared in a table of results: its name, colour and line.
+COMPARISONS = {
+    "prediction": ("prediction to truth", SERIES[0], "-"),
+    "persistence": ("persistence to truth", "#000000", "--"),
+    "input": ("prediction to input", SERIES[1], ":"),
+    "moving_null": ("moving null to truth", "#777777", "-."),
+    "moving_input": ("prediction to frame before", SERIES[3], "-."),
+}
 BACKENDS = ("static", "html", "trame", "matplotlib")
 SECONDS_TO_DRAW = 120.0
 # Where the camera is, seen from the centre: W runs to the right, H away from us, D upward.
@@ -484,6 +496,391 @@ def bars(table: Mapping, *, label: str = "samples", category_label: str = "") ->
     axes.set_xticks(range(len(categories)), [str(category) for category in categories])
     if len(groups) > 1:
         _legend_above(figure)
+    return figure
+
+
+def result_distributions(
+    table,
+    *,
+    kind: str = "both",
+    measure: str = "jaccard",
+    protocol: str | None = None,
+    horizon: int = 1,
+    models: Sequence[str] | None = None,
+    formats: Sequence[str] | None = None,
+    comparisons: Sequence[str] = ("prediction", "persistence", "input"),
+) -> Picture:
+    """Draw how the distances of samples are distributed: a row per model, a column per format.
+
+    Args:
+        table: from `helpers.evaluation`, one row for each sample.
+        kind: `"histogram"`, `"box"` (box: quartiles, whiskers: 5th and 95th percentile) or
+            `"both"`, the boxes above the histogram.
+        measure: `"jaccard"` or `"mse"`.
+        protocol: which one, where the table holds several.
+        horizon: steps ahead.
+        models, formats: what to show, in this order; what the table holds when None. A panel
+            without results says so.
+        comparisons: which of `"prediction"`, `"persistence"`, `"input"`, and in rollouts
+            `"moving_null"` and `"moving_input"`.
+
+    Raises:
+        TypeError, ValueError: see `helpers.evaluation.overview`; an unknown kind or comparison.
+    """
+    _check_choice("kind", kind, ("both", "histogram", "box"))
+    label = _distance_name(measure)
+    table = evaluation.one_protocol(table, protocol)
+    evaluation.check_same_samples(table)
+    models, formats = _asked(models, table["model"]), _asked(formats, table["format"])
+    table = table[table["horizon"] == horizon]
+    known = [column[: -len(measure) - 1] for column in table if column.endswith(f"_{measure}")]
+    for name in comparisons:
+        _check_choice("comparison", name, known)
+    columns = [f"{name}_{measure}" for name in comparisons]
+    shown = table[table["model"].isin(models) & table["format"].isin(formats)]
+    if shown.empty or not columns:
+        raise ValueError(f"The table has nothing of {models} in {formats} at horizon {horizon}.")
+    edges = np.histogram_bin_edges(
+        shown[columns].to_numpy(), bins=40, range=(0, shown[columns].max(axis=None) or 1)
+    )
+    strip = 0.2 + 0.2 * len(columns)
+    heights = {"both": [strip, 1.5], "histogram": [1.7], "box": [strip + 0.3]}[kind]
+    figure = Picture(
+        figsize=(1.1 + 2.7 * len(formats), 0.9 + (sum(heights) + 0.35) * len(models)),
+        dpi=100,
+        layout="constrained",
+    )
+    panels = figure.subplots(
+        len(models) * len(heights),
+        len(formats),
+        squeeze=False,
+        sharex=True,
+        gridspec_kw={"height_ratios": heights * len(models)},
+    )
+    for row, model in enumerate(models):
+        for column, name in enumerate(formats):
+            cell = panels[row * len(heights) : (row + 1) * len(heights), column]
+            values = shown[(shown["model"] == model) & (shown["format"] == name)]
+            cell[0].set_title(f"{model} · {name}", fontsize=9)
+            if values.empty:
+                _missing(cell, f"{model} was not judged\nin {name}")
+                continue
+            if kind != "histogram":
+                _boxes(cell[0], values[columns], comparisons, ticks=column == 0)
+            if kind != "box":
+                _histogram(cell[-1], values[columns], comparisons, edges)
+                if column == 0:
+                    cell[-1].set_ylabel("samples", fontsize=9)
+    for axes in panels[-1]:
+        axes.set_xlabel(label, fontsize=9)
+    handles = [
+        (Patch(color=colour, alpha=0.25), Line2D([], [], color=colour, ls=line, lw=1.5))
+        for _, colour, line in (COMPARISONS[name] for name in comparisons)
+    ]
+    names = [COMPARISONS[name][0] for name in comparisons]
+    title = f"horizon {horizon}" if table["protocol"].eq(evaluation.ROLLOUT).all() else None
+    figure.legend(
+        handles, names, loc="outside upper center", ncols=3, frameon=False, fontsize=9, title=title
+    )
+    return figure
+
+
+def long_term_curves(
+    table,
+    *,
+    measure: str = "jaccard",
+    difference: bool = False,
+    models: Sequence[str] | None = None,
+    formats: Sequence[str] | None = None,
+    thesis: bool | Sequence[str] = True,
+    moving_null: bool = True,
+    band: bool = True,
+) -> Picture:
+    """Draw the distance over the horizon, a panel per format, with the thesis's published figures.
+
+    Filled marks are ours, hollow marks the thesis's. Persistence, the solid black line, repeats
+    the last observed frame; the moving null, which the thesis calls null, is told the true frame
+    before each target.
+
+    Args:
+        table: rollouts from `helpers.evaluation`.
+        measure: `"jaccard"` or `"mse"`.
+        difference: draw prediction - persistence, taken sample by sample, in place of both; below
+            0 is better than persistence. The thesis has no such figures.
+        models, formats: what to show, in this order; what the table holds when None. What is not
+            there is named in its panel.
+        thesis: its three models, none, or those in the list. They start from 5, 1 and 3 frames.
+        moving_null: draw it.
+        band: around each mean of ours, its 95 % bootstrap interval.
+
+    Raises:
+        TypeError, ValueError: see `helpers.evaluation.overview`; the table is not of rollouts.
+    """
+    label = _distance_name(measure)
+    table = evaluation.one_protocol(table)
+    if not table["protocol"].eq(evaluation.ROLLOUT).all():
+        raise ValueError(
+            "The table is of next frames; curves over the horizon need rollouts, from long_term."
+        )
+    if difference:
+        evaluation.check_same_samples(table)
+        found = evaluation.skill(table, ("model", "format", "history", "horizon"))
+        found = found[found["measure"] == measure]
+        found = found.assign(name=found["model"], kind="model")
+        found = found[~found["model"].isin(evaluation.null_models(table))]
+    else:
+        found = evaluation.lines(table, measure, thesis=thesis)
+        found = found[found["kind"].ne("moving null") | moving_null]
+    formats = _asked(formats, table["format"])
+    models = _asked(models, found.loc[found["kind"] == "model", "name"])
+    found = found[found["kind"].ne("model") | found["name"].isin(models)]
+    figure, panels = _row(len(formats), 3.6)
+    names = [*models, *dict.fromkeys(found.loc[found["kind"] != "model", "name"])]
+    for axes, name in zip(panels, formats):
+        axes.set_title(name, fontsize=9)
+        axes.set_xlabel("horizon (steps ahead)", fontsize=9)
+        if difference:
+            axes.axhline(0, color="black", lw=1.2)
+        for n, model in enumerate(names):
+            rows = found[(found["name"] == model) & (found["format"] == name)]
+            if rows.empty:
+                continue
+            for _, group in rows.groupby("history"):
+                # Missing horizons become a gap in the line.
+                every = range(1, group["horizon"].max() + 1)
+                group = group.set_index("horizon").reindex(every)
+                style = _style(rows["kind"].iloc[0], n, names)
+                axes.plot(group.index, group["mean"], label=model, **style)
+                if band:
+                    colour = style["color"]
+                    axes.fill_between(
+                        group.index, group["low"], group["high"], alpha=0.2, lw=0, color=colour
+                    )
+        _note_missing(
+            axes,
+            [m for m in models if not ((found["name"] == m) & (found["format"] == name)).any()],
+        )
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    if not difference:
+        panels[0].set_ylim(bottom=0)  # shared by all panels
+    panels[0].set_ylabel(f"{label}: model - persistence" if difference else label, fontsize=9)
+    _shared_legend(figure, panels, "band: 95 % interval of the mean" if band else None)
+    return figure
+
+
+def comparison(
+    table,
+    *,
+    horizon: int = 1,
+    measure: str = "jaccard",
+    protocol: str | None = None,
+    difference: bool = False,
+    models: Sequence[str] | None = None,
+    formats: Sequence[str] | None = None,
+    thesis: bool | Sequence[str] = True,
+) -> Picture:
+    """Draw all models below each other: the mean with its 95 % interval, a panel per format.
+
+    Args:
+        table: from `helpers.evaluation`.
+        horizon: steps ahead.
+        measure, protocol, models, formats, thesis: see `result_distributions` and
+            `long_term_curves`.
+        difference: prediction - persistence, taken sample by sample, below 0 is better; then
+            without null models and thesis.
+
+    Raises:
+        TypeError, ValueError: see `helpers.evaluation.overview`.
+    """
+    label = _distance_name(measure)
+    table = evaluation.one_protocol(table, protocol)
+    if difference:
+        evaluation.check_same_samples(table)
+        found = evaluation.skill(table, ("model", "format", "history", "horizon"))
+        found = found[found["measure"] == measure].assign(kind="model")
+        found = found[~found["model"].isin(evaluation.null_models(table))]
+        found = found.assign(name=found["model"])
+    else:
+        found = evaluation.lines(table, measure, thesis=thesis)
+    found = found[found["horizon"] == horizon]
+    if found.empty:
+        raise ValueError(f"The table has nothing at horizon {horizon}.")
+    formats = _asked(formats, table["format"])
+    asked = _asked(models, found.loc[found["kind"] == "model", "name"])
+    null = found[found["kind"] != "model"]
+    names = [*asked, *dict.fromkeys(null["name"])]
+    figure, panels = _row(len(formats), 0.75 + 0.27 * len(names))
+    for axes, name in zip(panels, formats):
+        axes.set_title(name, fontsize=9)
+        if difference:
+            axes.axvline(0, color="black", lw=1.2)
+        for n, model in enumerate(names):
+            rows = found[(found["name"] == model) & (found["format"] == name)]
+            if rows.empty:
+                _gap(axes, n)
+            for row in rows.itertuples():
+                style = _style(row.kind, n, names)
+                _interval(axes, n, row.mean, (row.low, row.high), style, f"{row.mean:.3f}")
+        _rows(axes, names, named=axes is panels[0])
+        if not difference:
+            axes.set_xlim(left=0)
+    label += ": model - persistence" if difference else ""
+    rollouts = table["protocol"].eq(evaluation.ROLLOUT).all()
+    where = f"{horizon} steps ahead" if rollouts else f"next frame, {table['protocol'].iloc[0]}"
+    figure.supxlabel(f"{label}, {where} (bars: 95 % interval of the mean)", fontsize=9)
+    return figure
+
+
+def skill_horizons(
+    found, *, formats: Sequence[str] | None = None, models: Sequence[str] | None = None
+) -> Picture:
+    """Draw up to which step each model beats persistence, with the interval, a panel per format.
+
+    "Or more" marks a model that still does at the longest horizon that was judged.
+
+    Args:
+        found: from `helpers.evaluation.skill_horizon`.
+        models, formats: what to show, in this order; what `found` holds when None.
+
+    Raises:
+        ValueError: nothing to show, or a model is there twice for one format.
+    """
+    if not len(found):
+        raise ValueError("There are no skill horizons to draw; the table is empty.")
+    if found.duplicated(["model", "format"]).any():
+        raise ValueError("A model is there twice for one format, with other histories; choose one.")
+    formats, models = _asked(formats, found["format"]), _asked(models, found["model"])
+    figure, panels = _row(len(formats), 0.85 + 0.3 * len(models))
+    for axes, name in zip(panels, formats):
+        axes.set_title(name, fontsize=9)
+        rows = found[found["format"] == name].set_index("model")
+        longest = rows["longest"].max() if len(rows) else 1
+        axes.axvline(longest, color=FAINT, ls=":", lw=1)
+        for n, model in enumerate(models):
+            if model not in rows.index:
+                _gap(axes, n)
+                continue
+            row, style = rows.loc[model], _style("model", n, models)
+            text = f"{row['steps']:.0f}" + " or more" * bool(row["steps"] == row["longest"])
+            _interval(axes, n, row["steps"], (row["low"], row["high"]), style, text)
+        _rows(axes, models, named=axes is panels[0])
+        axes.set_xlim(-0.4, longest + 0.8)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    figure.supxlabel(
+        "skill horizon: steps up to which the model beats persistence (dotted: longest judged)",
+        fontsize=9,
+    )
+    return figure
+
+
+def breakdown(found, *, format: str | None = None, horizon: int = 1) -> Picture:
+    """Draw what a model gains over persistence by what is in the samples, a panel per property.
+
+    Args:
+        found: from `helpers.evaluation.breakdown`.
+        format, horizon: which rows; the format may be left out where there is one only.
+
+    Raises:
+        ValueError: no such rows, several formats or several protocols.
+    """
+    if format is None and found["format"].nunique() == 1:
+        format = found["format"].iloc[0]
+    rows = found[(found["format"] == format) & (found["horizon"] == horizon)]
+    if rows.empty or rows["protocol"].nunique() > 1:
+        known = ", ".join(dict.fromkeys(found["format"]))
+        raise ValueError(
+            f"Expected results of one protocol in format {format!r} at horizon {horizon}; the "
+            f"formats are {known}, the protocols {', '.join(dict.fromkeys(found['protocol']))}."
+        )
+    properties, models = list(dict.fromkeys(rows["property"])), list(dict.fromkeys(rows["model"]))
+    columns = min(3, len(properties))
+    height = -(-len(properties) // columns)
+    figure = Picture(
+        figsize=(2.9 * columns + 0.4, 1.9 * height + 0.7), dpi=100, layout="constrained"
+    )
+    panels = figure.subplots(height, columns, squeeze=False, sharex=True).ravel()
+    for axes in panels[len(properties) :]:
+        axes.set_visible(False)
+    for axes, name in zip(panels, properties):
+        axes.set_title(name, fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.axvline(0, color="black", lw=1.2)
+        part = rows[rows["property"] == name]
+        groups = list(dict.fromkeys(part["group"]))
+        for n, model in enumerate(models):
+            shift = (n - (len(models) - 1) / 2) * 0.6 / len(models)
+            own = part[part["model"] == model].set_index("group")
+            places = [groups.index(group) + shift for group in own.index]
+            style = _style("model", n, models) | {"ls": "", "ms": 5}
+            axes.hlines(places, own["low"], own["high"], color=style["color"], lw=1.8)
+            axes.plot(own["difference"], places, label=model, **style)
+        counts = part.groupby("group", sort=False)["n"].max()
+        axes.set_yticks(
+            range(len(groups)), [f"{group}  (n {counts[group]})" for group in groups], fontsize=8
+        )
+        axes.set_ylim(len(groups) - 0.5, -0.5)
+    figure.supxlabel(
+        f"Jaccard distance: model - persistence, {format}, {horizon} steps ahead", fontsize=9
+    )
+    _shared_legend(figure, panels[: len(properties)], "bars: 95 % interval of the mean")
+    return figure
+
+
+def loss_curves(
+    runs: Mapping,
+    *,
+    columns: Sequence[str] = ("loss", "val_loss"),
+    xlabel: str = "step",
+    logarithmic: bool = False,
+) -> Picture:
+    """Draw the losses of several trainings, a panel per column, a line per training.
+
+    Args:
+        runs: name -> the log of a training: column -> (N,) values, one per round, `step` among
+            them, for example a DataFrame.
+        columns: what to draw; a panel names the trainings that lack its column.
+        xlabel: what `step` counts.
+        logarithmic: for losses above 0 only.
+
+    Raises:
+        ValueError: no runs, a run without `step`, a column that no run has, a NaN, columns of
+            unequal length, or a loss of 0 or below on a logarithmic axis.
+    """
+    runs = {name: dict(log) for name, log in _some(runs).items()}
+    for name, log in runs.items():
+        if "step" not in log:
+            raise ValueError(
+                f"{name} has no column step; found {', '.join(map(str, log)) or 'none'}."
+            )
+    figure, panels = _row(len(columns), 2.7, share=False)
+    for axes, column in zip(panels, columns):
+        axes.set_title(column, fontsize=9)
+        axes.set_xlabel(xlabel, fontsize=9)
+        having = [name for name in runs if column in runs[name]]
+        if not having:
+            raise ValueError(f"No training has the column {column!r}.")
+        for n, name in enumerate(runs):
+            if name not in having:
+                continue
+            steps, values = (
+                _numbers(runs[name][key], f"{name}, {key}") for key in ("step", column)
+            )
+            if steps.shape != values.shape:
+                raise ValueError(f"{name}: {column} has shape {values.shape}, step {steps.shape}.")
+            if logarithmic and values.min() <= 0:
+                raise ValueError(f"{name}: {column} falls to {values.min():g}; no logarithm of it.")
+            style = _style("model", n, list(runs)) | {
+                "ms": 3,
+                "markevery": max(1, len(steps) // 12),
+            }
+            axes.plot(steps, values, label=name, **style)
+        if logarithmic:
+            axes.set_yscale("log")
+            axes.tick_params(which="both", labelsize=8)
+        _note_missing(axes, [name for name in runs if name not in having], top=True)
+    _shared_legend(figure, panels)
     return figure
 
 
@@ -1171,6 +1568,159 @@ def _curves(groups: Mapping, x, band: str, xlabel: str, ylabel: str, *, marks: b
         axes.set_xticks(places)
     _legend_above(figure, _band_name(band) if banded else None)
     return figure
+
+
+def _asked(names: Sequence[str] | None, found) -> list[str]:
+    """Return the names asked for, or those found, each once."""
+    if isinstance(names, str):
+        raise ValueError(f"Expected a list of names, found {names!r}; write [{names!r}].")
+    return list(dict.fromkeys(found if names is None else names))
+
+
+def _check_choice(what: str, value, choices: Sequence) -> None:
+    if value not in choices:
+        raise ValueError(f"{what} is {value!r}; choose one of {', '.join(map(str, choices))}.")
+
+
+def _distance_name(measure: str) -> str:
+    _check_choice("measure", measure, DISTANCES)
+    return DISTANCES[measure]
+
+
+def _row(count: int, tall: float, *, share: bool = True) -> tuple[Picture, np.ndarray]:
+    """Make a figure with so many panels side by side."""
+    figure = Picture(figsize=(0.9 + 2.9 * max(count, 1.4), tall), dpi=100, layout="constrained")
+    panels = figure.subplots(1, count, squeeze=False, sharey=share)[0]
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    return figure, panels
+
+
+def _style(kind: str, n: int, names: Sequence[str]) -> dict:
+    """Return how a line looks: of a model, a null model, or one that the thesis published."""
+    if kind == "persistence":
+        return {"color": "black", "ls": "-", "lw": 2.2, "marker": ""}
+    if kind == "moving null":
+        return {"color": "#777777", "ls": ":", "lw": 2.2, "marker": "x", "ms": 4}
+    colour, mark = SERIES[:-1][n % (len(SERIES) - 1)], MARKS[n % len(MARKS)]
+    if kind == "thesis":
+        mark = MARKS[n % 5]  # the others have no hollow form
+        return {"color": colour, "ls": "--", "lw": 1, "marker": mark, "ms": 5, "mfc": "white"}
+    return {"color": colour, "ls": LINES[n % len(LINES)], "lw": 1.8, "marker": mark, "ms": 4}
+
+
+def _interval(axes, n: int, mean: float, ends: tuple[float, float], style: dict, text: str) -> None:
+    """Draw a mean with its interval in row n, and the number above it."""
+    axes.plot(ends, [n, n], color=style["color"], lw=2)
+    axes.plot(mean, n, **style | {"ls": "", "ms": 6, "marker": style["marker"] or "|"})
+    axes.annotate(
+        text, (mean, n), (0, 4), textcoords="offset points", ha="center", fontsize=7, color=INK
+    )
+
+
+def _gap(axes, n: int) -> None:
+    """Say in row n that there is nothing to show."""
+    place = {"xycoords": ("axes fraction", "data"), "ha": "center", "va": "center"}
+    axes.annotate("missing", (0.5, n), color=INK, fontsize=8, style="italic", **place)
+
+
+def _rows(axes, names: Sequence[str], *, named: bool) -> None:
+    """Set up the rows of a panel with intervals."""
+    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.tick_params(axis="y", labelleft=named, length=0)
+    axes.set_ylim(len(names) - 0.5, -0.75)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.grid(axis="y", color=FAINT, lw=0.5)
+
+
+def _missing(cells: Sequence, text: str) -> None:
+    """Leave a place of a figure empty and say why."""
+    for axes in cells:
+        axes.set_yticks([])
+        axes.tick_params(labelsize=8)
+        axes.spines[:].set_visible(axes is cells[-1])
+        axes.spines[:].set_color(FAINT)
+    for axes in cells[:-1]:
+        axes.tick_params(axis="x", length=0)
+    cells[-1].text(
+        0.5,
+        0.5,
+        text,
+        transform=cells[-1].transAxes,
+        ha="center",
+        va="center",
+        fontsize=9,
+        style="italic",
+        color=INK,
+    )
+
+
+def _note_missing(axes, names: Sequence[str], *, top: bool = False) -> None:
+    """Name in a corner of a panel what it lacks."""
+    if names:
+        axes.text(
+            0.98,
+            0.98 if top else 0.02,
+            "missing: " + ", ".join(names),
+            transform=axes.transAxes,
+            ha="right",
+            va="top" if top else "bottom",
+            fontsize=8,
+            style="italic",
+            color=INK,
+        )
+
+
+def _shared_legend(figure: Figure, panels: Sequence, title: str | None = None) -> None:
+    """Put one legend for all panels above them."""
+    found = {}
+    for axes in panels:
+        for handle, name in zip(*axes.get_legend_handles_labels()):
+            found.setdefault(name, handle)
+    if found:
+        width = figure.get_figwidth()
+        columns = max(1, min(len(found), int(width / (0.5 + 0.085 * max(map(len, found))))))
+        figure.legend(
+            found.values(),
+            found.keys(),
+            loc="outside upper center",
+            ncols=columns,
+            frameon=False,
+            fontsize=9,
+            title=title,
+            title_fontsize=9,
+        )
+
+
+def _boxes(axes, values, names: Sequence[str], *, ticks: bool) -> None:
+    """Draw a box for each column of a table; box: quartiles, whiskers: 5th and 95th percentile."""
+    boxes = axes.boxplot(
+        values.to_numpy(),
+        orientation="horizontal",
+        whis=(5, 95),
+        widths=0.6,
+        patch_artist=True,
+        showfliers=False,
+        tick_labels=[COMPARISONS[name][0] for name in names],
+        medianprops={"color": INK, "lw": 1.5},
+    )
+    for box, name in zip(boxes["boxes"], names):
+        box.set(facecolor=COMPARISONS[name][1], alpha=0.5, ls=COMPARISONS[name][2])
+    axes.invert_yaxis()
+    axes.tick_params(labelsize=8)
+    axes.tick_params(axis="y", labelleft=ticks, length=0)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _histogram(axes, values, names: Sequence[str], edges: np.ndarray) -> None:
+    """Draw the columns of a table as histograms over each other."""
+    for name, column in zip(names, values):
+        _, colour, line = COMPARISONS[name]
+        axes.hist(values[column], edges, histtype="stepfilled", alpha=0.2, color=colour)
+        axes.hist(values[column], edges, histtype="step", lw=1.5, color=colour, ls=line)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _band(values: np.ndarray, band: str) -> np.ndarray:

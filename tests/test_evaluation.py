@@ -714,3 +714,274 @@ def test_persistence_on_the_thesis_s_records(fifty, length, step):
     beside = beside[beside["measure"].str.startswith(("persistence", "moving_null"))]
     assert len(beside) == 2 * 2 + 3 * 5 * 2
     assert (beside["difference"].abs() < 4 * beside["std"] / math.sqrt(50)).all()
+
+
+def rolled(differences, *, model="made", frame_format="T20_TINC1", history=5, persistence=0.5):
+    """A table of rollouts with given differences to persistence (samples, horizons)."""
+    differences = np.asarray(differences, float)
+    count, horizons = differences.shape
+    columns = {
+        f"{what}_{kind}": persistence
+        for kind in ("jaccard", "mse")
+        for what in ("persistence", "input", "moving_null", "moving_input")
+    }
+    return evaluation.checked(
+        pd.DataFrame(
+            {
+                **{"model": model, "format": frame_format, "protocol": "rollout"},
+                "history": history,
+                "horizon": np.tile(np.arange(1, horizons + 1), count),
+                "sample": np.repeat(np.arange(count), horizons),
+                **columns,
+                "prediction_jaccard": persistence + differences.ravel(),
+                "prediction_mse": persistence - differences.ravel(),
+            }
+        )
+    )
+
+
+def by_loops(table, seed=0, resamples=2000):
+    """The skill horizon and its interval, drawn one resample at a time."""
+    values = table.assign(d=table["prediction_jaccard"] - table["persistence_jaccard"])
+    values = values.pivot(index="sample", columns="horizon", values="d").to_numpy()
+    rng = np.random.default_rng(seed)
+
+    def steps(chosen):
+        count = 0
+        for mean in chosen.mean(axis=0):
+            if not mean < 0:
+                break
+            count += 1
+        return count
+
+    draws = [steps(values[rng.integers(len(values), size=len(values))]) for _ in range(resamples)]
+    return steps(values), sorted(draws)
+
+
+def test_skill_horizon_agrees_with_a_loop(rng):
+    trend = np.array([-0.1, -0.08, -0.03, -0.01, 0.01, -0.05])
+    table = rolled(trend + rng.normal(0, 0.05, (40, 6)))
+    (found,) = evaluation.skill_horizon(table).itertuples()
+    steps, draws = by_loops(table)
+    assert (found.model, found.format, found.history) == ("made", "T20_TINC1", 5)
+    assert found.steps == steps and found.longest == 6 and found.n == 40
+    assert abs(found.low - draws[50]) <= 1 and abs(found.high - draws[-51]) <= 1
+    assert found.low <= found.shown <= found.steps <= found.high
+    skill = evaluation.skill(table, "horizon")
+    whole = (skill[skill["measure"] == "jaccard"]["high"] < 0).to_numpy()
+    assert found.shown == np.cumprod(whole).sum()
+
+
+@pytest.mark.parametrize(
+    ("means", "steps"),
+    [
+        ([-0.1, -0.1, -0.1], 3),
+        ([0.1, -0.1, -0.1], 0),
+        ([-0.1, 0.0, -0.1], 1),  # equal is not better, and what follows a gap does not count
+        ([-0.1, -0.1, 0.1], 2),
+    ],
+)
+def test_skill_horizon_without_any_doubt(means, steps):
+    (found,) = evaluation.skill_horizon(rolled([means] * 5)).itertuples()
+    assert (found.steps, found.low, found.high, found.shown) == (steps,) * 4
+    (found,) = evaluation.skill_horizon(rolled([means] * 5), measure="mse").itertuples()
+    assert found.steps == (1 if steps == 0 else 0)
+    (single,) = evaluation.skill_horizon(rolled([means])).itertuples()
+    assert single.steps == steps and single.shown == 0 and math.isnan(single.low)
+
+
+def test_the_interval_of_the_skill_horizon_covers_the_truth():
+    rng = np.random.default_rng(4)
+    trend = np.array([-0.05, -0.03, -0.02, 0.02, 0.05])  # the true skill horizon is 3
+    hits = 0
+    for _ in range(200):
+        table = rolled(trend + rng.normal(0, 0.05, (25, 5)))
+        (found,) = evaluation.skill_horizon(table, resamples=200).itertuples()
+        hits += found.low <= 3 <= found.high
+    assert hits >= 180
+
+
+def test_skill_horizon_of_persistence_is_zero(sequences):
+    table = evaluation.long_term(Persistence(), sequences, history=3, horizon=7)
+    (found,) = evaluation.skill_horizon(table).itertuples()
+    assert (found.steps, found.low, found.high, found.shown, found.longest) == (0, 0, 0, 0, 7)
+
+
+def test_skill_horizon_says_what_is_wrong(short, long):
+    for bad, words in (
+        (short, "of next frames"),
+        (long[long["horizon"] != 2], "has gaps: expected the horizons 1 to 4"),
+        (long.drop(index=5), "for each of its 7 samples"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            evaluation.skill_horizon(bad)
+    with pytest.raises(ValueError, match="no measure 'rms' here; choose from jaccard, mse"):
+        evaluation.skill_horizon(long, measure="rms")
+    with pytest.raises(ValueError, match="no against 'thesis'"):
+        evaluation.skill_horizon(long, against="thesis")
+    with pytest.raises(ValueError, match="confidence"):
+        evaluation.skill_horizon(long, confidence=2)
+
+
+@pytest.mark.parametrize("step", [1, 2, 4])
+def test_all_time_points_can_be_forecast(rng, step):
+    from helpers.sequences import FrameFormat
+
+    chosen = FrameFormat(128, step)
+    points = (rng.random((2, 128, 3, 3, 3)) < 0.3).astype(np.uint8)
+    frames = chosen.select(points)
+    horizon = chosen.steps - 5
+    table = evaluation.long_term(Fading(), frames, horizon=horizon, frame_format=chosen)
+    assert table["horizon"].max() == 128 // step - 5 and len(table) == 2 * horizon
+    assert table["format"].eq(f"T128_TINC{step}").all()
+    last = table[(table["sample"] == 1) & (table["horizon"] == horizon)]
+    expected = metrics.jaccard_distance(points[1, 128 - step], points[1, 4 * step])
+    assert last["persistence_jaccard"].item() == expected
+    with pytest.raises(ValueError, match=f"need {chosen.steps + 1}"):
+        evaluation.long_term(Fading(), frames, horizon=horizon + 1)
+
+
+@pytest.fixture
+def several(rng):
+    """Rollouts of two models, of which one lacks a format, and persistence itself."""
+    noise = rng.normal(0, 0.02, (12, 6))
+    return evaluation.combine(
+        rolled(noise - 0.1, model="good"),
+        rolled(noise - 0.1, model="good", frame_format="T80_TINC4"),
+        rolled(noise + 0.1, model="bad"),
+        rolled(0 * noise, model="repeat", frame_format="T80_TINC4"),
+    )
+
+
+def test_overview_has_means_deviations_and_gaps(several):
+    found = evaluation.overview(several, horizons=[1, 6], models=["good", "bad", "repeat", "GAN"])
+    assert list(found.columns) == [(f, h) for f in ("T20_TINC1", "T80_TINC4") for h in (1, 6)]
+    expected = metrics.summary(
+        several.query("model == 'good' and format == 'T20_TINC1' and horizon == 6")[
+            "prediction_jaccard"
+        ]
+    )
+    assert found.loc["good", ("T20_TINC1", 6)] == f"{expected.mean:.4f} ± {expected.std:.4f}"
+    assert found.loc["bad", ("T80_TINC4", 1)] == "missing"
+    assert "repeat" not in found.index  # it is persistence
+    assert found.loc["persistence", ("T80_TINC4", 6)] == "0.5000 ± 0.0000"
+    assert found.loc["moving null", ("T20_TINC1", 1)] == "0.5000 ± 0.0000"
+    assert found.loc["thesis: ConvLSTM3D", ("T80_TINC4", 1)].startswith("0.190")
+    assert found.loc["thesis: ConvLSTM3D", ("T80_TINC4", 6)] == "missing"  # it stops at 5
+    alone = evaluation.overview(several, thesis=False, spread="interval", digits=2)
+    assert list(alone.index) == ["good", "bad", "persistence", "moving null"]
+    assert alone.loc["persistence", ("T20_TINC1", 3)] == "0.50 (0.50 … 0.50)"
+
+
+def test_overview_names_histories_where_they_differ(several, rng):
+    other = rolled(rng.normal(0, 0.1, (12, 6)), model="single-frame", history=1, persistence=0.4)
+    found = evaluation.overview(
+        evaluation.combine(several.iloc[:72], other[other.horizon < 7].assign(format="T40_TINC2"))
+    )
+    assert {"persistence, from 5 frames", "persistence, from 1 frames"} <= set(found.index)
+    assert found.loc["persistence, from 1 frames", ("T40_TINC2", 2)] == "0.4000 ± 0.0000"
+    assert found.loc["persistence, from 1 frames", ("T20_TINC1", 2)] == "missing"
+
+
+def test_figures_of_two_protocols_never_meet(sequences):
+    both = evaluation.next_frame(
+        Fading(), sequences, ("pooled", "per_frame"), frame_format="T20_TINC1"
+    )
+    with pytest.raises(ValueError, match="mixes the protocols pooled, per_frame.*protocol="):
+        evaluation.overview(both)
+    found = evaluation.overview(both, protocol="per_frame")
+    assert {"thesis: AEncGAN3D single-frame", "fading"} <= set(found.index)
+    assert "thesis: ConvLSTM3D" not in found.index  # the thesis has it pooled
+    with pytest.raises(ValueError, match="no protocol 'rollout' here; choose from pooled, per"):
+        evaluation.overview(both, protocol="rollout")
+
+
+def test_other_samples_and_other_frames_are_told(several, rng):
+    part = several.drop(several[(several.model == "bad") & (several["sample"] == 3)].index)
+    with pytest.raises(ValueError, match="bad lacks 1 of 12 samples in T20_TINC1.*common"):
+        evaluation.overview(part)
+    kept = evaluation.common(part)
+    assert 3 not in set(kept[kept.format == "T20_TINC1"]["sample"])
+    assert 3 in set(kept[kept.format == "T80_TINC4"]["sample"])
+    evaluation.check_same_samples(kept)
+    elsewhere = several.copy()
+    elsewhere.loc[several.model == "bad", "persistence_jaccard"] += 0.01
+    with pytest.raises(ValueError, match="persistence differs between models for sample 0"):
+        evaluation.overview(elsewhere)
+    apart = several[several.model == "bad"]
+    apart = evaluation.combine(
+        several[several.model != "bad"], apart.assign(sample=apart["sample"] + 50)
+    )
+    with pytest.raises(ValueError, match="no sample is common"):
+        evaluation.common(apart)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"measure": "rms"}, "no measure 'rms'"),
+        ({"spread": "error"}, "no spread 'error'"),
+        ({"horizons": [9]}, "no horizon 9 here"),
+        ({"models": ["none"]}, "no rows of the models"),
+        ({"models": "good"}, "a list of names"),
+        ({"thesis": ["GAN"]}, "no model of the thesis 'GAN'"),
+    ],
+)
+def test_bad_options_of_overview(several, options, words):
+    with pytest.raises(ValueError, match=words):
+        evaluation.overview(several, **options)
+    with pytest.raises(ValueError, match="no rows"):
+        evaluation.overview(several.iloc[:0])
+
+
+def test_sample_groups_and_breakdown(rng):
+    objects = np.array([[0, 1, 0, 0], [3, 0, 0, 0], [9, 0, 2, 0], [1, 1, 1, 1]] * 3, np.uint8)
+    frames = np.zeros((12, 2, 4, 4, 4), np.uint8)
+    for n in range(12):
+        frames[n].reshape(2, -1)[:, : n + 1] = 1
+    groups = evaluation.sample_groups(objects, frames, np.arange(12))
+    assert list(groups) == ["B⁴", "S¹×B³", "S²×B²", "S¹×S¹×B²", "cavities", "size"]
+    assert groups["B⁴"].tolist()[:4] == ["none", "3-5", "6 +", "1-2"]
+    assert groups["cavities"].tolist()[:4] == ["1-4", "1-4", "9-12", "1-4"]
+    assert groups["size"].value_counts().tolist() == [4, 4, 4]
+    assert groups["size"].iloc[0].startswith("small") and groups["size"].iloc[-1][0] == "l"
+
+    table = rolled(rng.normal(0, 0.1, (12, 2)))
+    found = evaluation.breakdown(table, groups)
+    line = found.query("property == 'S²×B²' and group == '1-2' and horizon == 2").iloc[0]
+    chosen = table[table["sample"].isin([2, 3, 6, 7, 10, 11]) & (table["horizon"] == 2)]
+    assert line["prediction"] == pytest.approx(chosen["prediction_jaccard"].mean())
+    assert line["difference"] == pytest.approx(line["prediction"] - line["persistence"])
+    assert line["low"] < line["difference"] < line["high"] and line["n"] == 6
+    assert set(found.query("property == 'cavities'")["group"]) == {"1-4", "9-12"}
+    counts = found[found["horizon"] == 1].groupby("property")["n"].sum()
+    assert counts.eq(12).all()  # each sample is in one group of each property
+
+    for bad, words in (
+        (groups.iloc[:5], "lacks 7 samples of the table, first 5"),
+        (pd.concat([groups, groups]), "several lines"),
+        (groups.assign(size=None), "no group in 'size'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            evaluation.breakdown(table, bad)
+    with pytest.raises(ValueError, match=r"objects has shape \(12, 3\)"):
+        evaluation.sample_groups(objects[:, :3], frames, np.arange(12))
+
+
+def test_best_and_worst_cases():
+    table = rolled([[0.3], [-0.1], [0.2], [-0.3], [0.0]])
+    found = evaluation.cases(table, 2)
+    assert found["case"].tolist() == ["best 1", "best 2", "worst 2", "worst 1"]
+    assert found["sample"].tolist() == [3, 1, 2, 0]
+    assert found["difference"].round(6).tolist() == [-0.3, -0.1, 0.2, 0.3]
+    hard = table.assign(persistence_jaccard=[0.5, 0.1, 0.5, 0.5, 0.9])
+    found = evaluation.cases(hard, 1, judged_by="difference")
+    assert found["sample"].tolist() == [4, 1]  # gained most, spoilt most
+    assert evaluation.cases(table[table["sample"] == 2], 3)["case"].tolist() == ["best 1"]
+    for options, words in (
+        ({"count": 0}, "count is 0"),
+        ({"judged_by": "luck"}, "no judged_by 'luck'"),
+        ({"horizon": 2}, "no horizon 2"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            evaluation.cases(table, **options)

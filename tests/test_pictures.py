@@ -11,12 +11,13 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from mpl_toolkits.mplot3d import proj3d
 from PIL import Image
 
-from helpers import pictures
+from helpers import evaluation, pictures
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Stands in for PyVista where only the conversation with the process matters.
@@ -528,3 +529,200 @@ def test_the_environment_names_an_unknown_backend(monkeypatch):
     monkeypatch.setenv("WORKSHOP_3D", "vrml")
     with pytest.raises(ValueError, match="WORKSHOP_3D"):
         pictures.view_3d(FRAME)
+
+
+@pytest.fixture
+def results(rng):
+    """Rollouts over 6 horizons of two models and persistence; one model lacks a format."""
+    tables = []
+    for model, gain in (("ours", -0.1), ("GAN", 0.1), ("persistence", 0.0)):
+        for name in ("T20_TINC1", "T80_TINC4")[: 1 if model == "GAN" else 2]:
+            base = np.linspace(0.2, 0.7, 6) + 0.01 * np.arange(10)[:, None]
+            noise = np.random.default_rng(len(model)).normal(0, 0.02 * (gain != 0), base.shape)
+            columns = {
+                "prediction": base + gain + noise,
+                "persistence": base,
+                "input": base / 2,
+                "moving_null": 0 * base + 0.25,
+                "moving_input": base / 3,
+            }
+            tables.append(
+                pd.DataFrame(
+                    {
+                        **{"model": model, "format": name, "protocol": "rollout", "history": 5},
+                        "horizon": np.tile(np.arange(1, 7), 10),
+                        "sample": np.repeat(np.arange(10), 6),
+                        **{
+                            f"{what}_{kind}": values.ravel()
+                            for kind in ("jaccard", "mse")
+                            for what, values in columns.items()
+                        },
+                    }
+                )
+            )
+    return evaluation.combine(*tables)
+
+
+def line(axes, name):
+    (found,) = [drawn for drawn in axes.lines if drawn.get_label() == name]
+    return found
+
+
+def legend_texts(figure) -> list[str]:
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def test_long_term_curves_show_models_nulls_and_the_thesis(results):
+    figure = pictures.long_term_curves(results)
+    fast = figure.axes[1]
+    assert [axes.get_title() for axes in figure.axes] == ["T20_TINC1", "T80_TINC4"]
+    rows = results.query("model == 'ours' and format == 'T80_TINC4'")
+    np.testing.assert_allclose(
+        line(fast, "ours").get_ydata(), rows.groupby("horizon")["prediction_jaccard"].mean()
+    )
+    persistence = rows.groupby("horizon")["persistence_jaccard"].mean()
+    np.testing.assert_allclose(line(fast, "persistence").get_ydata(), persistence)
+    np.testing.assert_allclose(line(fast, "moving null").get_ydata(), 0.25)
+    published = line(fast, "thesis: ConvLSTM3D")
+    assert published.get_xdata().tolist() == [1, 2, 3, 4, 5]
+    assert published.get_ydata()[4] == pytest.approx(0.7533, abs=1e-4)
+    assert published.get_markerfacecolor() == "white"
+    assert "missing: GAN" in texts(figure) and len(set(legend_texts(figure))) == 7
+    looks = {(d.get_color(), d.get_linestyle(), d.get_marker()) for d in fast.lines}
+    assert len(looks) == len(fast.lines)
+    assert fast.get_ylim()[1] > rows["prediction_jaccard"].max() - 0.1  # nothing is cut off
+    one = pictures.long_term_curves(results, thesis=["ConvLSTM3D"], moving_null=False)
+    assert "moving null" not in legend_texts(one)
+    assert sum(text.startswith("thesis") for text in legend_texts(one)) == 1
+
+
+def test_long_term_difference_is_paired(results):
+    figure = pictures.long_term_curves(results, difference=True, formats=["T80_TINC4"])
+    (axes,) = figure.axes
+    rows = results.query("model == 'ours' and format == 'T80_TINC4'")
+    gap = rows["prediction_jaccard"] - rows["persistence_jaccard"]
+    np.testing.assert_allclose(line(axes, "ours").get_ydata(), gap.groupby(rows["horizon"]).mean())
+    assert legend_texts(figure) == ["ours"]
+    band = axes.collections[0].get_paths()[0].vertices
+    assert np.ptp(band[band[:, 0] == 1, 1]) < 0.06  # the spread of the samples is not in it
+
+
+def test_a_missing_horizon_is_a_gap_in_the_line(results):
+    holed = results[(results["horizon"] != 3) | (results["model"] != "ours")]
+    drawn = line(pictures.long_term_curves(holed).axes[0], "ours").get_ydata()
+    assert np.isnan(drawn[2]) and np.isfinite(np.delete(drawn, 2)).all()
+
+
+@pytest.mark.parametrize(("kind", "each"), [("both", 2), ("histogram", 1), ("box", 1)])
+def test_distributions_have_a_panel_for_each_model_and_format(results, kind, each):
+    figure = pictures.result_distributions(
+        results, kind=kind, horizon=2, models=["ours", "GAN", "VAE"]
+    )
+    assert len(figure.axes) == 3 * 2 * each
+    assert {"GAN was not judged\nin T80_TINC4", "VAE was not judged\nin T20_TINC1"} <= set(
+        texts(figure)
+    )
+    assert {"ours · T20_TINC1", "prediction to truth", "persistence to truth"} <= set(texts(figure))
+    if kind == "histogram":
+        first = figure.axes[0]
+        drawn = [np.diff(p.get_path().vertices[:, 1]).clip(0).sum() for p in first.patches]
+        assert len(first.patches) == 6 and min(drawn) > 0
+    else:
+        values = results.query("model == 'ours' and format == 'T20_TINC1' and horizon == 2")
+        medians = [round(float(d.get_xdata()[0]), 6) for d in figure.axes[0].lines]
+        assert round(float(values["prediction_jaccard"].median()), 6) in medians
+
+
+def test_comparison_shows_every_model_with_its_interval(results):
+    figure = pictures.comparison(results, horizon=5, models=["ours", "GAN"], thesis=["ConvLSTM3D"])
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["ours", "GAN", "persistence", "moving null", "thesis: ConvLSTM3D"]
+    assert "missing" in texts(figure)
+    mean = results.query("model == 'ours' and format == 'T20_TINC1' and horizon == 5")
+    bar, dot = figure.axes[0].lines[:2]
+    assert dot.get_xdata()[0] == pytest.approx(mean["prediction_jaccard"].mean())
+    assert bar.get_xdata()[0] < dot.get_xdata()[0] < bar.get_xdata()[1]
+    assert "0.292" in texts(figure)  # the thesis's, five steps ahead in T20
+    apart = pictures.comparison(results, horizon=5, difference=True)
+    assert [label.get_text() for label in apart.axes[0].get_yticklabels()] == ["ours", "GAN"]
+
+
+def test_skill_horizons_and_breakdown(results, rng):
+    found = evaluation.skill_horizon(results)
+    figure = pictures.skill_horizons(found, models=["ours", "GAN", "persistence"])
+    assert {"6 or more", "0", "missing"} <= set(texts(figure))
+    groups = pd.DataFrame({"size": ["small"] * 5 + ["large"] * 5}, index=range(10))
+    parts = evaluation.breakdown(results, groups)
+    figure = pictures.breakdown(parts, format="T20_TINC1", horizon=2)
+    assert [axes.get_title() for axes in figure.axes] == ["size"]
+    expected = parts.query("model == 'GAN' and format == 'T20_TINC1' and horizon == 2")
+    np.testing.assert_allclose(line(figure.axes[0], "GAN").get_xdata(), expected["difference"])
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == [
+        "large  (n 5)",
+        "small  (n 5)",
+    ]
+
+
+def test_loss_curves_of_several_trainings():
+    runs = {
+        "ours": {"step": [1, 2, 3], "loss": [0.9, 0.5, 0.3], "val_loss": [0.9, 0.6, 0.5]},
+        "GAN": {"step": [10, 20], "loss": [-3.0, -1.0]},
+    }
+    figure = pictures.loss_curves(runs)
+    losses, validation = figure.axes
+    assert line(losses, "GAN").get_xydata().tolist() == [[10, -3], [20, -1]]
+    assert line(validation, "ours").get_ydata().tolist() == [0.9, 0.6, 0.5]
+    assert "missing: GAN" in texts(figure)
+    assert legend_texts(figure) == ["ours", "GAN"]
+    with pytest.raises(ValueError, match="GAN: loss falls to -3"):
+        pictures.loss_curves(runs, logarithmic=True)
+    with pytest.raises(ValueError, match="No training has the column 'critic'"):
+        pictures.loss_curves(runs, columns=["critic"])
+    with pytest.raises(ValueError, match="x has no column step; found loss"):
+        pictures.loss_curves({"x": {"loss": [1]}})
+    with pytest.raises(ValueError, match="x, loss: 1 of 1 values are NaN"):
+        pictures.loss_curves({"x": {"step": [1], "loss": [np.nan]}}, columns=["loss"])
+
+
+@pytest.mark.parametrize("draw", ["result_distributions", "long_term_curves", "comparison"])
+def test_bad_results_are_told(results, draw):
+    draw = getattr(pictures, draw)
+    nan = results.copy()
+    nan.loc[5, "prediction_jaccard"] = np.nan
+    twice = pd.concat([results, results.iloc[:1]])
+    lacking = results.drop(index=7)
+    mixed = results.drop(columns=[c for c in results if c.startswith("moving")])
+    mixed = mixed[mixed["horizon"] == 1].assign(protocol="pooled")
+    mixed = pd.concat([mixed, mixed.assign(protocol="per_frame")])
+    for bad, words in (
+        (results.iloc[:0], "no rows"),
+        (nan, "NaN or outside"),
+        (twice, "1 rows repeat"),
+        (lacking, "ours lacks 1 of 10 samples in T20_TINC1 at horizon 2"),
+        (mixed, "mixes the protocols pooled, per_frame"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            draw(bad)
+    with pytest.raises(ValueError, match="measure|no measure"):
+        draw(results, measure="rms")
+    with pytest.raises(ValueError, match="a list of names"):
+        draw(results, formats="T20_TINC1")
+
+
+def test_other_bad_results_are_told(results):
+    with pytest.raises(ValueError, match="of next frames; curves over the horizon need rollouts"):
+        table = results.drop(columns=[c for c in results if c.startswith("moving")])
+        pictures.long_term_curves(table[table["horizon"] == 1].assign(protocol="pooled"))
+    with pytest.raises(ValueError, match="nothing of .* at horizon 9"):
+        pictures.result_distributions(results, horizon=9)
+    with pytest.raises(ValueError, match="comparison is 'truth'"):
+        pictures.result_distributions(results, comparisons=["truth"])
+    with pytest.raises(ValueError, match="kind is 'pie'"):
+        pictures.result_distributions(results, kind="pie")
+    with pytest.raises(ValueError, match="nothing at horizon 9"):
+        pictures.comparison(results, horizon=9)
+    found = evaluation.skill_horizon(results)
+    with pytest.raises(ValueError, match="the table is empty"):
+        pictures.skill_horizons(found.iloc[:0])
+    with pytest.raises(ValueError, match="twice for one format"):
+        pictures.skill_horizons(pd.concat([found, found.assign(history=1)]))
