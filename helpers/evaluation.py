@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import numbers
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from helpers import metrics, rollout
+from helpers import metrics, rollout, topology
 from helpers.rollout import Forecaster, whole
 from helpers.workshop import REPOSITORY
 
@@ -29,7 +30,13 @@ _NAMES = ("model", "format", "protocol")
 _COUNTS = ("history", "horizon", "sample")
 _IDENTITY = (*BY, "sample")
 _KINDS = ("jaccard", "mse")
+_AVERAGE = ("measure", "mean", "low", "high", "std", "n")
 _COMPARISONS = ("prediction", "persistence", "input")
+# What `long_term` adds to a table with shape=True.
+_BETTI = tuple(f"{w}_{b}" for w in ("truth", "prediction", "persistence") for b in topology.BETTI)
+_SURFACE = tuple(
+    f"{w}_{s}" for w in ("prediction", "persistence") for s in ("surface_mean", "surface_95")
+)
 _ROLLOUT_COMPARISONS = (*_COMPARISONS, "moving_null", "moving_input")
 # For each protocol the measures of a batch: (B,), or (B, horizon) in a rollout.
 Judgement = dict[str, dict[str, np.ndarray]]
@@ -122,6 +129,7 @@ def long_term(
     batch_size: int = 32,
     name: str | None = None,
     progress: bool = False,
+    shape: bool = False,
 ) -> pd.DataFrame:
     """Judge a rollout: frames history…history+horizon-1, forecast from frames 0…history-1.
 
@@ -136,6 +144,8 @@ def long_term(
         horizon: so many frames are forecast, at least 1.
         feedback, keep: see `helpers.rollout.rollout`. To keep two kinds of feedback in one
             table, give them different names.
+        shape: count components, tunnels and voids, and measure how far surfaces are off; about
+            1 ms more for each forecast frame.
 
     Returns:
         One row for each sample and horizon. Columns as in `next_frame`, with the protocol
@@ -143,7 +153,11 @@ def long_term(
         the forecaster: `persistence_…` is the last *observed* frame against the truth, `input_…`
         the forecast against the last observed frame. In addition `moving_null_…`, the true frame
         before against the truth, and `moving_input_…`, the forecast against the true frame
-        before: what the thesis calls null and input in its rollouts.
+        before: what the thesis calls null and input in its rollouts. With `shape`, for each of
+        `truth_…`, `prediction_…` and `persistence_…` the numbers `…_components`, `…_tunnels` and
+        `…_voids`, and for the latter two the distance of their surface to that of the truth,
+        `…_surface_mean` and `…_surface_95`, in voxels: NaN where just one of the two is empty.
+        See `shape_means`.
 
     Raises:
         TypeError, ValueError: see `helpers.rollout.rollout` and `next_frame`; the sequences have
@@ -182,7 +196,8 @@ def long_term(
         }
         jaccard = _distances(pairs, "jaccard", metrics.jaccard_distance, threshold=threshold)
         mse = _distances(pairs, "mse", _mean_squared_error, axes=metrics.FRAME_AXES)
-        return {ROLLOUT: jaccard | mse}
+        shapes = _shapes(truth, predicted, last, threshold) if shape else {}
+        return {ROLLOUT: jaccard | mse | shapes}
 
     labels["history"] = history
     return _evaluate(judge, sequences, labels, sample_id, batch_size, progress)
@@ -309,6 +324,58 @@ def beside_thesis(
             "formats, protocols, histories and horizons with thesis_figures()."
         )
     return beside.assign(difference=beside["mean"] - beside["thesis"])
+
+
+def shape_means(
+    table: pd.DataFrame,
+    by: str | Sequence[str] = BY,
+    *,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Average what a rollout does to the shape of frames, with bootstrap intervals.
+
+    Args:
+        table: from `long_term` with shape=True.
+        by, resamples, confidence, seed: see `means`; `horizon` must be among `by`.
+
+    Returns:
+        As `means`, with these measures: the numbers of `truth`, `prediction` and `persistence`,
+        for example `truth_tunnels`; the absolute errors of the latter two, sample by sample, for
+        example `prediction_tunnels_error`; and `prediction_surface_mean` and so on. Surface
+        distances are averaged over the samples that have one; the column `undefined` counts the
+        others, where the forecast has vanished or the truth has. Where no sample has one, mean
+        and interval are NaN and n is 0.
+
+    Raises:
+        TypeError, ValueError: see `means`; the table was made without shape=True; `by` lacks
+            `horizon`.
+    """
+    table = checked(table)
+    if _BETTI[0] not in table:
+        raise ValueError("The table holds no shapes; make it with long_term(..., shape=True).")
+    by = [by] if isinstance(by, str) else list(by)
+    if "horizon" not in by:
+        raise ValueError(f"by is {by}; shapes change over the rollout: add 'horizon'.")
+    values = table[list(_BETTI)].copy()
+    for who in ("prediction", "persistence"):
+        for what in topology.BETTI:
+            error = table[f"{who}_{what}"] - table[f"truth_{what}"]
+            values[f"{who}_{what}_error"] = error.abs()
+    options = {"resamples": resamples, "confidence": confidence, "seed": seed}
+    parts = [_averages(table, values, by, **options).assign(undefined=0)]
+    keys = parts[0][by].drop_duplicates()
+    for column in _SURFACE:
+        defined = table[column].notna()
+        found = pd.DataFrame(columns=[*by, "mean", "low", "high", "std", "n"])
+        if defined.any():
+            found = _averages(table[defined], table.loc[defined, [column]], by, **options)
+        undefined = (~defined).groupby([table[name] for name in by]).sum().rename("undefined")
+        found = keys.merge(found.drop(columns="measure", errors="ignore"), "left", by)
+        found = found.merge(undefined.reset_index(), "left", by).assign(measure=column)
+        parts.append(found.fillna({"n": 0}).astype({"n": int, "mean": float}))
+    return pd.concat(parts, ignore_index=True)[[*by, *_AVERAGE, "undefined"]]
 
 
 def skill_horizon(
@@ -687,8 +754,8 @@ def combine(*tables: pd.DataFrame) -> pd.DataFrame:
     tables = [checked(table) for table in tables]
     if len({tuple(table.columns) for table in tables}) > 1:
         raise ValueError(
-            "Tables of next frames and of rollouts have different columns; combine each kind "
-            "for itself."
+            "Tables of next frames, of rollouts, and of rollouts with shapes have different "
+            "columns; combine each kind for itself."
         )
     return checked(pd.concat(tables, ignore_index=True))
 
@@ -705,7 +772,7 @@ def save(table: pd.DataFrame, path: str | Path) -> Path:
     """
     from helpers.records import _whole_or_nothing
 
-    content = checked(table).to_csv(index=False, lineterminator="\n")
+    content = checked(table).to_csv(index=False, lineterminator="\n", na_rep="nan")
     path = Path(path)
     try:
         with _whole_or_nothing(path) as temporary:
@@ -757,13 +824,14 @@ def checked(table: pd.DataFrame) -> pd.DataFrame:
 
     Raises:
         TypeError: it is not a table, or a column holds values of another kind.
-        ValueError: columns are missing or unknown, there are no rows, values are NaN or outside
-            0…1, counts are too small, a protocol is unknown or has the columns of another one, or
-            the same model, format, protocol, horizon and sample occurs twice.
+        ValueError: columns are missing or unknown, there are no rows, distances are NaN or outside
+            0…1, counts are too small, shapes contradict each other, a protocol is unknown or has
+            the columns of another one, or the same model, format, protocol, horizon and sample
+            occurs twice.
     """
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"Expected a pandas table of results, found {type(table).__name__}.")
-    expected = [*_NAMES, *_COUNTS, *_columns(table)]
+    expected = [*_NAMES, *_COUNTS, *_columns(table), *_shape_columns(table)]
     missing = [column for column in expected if column not in table.columns]
     unknown = [str(column) for column in table.columns if column not in expected]
     if missing or unknown or len(table.columns) != len(expected):
@@ -792,6 +860,8 @@ def checked(table: pd.DataFrame) -> pd.DataFrame:
                 f"Column {column} has {wrong.sum()} values that are NaN or outside 0…1, first "
                 f"{table.at[row, column]} in row {row}."
             )
+    if _shape_columns(table):
+        _check_shapes(table)
     is_rollout = _comparisons(table) == _ROLLOUT_COMPARISONS
     known = (ROLLOUT,) if is_rollout else tuple(NEXT_FRAME_PROTOCOLS)
     if not table["protocol"].isin(known).all():
@@ -871,25 +941,15 @@ def _averages(
     seed: int,
 ) -> pd.DataFrame:
     """Average each column of `values` over the samples of each group of `table`."""
-    from scipy import stats
-
     resamples, confidence, seed = _bootstrap_options(resamples, confidence, seed)
     rows = []
     for key, sampled in _groups(table, values, by):
         low = high = np.full(sampled.shape[1], np.nan)
         if len(sampled) > 1:
-            interval = stats.bootstrap(
-                (sampled.to_numpy(),),
-                np.mean,
-                axis=0,
-                n_resamples=resamples,
-                batch=max(1, 2_000_000 // sampled.size),
-                confidence_level=confidence,
-                method="percentile",
-                # A new generator for each group: what else is in the table changes nothing.
-                rng=np.random.default_rng(seed),
-            ).confidence_interval
-            low, high = interval.low, interval.high
+            # The same draws for every group of a size: what else is in the table changes nothing.
+            drawn = _bootstrap_means(sampled.to_numpy(), resamples, seed)
+            tails = (0.5 - confidence / 2, 0.5 + confidence / 2)
+            low, high = np.quantile(drawn, tails, axis=0)
         for column, below, above in zip(sampled.columns, low, high):
             found = metrics.summary(sampled[column])
             rows.append(
@@ -1004,10 +1064,17 @@ def _unbroken(better: np.ndarray) -> np.ndarray:
 
 def _bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Return the means of resampled rows: (N, H) to (resamples, H)."""
-    count = len(values)
-    # How often each row is drawn; a product then adds the rows of all resamples at once.
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
-    return drawn.astype(np.float64) @ values / count
+    return _draws(len(values), resamples, seed) @ values / len(values)
+
+
+@functools.lru_cache(maxsize=2)
+def _draws(count: int, resamples: int, seed: int) -> np.ndarray:
+    """Draw how often each of `count` rows is in each resample: (resamples, count).
+
+    A product with it adds up the rows of all resamples at once.
+    """
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(count, np.full(count, 1 / count), resamples).astype(np.float64)
 
 
 def _bootstrap_options(resamples: int, confidence: float, seed: int) -> tuple[int, float, int]:
@@ -1026,6 +1093,52 @@ def _comparisons(table: pd.DataFrame) -> tuple[str, ...]:
 def _columns(table: pd.DataFrame) -> list[str]:
     """Return the columns of a table that hold measures."""
     return [f"{what}_{kind}" for kind in _KINDS for what in _comparisons(table)]
+
+
+def _shape_columns(table: pd.DataFrame) -> tuple[str, ...]:
+    """Return the columns of a table that describe shapes: all of them or none."""
+    columns = (*_BETTI, *_SURFACE)
+    return columns if any(column in table.columns for column in columns) else ()
+
+
+def _check_shapes(table: pd.DataFrame) -> None:
+    """Check that counts are counts, and that a distance is missing only where none is defined."""
+    for column in (*_BETTI, *_SURFACE):
+        if table[column].dtype.kind != "f":
+            raise TypeError(f"Column {column} must hold floats, not {table[column].dtype}.")
+    counts = table[list(_BETTI)]
+    if not ((counts >= 0) & (counts == counts.round())).all(axis=None):  # NaN is neither
+        raise ValueError("Components, tunnels and voids must be whole numbers of at least 0.")
+    for column in _SURFACE:
+        one_is_empty = (table["truth_components"] == 0) != (
+            table[f"{column.split('_')[0]}_components"] == 0
+        )
+        wrong = table[column].isna() != one_is_empty
+        wrong |= ~(table[column].isna() | (table[column].between(0, 1e6)))
+        if wrong.any():
+            row = wrong.idxmax()
+            raise ValueError(
+                f"Column {column} has {wrong.sum()} values that cannot be, first "
+                f"{table.at[row, column]} in row {row}: it must be NaN where just one of the two "
+                "frames is empty, and a distance elsewhere."
+            )
+
+
+def _shapes(
+    truth: np.ndarray, predicted: np.ndarray, last: np.ndarray, threshold: float
+) -> dict[str, np.ndarray]:
+    """Return the shape columns of a batch of rollouts (B, horizon, D, H, W), each (B, horizon)."""
+    # The last observed frame is the same at every horizon.
+    frames = {"truth": truth, "prediction": predicted, "persistence": last[:, :1]}
+    found = {}
+    for who, array in frames.items():
+        counts = topology.betti_numbers(array, threshold=threshold)
+        counts = np.broadcast_to(counts, (*truth.shape[:2], 3)).astype(np.float64)
+        found |= {f"{who}_{what}": counts[..., n] for n, what in enumerate(topology.BETTI)}
+    for who, array in (("prediction", predicted), ("persistence", last)):
+        distance = topology.surface_distance(truth, array, threshold=threshold)
+        found |= {f"{who}_surface_mean": distance.mean, f"{who}_surface_95": distance.hausdorff_95}
+    return found
 
 
 def _labels(

@@ -36,6 +36,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from helpers import evaluation
+from helpers.topology import BETTI
 
 # Okabe and Ito's palette, which readers with any common colour blindness can tell apart.
 FILLED = "#009E73"
@@ -649,7 +650,7 @@ def long_term_curves(
                 # Missing horizons become a gap in the line.
                 every = range(1, group["horizon"].max() + 1)
                 group = group.set_index("horizon").reindex(every)
-                style = _style(rows["kind"].iloc[0], n, names)
+                style = _style(rows["kind"].iloc[0], n)
                 axes.plot(group.index, group["mean"], label=model, **style)
                 if band:
                     colour = style["color"]
@@ -665,6 +666,80 @@ def long_term_curves(
         panels[0].set_ylim(bottom=0)  # shared by all panels
     panels[0].set_ylabel(f"{label}: model - persistence" if difference else label, fontsize=9)
     _shared_legend(figure, panels, "band: 95 % interval of the mean" if band else None)
+    return figure
+
+
+def shape_curves(
+    table,
+    *,
+    kind: str = "errors",
+    format: str | None = None,
+    models: Sequence[str] | None = None,
+) -> Picture:
+    """Draw over the horizon what rollouts do to the shape of frames.
+
+    Args:
+        table: rollouts from `helpers.evaluation.long_term` with shape=True.
+        kind: `"counts"`, how many components, tunnels and voids there are, beside the truth;
+            `"errors"`, by how many they are off; or `"surface"`, how far the surface is off, its
+            mean and 95 % Hausdorff distance, and the share of samples without such a distance,
+            since the forecast is empty and the truth is not, or the reverse.
+        format: which one, where the table holds several.
+        models: what to show, in this order; what the table holds when None.
+
+    Raises:
+        TypeError, ValueError: see `helpers.evaluation.shape_means`; an unknown kind; several
+            formats and none chosen; two models were judged on other samples.
+    """
+    _check_choice("kind", kind, ("counts", "errors", "surface"))
+    table = evaluation.one_protocol(table)
+    evaluation.check_same_samples(table)
+    if format is None and table["format"].nunique() > 1:
+        known = ", ".join(dict.fromkeys(table["format"]))
+        raise ValueError(f"The table holds the formats {known}; choose one with format=...")
+    rows = table if format is None else table[table["format"] == format]
+    if rows.empty:
+        raise ValueError(f"The table has nothing in the format {format!r}.")
+    found = evaluation.shape_means(rows, ("model", "horizon"))
+    nulls = evaluation.null_models(table)
+    models = [name for name in _asked(models, rows["model"]) if name not in nulls]
+    if kind == "surface":
+        measures = {"surface_mean": "mean surface distance", "surface_95": "95 % Hausdorff"}
+        measures["undefined"] = "share without a distance"
+    else:
+        measures = {f"{what}{'_error' * (kind == 'errors')}": what for what in BETTI}
+    first = rows["model"].iloc[0]
+    series = [("persistence", first, "persistence")]
+    series += [(model, model, "prediction") for model in models if model in set(rows["model"])]
+    series += [("truth", first, "truth")] * (kind == "counts")  # last, so that it lies on top
+    figure, panels = _row(len(measures), 3.4, share=False)
+    for axes, (measure, title) in zip(panels, measures.items()):
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("horizon (steps ahead)", fontsize=9)
+        for name, model, who in series:
+            column = "surface_mean" if measure == "undefined" else measure
+            part = found[(found["model"] == model) & (found["measure"] == f"{who}_{column}")]
+            if name in models:
+                style = _style("model", models.index(name))
+            elif name == "persistence":
+                style = _style("persistence", 0)
+            else:
+                style = {"color": INK, "ls": ":", "lw": 1, "marker": "D", "ms": 5, "mfc": "white"}
+            if measure == "undefined":
+                share = part["undefined"] / (part["undefined"] + part["n"])
+                axes.plot(part["horizon"], share, label=name, **style)
+            else:
+                axes.plot(part["horizon"], part["mean"], label=name, **style)
+                colour = style["color"]
+                axes.fill_between(
+                    part["horizon"], part["low"], part["high"], alpha=0.2, lw=0, color=colour
+                )
+        _note_missing(axes, [m for m in models if m not in set(rows["model"])], top=True)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.set_ylim(bottom=0, top=1.02 if measure == "undefined" else None)
+    unit = {"counts": "mean number", "errors": "mean absolute error", "surface": "voxels"}[kind]
+    panels[0].set_ylabel(unit, fontsize=9)
+    _shared_legend(figure, panels, "band: 95 % interval of the mean")
     return figure
 
 
@@ -719,7 +794,7 @@ def comparison(
             if rows.empty:
                 _gap(axes, n)
             for row in rows.itertuples():
-                style = _style(row.kind, n, names)
+                style = _style(row.kind, n)
                 _interval(axes, n, row.mean, (row.low, row.high), style, f"{row.mean:.3f}")
         _rows(axes, names, named=axes is panels[0])
         if not difference:
@@ -760,7 +835,7 @@ def skill_horizons(
             if model not in rows.index:
                 _gap(axes, n)
                 continue
-            row, style = rows.loc[model], _style("model", n, models)
+            row, style = rows.loc[model], _style("model", n)
             text = f"{row['steps']:.0f}" + " or more" * bool(row["steps"] == row["longest"])
             _interval(axes, n, row["steps"], (row["low"], row["high"]), style, text)
         _rows(axes, models, named=axes is panels[0])
@@ -792,7 +867,9 @@ def breakdown(found, *, format: str | None = None, horizon: int = 1) -> Picture:
             f"Expected results of one protocol in format {format!r} at horizon {horizon}; the "
             f"formats are {known}, the protocols {', '.join(dict.fromkeys(found['protocol']))}."
         )
-    properties, models = list(dict.fromkeys(rows["property"])), list(dict.fromkeys(rows["model"]))
+    # A model that is persistence differs from it nowhere.
+    differs = rows["difference"].ne(0).groupby(rows["model"], sort=False).any()
+    properties, models = list(dict.fromkeys(rows["property"])), list(differs[differs].index)
     columns = min(3, len(properties))
     height = -(-len(properties) // columns)
     figure = Picture(
@@ -813,7 +890,7 @@ def breakdown(found, *, format: str | None = None, horizon: int = 1) -> Picture:
             shift = (n - (len(models) - 1) / 2) * 0.6 / len(models)
             own = part[part["model"] == model].set_index("group")
             places = [groups.index(group) + shift for group in own.index]
-            style = _style("model", n, models) | {"ls": "", "ms": 5}
+            style = _style("model", n) | {"ls": "", "ms": 5}
             axes.hlines(places, own["low"], own["high"], color=style["color"], lw=1.8)
             axes.plot(own["difference"], places, label=model, **style)
         counts = part.groupby("group", sort=False)["n"].max()
@@ -871,7 +948,7 @@ def loss_curves(
                 raise ValueError(f"{name}: {column} has shape {values.shape}, step {steps.shape}.")
             if logarithmic and values.min() <= 0:
                 raise ValueError(f"{name}: {column} falls to {values.min():g}; no logarithm of it.")
-            style = _style("model", n, list(runs)) | {
+            style = _style("model", n) | {
                 "ms": 3,
                 "markevery": max(1, len(steps) // 12),
             }
@@ -1597,7 +1674,7 @@ def _row(count: int, tall: float, *, share: bool = True) -> tuple[Picture, np.nd
     return figure, panels
 
 
-def _style(kind: str, n: int, names: Sequence[str]) -> dict:
+def _style(kind: str, n: int) -> dict:
     """Return how a line looks: of a model, a null model, or one that the thesis published."""
     if kind == "persistence":
         return {"color": "black", "ls": "-", "lw": 2.2, "marker": ""}

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import evaluation, metrics, workshop
+from helpers import evaluation, metrics, topology, workshop
 from helpers.rollout import Persistence, next_frames, rollout
 
 Format = namedtuple("Format", "name steps")  # the two attributes of a FrameFormat that count here
@@ -985,3 +985,89 @@ def test_best_and_worst_cases():
     ):
         with pytest.raises(ValueError, match=words):
             evaluation.cases(table, **options)
+
+
+@pytest.fixture
+def shaped(sequences):
+    """Rollouts with shapes; the forecast vanishes in time."""
+    return evaluation.long_term(
+        Fading(), sequences, history=3, horizon=4, shape=True, batch_size=3, threshold=0.6
+    )
+
+
+def test_shapes_agree_with_topology(sequences, shaped):
+    plain = evaluation.long_term(Fading(), sequences, history=3, horizon=4, threshold=0.6)
+    pd.testing.assert_frame_equal(shaped[plain.columns], plain)
+    frames = {
+        "truth": sequences[:, 3:7],
+        "prediction": rollout(Fading(), sequences[:, :3], 4) >= 0.6,
+        "persistence": metrics.persistence(sequences[:, :3], 4),
+    }
+    for who, array in frames.items():
+        numbers = topology.betti_numbers(array).reshape(-1, 3).T
+        for what, expected in zip(topology.BETTI, numbers):
+            np.testing.assert_array_equal(shaped[f"{who}_{what}"], expected)
+        if who != "truth":
+            mean, far = topology.surface_distance(frames["truth"], array)
+            np.testing.assert_array_equal(shaped[f"{who}_surface_mean"], mean.ravel())
+            np.testing.assert_array_equal(shaped[f"{who}_surface_95"], far.ravel())
+    assert shaped["prediction_surface_mean"].isna().any()
+
+
+def test_shape_means_count_what_is_undefined(shaped):
+    found = evaluation.shape_means(shaped, ["model", "horizon"])
+    assert list(found.columns) == [
+        *("model", "horizon", "measure", "mean", "low", "high", "std", "n", "undefined")
+    ]
+    assert len(found) == 4 * (9 + 6 + 4)
+    found = found.set_index(["measure", "horizon"])
+    for horizon, rows in shaped.groupby("horizon"):
+        error = (rows["prediction_tunnels"] - rows["truth_tunnels"]).abs()
+        line = found.loc[("prediction_tunnels_error", horizon)]
+        assert line["mean"] == pytest.approx(error.mean()) and line["n"] == 7
+        assert line["low"] <= line["mean"] <= line["high"] and line["undefined"] == 0
+        surface = rows["prediction_surface_mean"]
+        line = found.loc[("prediction_surface_mean", horizon)]
+        assert line["n"] == surface.notna().sum() and line["n"] + line["undefined"] == 7
+        assert line["mean"] == pytest.approx(surface.mean(), nan_ok=True)
+    gone = shaped.copy()
+    late = (gone["horizon"] == 4) & (gone["truth_components"] > 0)
+    gone = gone[late].assign(prediction_components=0.0, prediction_surface_mean=np.nan)
+    gone["prediction_surface_95"] = np.nan
+    line = evaluation.shape_means(gone, "horizon").set_index("measure")
+    line = line.loc["prediction_surface_95"]
+    assert math.isnan(line["mean"]) and (line["n"], line["undefined"]) == (0, len(gone))
+
+
+def test_persistence_keeps_its_shape(sequences):
+    table = evaluation.long_term(Persistence(), sequences, history=3, horizon=4, shape=True)
+    for what in ("components", "tunnels", "voids", "surface_mean", "surface_95"):
+        assert table[f"prediction_{what}"].equals(table[f"persistence_{what}"])
+        if what in topology.BETTI:
+            assert table.groupby("sample")[f"persistence_{what}"].nunique().eq(1).all()
+
+
+def test_tables_with_shapes_are_saved_combined_and_checked(shaped, long, tmp_path):
+    path = evaluation.save(shaped, tmp_path / "shapes.csv")
+    pd.testing.assert_frame_equal(evaluation.load(path), shaped, check_exact=True)
+    assert len(evaluation.means(shaped)) == len(evaluation.means(long))
+    with pytest.raises(ValueError, match="with shapes have different columns"):
+        evaluation.combine(shaped, long.assign(model="other"))
+    defined = shaped["prediction_surface_95"].notna().idxmax()
+    lost = shaped["prediction_surface_95"].isna().idxmax()
+    for bad, words in (
+        (shaped.drop(columns="truth_voids"), r"missing \['truth_voids'\]"),
+        (spoil(shaped, "truth_tunnels", 0.5), "whole numbers"),
+        (spoil(shaped, "truth_tunnels", np.nan), "whole numbers"),
+        (spoil(shaped, "persistence_voids", -1.0), "at least 0"),
+        (spoil(shaped, "prediction_surface_95", np.nan, defined), "1 values that cannot be.*nan"),
+        (spoil(shaped, "prediction_surface_95", 3.0, lost), "must be NaN where just one"),
+        (spoil(shaped, "prediction_surface_mean", -1.0, defined), "cannot be, first -1.0"),
+        (shaped.assign(truth_voids=0), "must hold floats"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=words):
+            evaluation.checked(bad)
+    with pytest.raises(ValueError, match="no shapes; make it with long_term"):
+        evaluation.shape_means(long)
+    with pytest.raises(ValueError, match="add 'horizon'"):
+        evaluation.shape_means(shaped, "model")

@@ -18,6 +18,7 @@ from mpl_toolkits.mplot3d import proj3d
 from PIL import Image
 
 from helpers import evaluation, pictures
+from helpers.rollout import Persistence
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Stands in for PyVista where only the conversation with the process matters.
@@ -726,3 +727,39 @@ def test_other_bad_results_are_told(results):
         pictures.skill_horizons(found.iloc[:0])
     with pytest.raises(ValueError, match="twice for one format"):
         pictures.skill_horizons(pd.concat([found, found.assign(history=1)]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "lines"),
+    [("counts", ["persistence", "ours", "truth"]), ("errors", None), ("surface", None)],
+)
+def test_shape_curves(rng, kind, lines):
+    frames = (rng.random((6, 9, 6, 6, 6)) < 0.2).astype(np.uint8)
+
+    def fading(history):
+        return 0.75 * history[:, -1]
+
+    options = {"history": 4, "horizon": 5, "shape": True, "frame_format": "T20_TINC1"}
+    ours = evaluation.long_term(fading, frames, name="ours", **options)
+    table = evaluation.combine(ours, evaluation.long_term(Persistence(), frames, **options))
+    figure = pictures.shape_curves(table, kind=kind, models=["ours", "GAN", "persistence"])
+    assert legend_texts(figure) == (lines or ["persistence", "ours"])
+    assert "missing: GAN" in texts(figure)
+    means = evaluation.shape_means(table, ["model", "horizon"]).set_index(["model", "measure"])
+    first, _, last = figure.axes
+    if kind == "surface":
+        assert line(last, "ours").get_ydata().tolist() == [0, 0, 1, 1, 1]  # 0.75³ is below 0.5
+        drawn = line(first, "persistence").get_ydata()
+        expected = means.loc[("ours", "persistence_surface_mean"), "mean"]
+    else:
+        ending = "_error" if kind == "errors" else ""
+        drawn = line(first, "ours").get_ydata()
+        expected = means.loc[("ours", f"prediction_components{ending}"), "mean"]
+    np.testing.assert_allclose(drawn, expected)
+    with pytest.raises(ValueError, match="kind is 'volume'"):
+        pictures.shape_curves(table, kind="volume")
+    with pytest.raises(ValueError, match="nothing in the format 'T80_TINC4'"):
+        pictures.shape_curves(table, format="T80_TINC4")
+    both = evaluation.combine(table, table.assign(format="T80_TINC4"))
+    with pytest.raises(ValueError, match="choose one with format="):
+        pictures.shape_curves(both)
