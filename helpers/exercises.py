@@ -763,5 +763,105 @@ def check_skill_horizon(skill_horizon: Callable) -> bool:
     return report("5.4", [])
 
 
+def check_next_arrival(next_arrival: Callable) -> bool:
+    """Check exercise 10.1: when a front reaches the next voxel, from when it reached those before.
+
+    `next_arrival(times)` gets the times (n,) at which n voxels in a row were filled.
+    """
+    rng = np.random.default_rng(101)
+    cases = [("at an even pace", np.array([3.0, 7.0, 11.0, 15.0]), 19.0)]
+    for count in (2, 5, 9):
+        times = np.round(4 + 3.3 * np.arange(count) + rng.uniform(-1, 1, count))
+        fitted = np.polyval(np.polyfit(np.arange(count), times, 1), count)
+        cases.append((f"in whole frames, {count} voxels", times, fitted))
+    for case, times, expected in cases:
+        result, problem = attempt(next_arrival, times.copy())
+        if problem:
+            return report("10.1", [problem])
+        if np.size(result) != 1:
+            return report("10.1", [f"Return one time, not shape {np.shape(result)}."])
+        found = float(np.squeeze(result))
+        if np.isclose(found, expected, atol=1e-6):
+            continue
+        hint = f"expected {expected:.3f}, found {found:.3f}."
+        inside = np.polyval(np.polyfit(np.arange(len(times)), times, 1), len(times) - 1)
+        if np.isclose(found, 2 * times[-1] - times[-2]):
+            hint = "you use the last two times only, and rounding blurs both. Fit a line to all."
+        elif np.isclose(found, times[-1] + np.diff(times).mean()):
+            hint = "the mean pace uses the first and the last time only. Fit a line to all of them."
+        elif np.isclose(found, inside):
+            hint = "that is the line at the last voxel; the next one is one place further on."
+        return report("10.1", [f"{case.capitalize()}: {hint}"])
+    return report("10.1", [])
+
+
+def check_worth_taking(worth_taking: Callable) -> bool:
+    """Check exercise 10.2: whether one more voxel raises the Jaccard index one can expect.
+
+    `worth_taking(probability, index)`: with an index of hits / union so far.
+    """
+    # The first two tell the two usual mistakes apart.
+    cases = [(0.45, 0.3), (0.6, 0.95)]
+    for index in (0.0, 0.25, 0.5, 0.8, 1.0):
+        cases += [(index / (1 + index) + step, index) for step in (-0.02, 0.02)]
+    for probability, index in cases:
+        if not 0 <= probability <= 1:
+            continue
+        result, problem = attempt(worth_taking, probability, index)
+        if problem:
+            return report("10.2", [problem])
+        found, expected = bool(result), probability > index / (1 + index)
+        if found == expected:
+            continue
+        hint = f"at p = {probability:.3f} and an index of {index} it should be {expected}."
+        if found == (probability > 0.5):
+            hint += " One half is right only where the index is 1."
+        elif found == (probability > index):
+            hint += " A voxel that is filled anyway is in the union already: what does it add?"
+        return report("10.2", [hint])
+    return report("10.2", [])
+
+
+def check_averaged_forecast(averaged: Callable) -> bool:
+    """Check exercise 10.3: a forecast averaged over the eight mirrorings.
+
+    `averaged(forecaster, history)`: history (B, T, D, H, W) to (B, D, H, W).
+    """
+    rng = np.random.default_rng(103)
+    history = rng.random((2, 3, 4, 4, 4)).astype(np.float32)
+    weight = rng.random((4, 4, 4)).astype(np.float32)
+    asked = []
+
+    def lopsided(frames):
+        asked.append(np.asarray(frames))
+        return np.asarray(frames)[:, -1] * weight
+
+    result, problem = attempt(averaged, lopsided, history.copy())
+    if problem:
+        return report("10.3", [problem])
+    result = np.asarray(result)
+    axes = [[a for a, flip in zip((-3, -2, -1), flips) if flip] for flips in np.ndindex(2, 2, 2)]
+    each = [history[:, -1] * np.flip(weight, a) for a in axes]
+    unturned = [np.flip(history[:, -1], a) * weight for a in axes]
+    problems = []
+    if result.shape != (2, 4, 4, 4):
+        problems.append(f"The result has shape {result.shape}; expected (B, D, H, W).")
+    elif np.allclose(result, np.mean(each, axis=0), atol=1e-5):
+        return report("10.3", [])
+    elif np.allclose(result, np.mean(unturned, axis=0), atol=1e-5):
+        problems.append("Mirror each forecast back before you average.")
+    elif np.allclose(result, np.sum(each, axis=0), atol=1e-5):
+        problems.append("That is the sum of eight forecasts: divide by their number.")
+    elif np.allclose(result, np.mean([each[n] for n in (0, 1, 2, 4)], axis=0), atol=1e-5):
+        problems.append("Three mirrors can be combined: 2 · 2 · 2 = 8 ways, none included.")
+    elif any(not np.allclose(np.sort(a, 1), a) and a.shape != history.shape for a in asked):
+        problems.append("The forecaster must get histories of the same shape (B, T, D, H, W).")
+    elif len(asked) != 8:
+        problems.append(f"The forecaster was asked {len(asked)} times; expected 8.")
+    else:
+        problems.append("Flip the axes D, H and W only: -3, -2, -1 of the history and the forecast.")
+    return report("10.3", problems)
+
+
 def _sigmoid(z):
     return 1 / (1 + np.exp(-z))

@@ -41,6 +41,7 @@ class Config:
         patch: voxels along the edge of a patch; divides `grid`.
         width: channels of the residual blocks.
         blocks: how many residual blocks.
+        normalise: scale the channels of each patch to mean square 1 before each block reads them.
         residual: the logits start from ± this value, so that an untrained network is persistence.
         grid: voxels along the edge of a frame.
 
@@ -58,6 +59,7 @@ class Config:
     patch: int = 2
     width: int = 128
     blocks: int = 8
+    normalise: bool = False
     residual: float = 4.0
     grid: int = 16
 
@@ -74,8 +76,9 @@ class Config:
             raise ValueError(
                 f"patch is {self.patch}, grid is {self.grid}; patches must fill the grid."
             )
-        if not isinstance(self.flip_times, bool):
-            raise TypeError(f"flip_times is {self.flip_times!r}; expected True or False.")
+        for name in ("flip_times", "normalise"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; expected True or False.")
         if isinstance(self.residual, bool) or not isinstance(self.residual, numbers.Real):
             raise TypeError(f"residual is {self.residual!r}; expected a number.")
         if not 0 < self.residual < math.inf:
@@ -171,11 +174,15 @@ class PatchNet(keras.Model):
         self.mixes = [
             Mix(config.width, name=f"mix_{number}", dtype=policy) for number in range(config.blocks)
         ]
+        self.norms = [
+            keras.layers.RMSNormalization(name=f"norm_{number}", dtype=policy)
+            for number in range(config.blocks if config.normalise else 0)
+        ]
         self.narrow = dense(config.channels * config.patch**3, "narrow")
         self.head = dense(config.ahead, "head", kernel_initializer="zeros")
         # Compiled once for the model, whatever the batch and whichever forecaster asks.
         grid = [config.grid] * 3
-        self.compiled = tf.function(
+        self.compiled_forecast = tf.function(
             lambda frames, observed, step: ops.sigmoid(
                 self.logits({"frames": frames, "observed": observed, "step": step})
             ),
@@ -196,8 +203,8 @@ class PatchNet(keras.Model):
         self.told.build((None, len(config.steps) + 1))
         self.keep.build((*voxels, config.hidden))
         self.widen.build((*patches, config.channels * config.patch**3))
-        for mix in self.mixes:
-            mix.build((*patches, config.width))
+        for layer in (*self.mixes, *self.norms):
+            layer.build((*patches, config.width))
         self.narrow.build((*patches, config.width))
         self.head.build((*voxels, config.channels))
         self.built = True
@@ -220,8 +227,10 @@ class PatchNet(keras.Model):
         told = self.told(ops.concatenate([known, share], axis=-1))[:, None, None, None, :]
         voxels = self.keep(ops.silu(self.read(self.past(frames, observed)) + told))
         patches = self.widen(to_patches(voxels, config.patch))
-        for mix in self.mixes:
-            patches = mix(patches)
+        for number, mix in enumerate(self.mixes):
+            # What a block adds is its output less its input.
+            read = self.norms[number](patches) if self.norms else patches
+            patches = patches + (mix(read) - read) if self.norms else mix(patches)
         changed = self.head(ops.silu(voxels + to_voxels(self.narrow(patches), config.patch)))
         # Probabilities need float32, also where the rest is computed in half precision. The
         # farther ahead, the less the last frame says.
@@ -359,6 +368,22 @@ def validation(
     )
 
 
+def multiply_adds(config: Config) -> int:
+    """Return how many multiplications, each with an addition, one forecast costs.
+
+    All frames ahead are one forecast; what is told of the time step and the last sum are left out.
+    """
+    voxels, volume = config.grid**3, config.patch**3
+    patches = voxels // volume
+    seen = config.history + (7 if config.flip_times and config.history > 1 else 0)
+    inner, block = max(config.width // 4, 1), volume * config.channels * config.width
+    each_voxel = (
+        seen * config.hidden + config.hidden * config.channels + config.channels * config.ahead
+    )
+    each_patch = 2 * block + config.blocks * (2 * config.width * inner + 27 * inner**2)
+    return voxels * each_voxel + patches * each_patch
+
+
 def load(path: str | Path) -> PatchNet:
     """Return the model of shipped weights: `NAME.npz` with its record `NAME.json` beside it.
 
@@ -469,7 +494,7 @@ class PatchForecaster:
 
     def _probability(self, frames: np.ndarray, observed: int) -> np.ndarray:
         count = len(frames)
-        found = self.model.compiled(
+        found = self.model.compiled_forecast(
             tf.constant(frames), tf.fill([count], observed), tf.fill([count], self.step)
         )
         return found.numpy()

@@ -224,7 +224,11 @@ def train(
         "machine": training.machine(),
     }
     if start is not None:
-        note["began_with"] = {"file": start.name} | training.read_record(start)
+        before = training.read_record(start)
+        figures_of = [name for name in before if name.split(",")[0] in ("validation", "test")]
+        note["began_with"] = {"file": start.name} | {
+            name: value for name, value in before.items() if name not in figures_of
+        }
     (folder / NOTE).write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n")
     with hardware.scope():
         model = recipe.build()
@@ -323,6 +327,15 @@ def load(weights: Path, frame_format: FrameFormat, **options):
     return forecaster.forecaster(forecaster.load(weights), frame_format, **options)
 
 
+# What a PatchNet gains without training; the last one is how it is shipped.
+VARIANTS = {
+    "fed back": {"thresholds": None, "ahead": 1},
+    "plain": {"thresholds": None},
+    "thresholds": {},
+    "shipped": {"symmetries": 8},
+}
+
+
 def judge(
     weights: Path,
     data: Path,
@@ -350,7 +363,7 @@ def judge(
     )
 
 
-def tune(weights: Path, data: Path, formats: Sequence[FrameFormat], symmetries: int = 1) -> None:
+def tune(weights: Path, data: Path, formats: Sequence[FrameFormat]) -> None:
     """Choose the thresholds of a PatchNet on 192 validation sequences; note them in its record.
 
     The first is the best one for the next frame after histories of all lengths, the others those
@@ -362,7 +375,7 @@ def tune(weights: Path, data: Path, formats: Sequence[FrameFormat], symmetries: 
     record["thresholds"] = {}
     for found in formats:
         frames = found.select(samples)
-        model = load(weights, found, thresholds=None, symmetries=symmetries)
+        model = load(weights, found, **VARIANTS["shipped"] | {"thresholds": None})
         following = rollout.next_frames(model, frames)
         first = forecaster.best_thresholds(
             frames[:, np.newaxis, 1:], following[:, np.newaxis], axes=(-4, *metrics.FRAME_AXES)
@@ -373,7 +386,7 @@ def tune(weights: Path, data: Path, formats: Sequence[FrameFormat], symmetries: 
         )
         record["thresholds"][found.name] = first + later[1:]
         print(found.name, record["thresholds"][found.name])
-    record["thresholds_by"] = f"{len(samples)} validation sequences, {symmetries} symmetries"
+    record["thresholds_by"] = f"{len(samples)} validation sequences"
     _write_record(weights, record)
 
 
@@ -415,6 +428,7 @@ def ship(folder: Path, out: Path) -> Path:
     distance = next(name for name in best if name.startswith("val_") and "jaccard" in name)
     protocol = "per_frame" if distance.endswith("per_frame") else "pooled"
     checked = PAIRS if kind is forecaster else VALIDATION_SAMPLES
+    before = note.get("began_with", {})
     record = {
         **note,
         "made": datetime.date.today().isoformat(),
@@ -426,8 +440,11 @@ def ship(folder: Path, out: Path) -> Path:
             and (kind is forecaster or name == "jaccard_weight")
         },
         "policy": recipe["policy"],
-        "steps": int(log["step"].iloc[-1]),
-        "minutes": round(log["seconds"].iloc[-1] / 60, 1),
+        "steps": (steps := int(log["step"].iloc[-1])),
+        "minutes": (minutes := round(log["seconds"].iloc[-1] / 60, 1)),
+        # With the runs that this one went on from.
+        "minutes_in_all": round(minutes + before.get("minutes_in_all", 0), 1),
+        "examples_in_all": steps * recipe["plan"]["batch_size"] + before.get("examples_in_all", 0),
         "best_step": int(best["step"]),
         "validation": {protocol: round(best[distance], 5), "n": checked},
     }
@@ -464,7 +481,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--limit", type=int, help="test: only the first so many samples")
     parser.add_argument(
-        "--symmetries", type=int, choices=[1, 8, 48], default=1, help="of a PatchNet's forecasts"
+        "--variants",
+        nargs="+",
+        choices=list(VARIANTS),
+        default=["shipped"],
+        help="validate, test: how a PatchNet is used",
     )
     options = parser.parse_args(arguments)
     formats = list(FORMATS.values()) if options.format == MIXED else [FORMATS[options.format]]
@@ -477,11 +498,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.task in ("validate", "test"):
         split = "validation" if options.task == "validate" else "test"
         limit = VALIDATION_SAMPLES if split == "validation" else options.limit
-        add_figures(
-            options.weights, options.data, formats, limit, split, symmetries=options.symmetries
-        )
+        for variant in options.variants:
+            add_figures(options.weights, options.data, formats, limit, split, variant)
     elif options.task == "tune":
-        tune(options.weights, options.data, formats, options.symmetries)
+        tune(options.weights, options.data, formats)
     elif options.task == "ablate":
         print(ablate(options.data, formats[0], options.run, options.out, options.steps))
     elif options.task == "ship":
@@ -497,19 +517,17 @@ def add_figures(
     formats: Sequence[FrameFormat],
     limit: int | None = None,
     split: str = "test",
-    *,
-    symmetries: int = 1,
+    variant: str = "shipped",
 ) -> None:
     """Judge shipped weights on a split and add what came out to their record."""
-    record = training.read_record(weights)
-    patchnet = record.get("model") == "patchnet"
-    options = {"symmetries": symmetries} if patchnet else {}
-    place = f"{split}, {symmetries} symmetries" if patchnet else split
-    record[place] = {
-        found.name: figures(judge(weights, data, found, split, limit, **options))
-        for found in formats
+    patchnet = training.read_record(weights).get("model") == "patchnet"
+    options = VARIANTS[variant] if patchnet else {}
+    found = {
+        each.name: figures(judge(weights, data, each, split, limit, **options)) for each in formats
     }
-    print(json.dumps(record[place], indent=2))
+    print(variant if patchnet else "", json.dumps(found, indent=2))
+    record = training.read_record(weights)
+    record[f"{split}, {variant}" if patchnet else split] = found
     _write_record(weights, record)
 
 

@@ -275,7 +275,7 @@ def test_from_training_to_a_judged_file(monkeypatch, tmp_path, capsys):
     record = training.read_record(path)
     assert record["model"] == "patchnet" and len(record["thresholds"]["T80_TINC4"]) == 2
     recipes.add_figures(path, SAMPLE, [T80_TINC4], 2)
-    found = training.read_record(path)["test, 1 symmetries"]["T80_TINC4"]
+    found = training.read_record(path)["test, shipped"]["T80_TINC4"]
     assert found["rollout, horizon 5"]["persistence"]["n"] == 2
     loaded = recipes.load(path, T80_TINC4)
     assert loaded.thresholds is not None

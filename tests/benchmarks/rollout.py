@@ -1,18 +1,20 @@
-"""Seconds for a forecast: the thesis's network in Keras's layers, beside ours with its state kept.
+"""Seconds for a forecast: the thesis's network in Keras's layers, beside the course's networks.
 
 No trained weights are needed: what a forecast costs does not depend on them.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from helpers import convlstm, workshop
+from helpers import convlstm, forecaster, workshop
 from helpers.rollout import next_frames, rollout
+from helpers.sequences import T80_TINC4
 
 workshop.tensorflow()
 import keras  # noqa: E402
@@ -98,6 +100,11 @@ def measure(runs: int, sequences: int) -> Iterator[tuple[str, str, list[float], 
         convlstm.forecaster(found) for found in (model, convlstm.build(convlstm.workshop()))
     )
     layers = in_keras_layers(model)
+    net = forecaster.build(forecaster.shipped())
+    patch_nets = {
+        f"PatchNet, {count} symmetries": forecaster.forecaster(net, T80_TINC4, symmetries=count)
+        for count in (1, 8)
+    }
     observed = frames[:, :HISTORY]
     yield from _compare(
         f"rollout, {HORIZON} after {HISTORY} frames",
@@ -108,6 +115,10 @@ def measure(runs: int, sequences: int) -> Iterator[tuple[str, str, list[float], 
         },
         runs,
         sequences,
+        {
+            name: functools.partial(rollout, found, observed, HORIZON)
+            for name, found in patch_nets.items()
+        },
     )
     yield from _compare(
         f"next frame, {FRAMES - 1} times",
@@ -119,7 +130,13 @@ def measure(runs: int, sequences: int) -> Iterator[tuple[str, str, list[float], 
         },
         runs,
         sequences,
-        {"workshop()": lambda: next_frames(small, frames)},
+        {
+            "workshop()": lambda: next_frames(small, frames),
+            **{
+                name: functools.partial(next_frames, found, frames)
+                for name, found in patch_nets.items()
+            },
+        },
     )
 
 
