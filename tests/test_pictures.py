@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis.extra import numpy as hnp
 from mpl_toolkits.mplot3d import proj3d
 from PIL import Image
 
@@ -763,3 +765,124 @@ def test_shape_curves(rng, kind, lines):
     both = evaluation.combine(table, table.assign(format="T80_TINC4"))
     with pytest.raises(ValueError, match="choose one with format="):
         pictures.shape_curves(both)
+
+
+@pytest.mark.parametrize("backend", ["static", "matplotlib"])
+def test_truth_stands_above_the_comparison(sequence, backend):
+    truth, prediction = sequence[8:11], sequence[10:13]
+    figure = pictures.compare_3d(
+        truth, prediction, captions=["a", "b", "c"], count=2, truth_above=True, backend=backend
+    )
+    assert len(figure.axes) == 4
+    assert {"truth", "prediction", *pictures.OUTCOMES} <= set(texts(figure))
+    assert {text.split("\n")[0] for text in texts(figure) if "hit ·" in text} == {"a", "c"}
+    image = pixels(figure)
+    half = (image.shape[0] - 60) // 2
+    green = (image[..., 1] - image[..., 0] > 60) & (image[..., 1] - image[..., 2] > 20)
+    assert green[:half].sum() > 500 and not green[half:].any()
+
+
+def test_an_animation_shows_every_frame(sequence, tmp_path):
+    moving = pictures.animate_3d(
+        sequence[4:7], sequence[5:8], times=[54, 56, 58], seconds=0.2, size=180
+    )
+    assert moving.frames == 3 and len(moving.gif) < 100_000
+    gif = Image.open(moving.save(tmp_path / "a.gif"))
+    assert gif.format == "GIF" and gif.n_frames == 3 and gif.info["loop"] == 0
+    shown, stays = [], []
+    for n in range(3):
+        gif.seek(n)
+        stays.append(gif.info["duration"])
+        shown.append(np.asarray(gif.convert("RGB")).astype(int))
+    assert stays == [200, 200, 600]
+    assert np.abs(shown[0] - shown[1]).max() > 50 and np.abs(shown[1] - shown[2]).max() > 50
+    assert shown[0].shape[1] == 2 * 180
+    for high, low in ((1, 0), (0, 2), (2, 0)):  # green truth, orange misses, blue false alarms
+        assert (shown[0][..., high] - shown[0][..., low] > 80).any()
+    assert moving._repr_html_().startswith('<img src="data:image/gif;base64,R0lGOD')
+
+
+def test_an_animation_of_truth_alone_and_of_empty_frames(sequence):
+    alone = pictures.animate_3d(sequence[:2], backend="matplotlib", size=150)  # the first is empty
+    assert Image.open(io.BytesIO(alone.gif)).size[0] == 150
+    for call, words in (
+        (lambda: pictures.animate_3d(sequence[3]), r"expected the axes \(T, D, H, W\)"),
+        (lambda: pictures.animate_3d(sequence[:2], sequence[:3]), "one shape"),
+        (lambda: pictures.animate_3d(sequence[:2], times=[1]), "1 times for 2 frames"),
+        (lambda: pictures.animate_3d(sequence[:2], seconds=0), "0.02 to 60 s"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+
+
+BODIES = hnp.arrays(bool, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=4))
+
+
+def enclosed(mesh) -> float:
+    """The volume by the divergence theorem, from the z parts of the triangles alone."""
+    a, b, c = np.moveaxis(np.asarray(mesh.points, float)[mesh.regular_faces], 1, 0)
+    upward = np.cross(b - a, c - a)[:, 2] / 2
+    return float((upward * (a + b + c)[:, 2] / 3).sum())
+
+
+@given(BODIES)
+def test_exported_meshes_are_closed_and_seen_from_outside(frame):
+    mesh = pictures.closed_mesh(frame)
+    if not frame.any():
+        assert mesh.n_points == 0
+        return
+    assert mesh.is_manifold and mesh.n_open_edges == 0
+    assert enclosed(mesh) == pytest.approx(frame.sum(), rel=0.03)  # positive: normals outward
+    assert mesh.volume == pytest.approx(frame.sum(), rel=0.03)
+    d, h, w = (np.nonzero(frame.any(axis=axes))[0] for axes in ((1, 2), (0, 2), (0, 1)))
+    box = [w[0], w[-1] + 1, h[0], h[-1] + 1, d[0], d[-1] + 1]
+    np.testing.assert_allclose(mesh.bounds, box, atol=0.021)
+    smooth = pictures.closed_mesh(frame, surface=True)
+    assert smooth.is_manifold and enclosed(smooth) > 0
+
+
+def test_meshes_of_cubes_joined_through_faces_are_exact(sequence):
+    mesh = pictures.closed_mesh(sequence[10])
+    assert enclosed(mesh) == pytest.approx(sequence[10].sum(), rel=1e-9)
+    assert mesh.n_points - mesh.n_cells / 2 == 2  # V - E + F of a sphere
+    hollow = np.ones((5, 5, 5))
+    hollow[2, 2, 2] = 0
+    assert enclosed(pictures.closed_mesh(hollow)) == pytest.approx(124)
+
+
+def test_a_long_edge_between_two_bodies_is_drawn_apart():
+    """Two cubes share an edge, and are joined by others at both of its ends."""
+    frame = np.ones((3, 2, 2), bool)
+    frame[1, 0, 0] = frame[1, 1, 1] = False
+    mesh = pictures.closed_mesh(frame)
+    assert mesh.is_manifold
+    assert enclosed(mesh) == pytest.approx(10, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", ["stl", "ply"])
+def test_meshes_open_again(sequence, tmp_path, kind):
+    import pyvista
+
+    frames = {"truth": sequence[10], "prediction": sequence[12] * 0.6, "gone": sequence[10] * 0.4}
+    written = pictures.export_meshes(frames, tmp_path / "new", kind=kind)
+    assert written["gone"] is None
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {
+        f"truth.{kind}",
+        f"prediction.{kind}",
+    }
+    for name in ("truth", "prediction"):
+        mesh = pyvista.read(written[name]).clean()  # STL holds each triangle by itself
+        assert mesh.is_manifold
+        volume = (frames[name] > 0).sum()
+        assert enclosed(mesh) == pytest.approx(volume, rel=1e-3)
+    again = pictures.export_meshes({"truth": 0 * sequence[10]}, tmp_path / "new", kind=kind)
+    assert again == {"truth": None} and not written["truth"].exists()
+    for bad, options, words in (
+        ({}, {}, "name -> values"),
+        ({"a": sequence}, {}, r"expected the axes \(D, H, W\)"),
+        ({"../a": sequence[3]}, {}, "not a file name"),
+        ({"a": sequence[3]}, {"kind": "obj"}, "kind is 'obj'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            pictures.export_meshes(bad, tmp_path / "bad", **options)
+    assert not (tmp_path / "bad").exists()
