@@ -763,6 +763,138 @@ def check_skill_horizon(skill_horizon: Callable) -> bool:
     return report("5.4", [])
 
 
+def check_paired_interval(paired_interval: Callable) -> bool:
+    """Check exercise 8.1: the 95 % bootstrap interval of a mean difference, sample by sample.
+
+    `paired_interval(prediction, persistence, resamples)` gets two arrays (N,).
+    """
+    rng = np.random.default_rng(81)
+    count = 150
+    hard = rng.uniform(0.2, 0.8, count)  # samples differ much, what is gained little
+    gain = rng.normal(0.04, 0.05, count)
+    result, problem = attempt(paired_interval, hard - gain, hard.copy(), 1000)
+    if problem:
+        return report("8.1", [problem])
+    try:
+        low, high = (float(end) for end in result)
+    except (TypeError, ValueError):
+        return report("8.1", ["Return two numbers, the lower and the upper end."])
+    error = gain.std() / np.sqrt(count)
+    width, middle = high - low, (low + high) / 2
+    problems = []
+    if width < 0:
+        problems.append("The lower end is above the upper one.")
+    elif np.isclose(width, 0, atol=error / 20):
+        problems.append("Every resample has the same mean: draw N samples *with* replacement.")
+    elif np.isclose(middle, gain.mean(), atol=2 * error):
+        problems.append(
+            "That is persistence - prediction. Below 0 shall mean: the model is better."
+        )
+    elif width > 3 * 3.92 * error and abs(low - np.quantile(-gain, 0.025)) < 3 * error:
+        problems.append("That is the spread of single samples. The interval is of their *mean*.")
+    elif width > 3 * 3.92 * error:
+        problems.append(
+            "The interval is far too wide. Draw the same samples for prediction and persistence: "
+            "most of what differs between samples then cancels."
+        )
+    elif not np.isclose(middle, -gain.mean(), atol=error):
+        problems.append(f"The middle should be near {-gain.mean():.4f}, found {middle:.4f}.")
+    elif not 0.8 < width / (3.92 * error) < 1.2:
+        problems.append(
+            f"The width should be near {3.92 * error:.4f}, found {width:.4f}: take the 2.5 % and "
+            "the 97.5 % quantile of the means."
+        )
+    return report("8.1", problems)
+
+
+def check_hausdorff(hausdorff: Callable) -> bool:
+    """Check exercise 8.2: the 95 % Hausdorff distance of two surfaces, given as points.
+
+    `hausdorff(one, other)` gets arrays (n, 3) and (m, 3) in voxels and returns one number.
+    """
+    rng = np.random.default_rng(82)
+    one = rng.uniform(0, 10, (60, 3))
+    part = one[:40] + (0.0, 0.0, 0.5)  # all of it is near the first, but not the reverse
+    part[0] += 30.0  # one stray point, within the 5 % that are forgiven
+    for first, second in ((one, part), (part, one)):
+        result, problem = attempt(hausdorff, first.copy(), second.copy())
+        if problem:
+            return report("8.2", [problem])
+        if np.size(result) != 1:
+            return report("8.2", [f"Return one number, not shape {np.shape(result)}."])
+        found = float(np.squeeze(result))
+        apart = np.sqrt(((first[:, None] - second) ** 2).sum(axis=-1))
+        there, back = apart.min(axis=1), apart.min(axis=0)
+        ends = [
+            max(np.percentile(side, 95, method=method) for side in (there, back))
+            for method in ("lower", "higher")
+        ]
+        if ends[0] - 1e-6 <= found <= ends[1] + 1e-6:
+            continue
+        single = [
+            np.percentile(there, 95, method=method) for method in ("lower", "linear", "higher")
+        ]
+        if np.isclose(found, max(there.max(), back.max())):
+            hint = (
+                "that is the largest distance. One stray voxel decides it: take the 95 % instead."
+            )
+        elif np.isclose(found, single, atol=1e-6).any():
+            hint = (
+                "you look one way only. What the forecast lacks shows from the truth: go both ways."
+            )
+        elif np.isclose(found, np.percentile(np.concatenate([there, back]), 95), atol=0.05):
+            hint = "take the 95 % of each direction by itself, then the larger one."
+        elif np.isclose(found, apart.max()):
+            hint = "for each point, take the *nearest* point of the other surface first."
+        elif np.isclose(found, [there.mean(), back.mean(), (there.mean() + back.mean()) / 2]).any():
+            hint = "that is a mean distance, not the 95 %."
+        else:
+            hint = f"expected {ends[0]:.3f} to {ends[1]:.3f}, found {found:.3f}."
+        return report("8.2", [hint[0].upper() + hint[1:]])
+    return report("8.2", [])
+
+
+def check_vanished(vanished: Callable) -> bool:
+    """Check exercise 8.3: the share of samples whose forecast has vanished, at each horizon.
+
+    `vanished(truth, prediction)` gets two arrays (N, H, D, H, W), probabilities in the second.
+    """
+    rng = np.random.default_rng(83)
+    truth = (rng.random((8, 5, 4, 4, 4)) < 0.3).astype(np.uint8)
+    prediction = rng.uniform(0, 0.95, truth.shape).astype(np.float32)
+    prediction[..., 0, 0, 0] = 0.9
+    for horizon in range(5):
+        prediction[:horizon, horizon] *= 0.5  # grey everywhere, filled nowhere
+    truth[0, 2:] = truth[6, 3] = 0
+    expected = np.array([0, 1, 1, 2, 3]) / 8
+    result, problem = attempt(vanished, truth.copy(), prediction.copy())
+    if problem:
+        return report("8.3", [problem])
+    result = np.asarray(result, dtype=float)
+    empty = ~(prediction >= 0.5).any(axis=(2, 3, 4))
+    full = truth.any(axis=(2, 3, 4))
+    problems = []
+    if result.shape == (8, 5):
+        problems.append("That is an answer for each sample: take the mean over the samples.")
+    elif result.shape != (5,):
+        problems.append(f"The result has shape {result.shape}; one share per horizon is (5,).")
+    elif np.allclose(result, expected):
+        return report("8.3", [])
+    elif np.allclose(result, expected * 8):
+        problems.append("You count the samples: divide by their number.")
+    elif np.allclose(result, empty.mean(axis=0)):
+        problems.append(
+            "Where the truth is empty as well, an empty forecast is right: leave it out."
+        )
+    elif np.allclose(result, 0):
+        problems.append("Grey voxels are not filled: cut at 0.5 before you ask whether any is.")
+    elif np.allclose(result, (empty & full).sum(axis=0) / full.sum(axis=0)):
+        problems.append("Divide by all samples, also those whose truth is empty.")
+    else:
+        problems.append(f"Expected {expected.round(3)}, found {result.round(3)}.")
+    return report("8.3", problems)
+
+
 def check_next_arrival(next_arrival: Callable) -> bool:
     """Check exercise 10.1: when a front reaches the next voxel, from when it reached those before.
 
@@ -859,7 +991,9 @@ def check_averaged_forecast(averaged: Callable) -> bool:
     elif len(asked) != 8:
         problems.append(f"The forecaster was asked {len(asked)} times; expected 8.")
     else:
-        problems.append("Flip the axes D, H and W only: -3, -2, -1 of the history and the forecast.")
+        problems.append(
+            "Flip the axes D, H and W only: -3, -2, -1 of the history and the forecast."
+        )
     return report("10.3", problems)
 
 

@@ -1,0 +1,98 @@
+"""The exercises of notebook 08, and what it teaches against the helpers."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from helpers import exercises
+
+
+def paired(prediction, persistence, resamples, order=1, ends=(0.025, 0.975), size=None):
+    rng = np.random.default_rng(1)
+    gap = order * (prediction - persistence)
+    drawn = rng.integers(len(gap), size=(resamples, size or len(gap)))
+    return np.quantile(gap[drawn].mean(axis=1), ends)
+
+
+def apart(prediction, persistence, resamples):
+    rng = np.random.default_rng(1)
+    one, other = rng.integers(len(prediction), size=(2, resamples, len(prediction)))
+    means = prediction[one].mean(axis=1) - persistence[other].mean(axis=1)
+    return np.quantile(means, (0.025, 0.975))
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (paired, "solved"),
+        (lambda p, n, r: tuple(map(float, paired(p, n, r))), "solved"),
+        (lambda p, n, r: None, "returns nothing yet"),
+        (lambda p, n, r: paired(p, n, r).mean(), "two numbers"),
+        (lambda p, n, r: paired(p, n, r)[::-1], "above the upper"),
+        (lambda p, n, r: [(p - n).mean()] * 2, "with* replacement"),
+        (lambda p, n, r: paired(p, n, r, order=-1), "model is better"),
+        (lambda p, n, r: np.quantile(p - n, (0.025, 0.975)), "spread of single samples"),
+        (apart, "same samples for prediction and persistence"),
+        (lambda p, n, r: paired(p, n, r, ends=(0.25, 0.75)), "the 97.5 % quantile"),
+        (lambda p, n, r: paired(p + 0.1, n, r), "middle should be near"),
+    ],
+)
+def test_paired_interval(answer, hint, capsys):
+    assert exercises.check_paired_interval(answer) == (hint == "solved")
+    assert hint in capsys.readouterr().out
+
+
+def both_ways(one, other):
+    distances = cdist(one, other)
+    return distances.min(axis=1), distances.min(axis=0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda a, b: max(np.percentile(side, 95) for side in both_ways(a, b)), "solved"),
+        (
+            lambda a, b: max(np.quantile(s, 0.95, method="inverted_cdf") for s in both_ways(a, b)),
+            "solved",
+        ),
+        (lambda a, b: None, "returns nothing yet"),
+        (lambda a, b: both_ways(a, b)[0], "one number"),
+        (lambda a, b: np.max([side.max() for side in both_ways(a, b)]), "One stray voxel"),
+        (lambda a, b: np.percentile(both_ways(a, b)[0], 95), "both ways"),
+        (lambda a, b: np.percentile(both_ways(a, b)[1], 95), "both ways"),
+        (lambda a, b: np.percentile(np.concatenate(both_ways(a, b)), 95), "by itself"),
+        (lambda a, b: cdist(a, b).max(), "nearest"),
+        (lambda a, b: both_ways(a, b)[0].mean(), "a mean distance"),
+        (lambda a, b: 77.0, "Expected"),
+    ],
+)
+def test_hausdorff(answer, hint, capsys):
+    assert exercises.check_hausdorff(answer) == (hint == "solved")
+    assert hint in capsys.readouterr().out
+
+
+def gone(truth, prediction, threshold=0.5, also_empty=False):
+    empty = ~(prediction >= threshold).any(axis=(2, 3, 4))
+    return empty if also_empty else empty & truth.any(axis=(2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda t, p: gone(t, p).mean(axis=0), "solved"),
+        (lambda t, p: None, "returns nothing yet"),
+        (lambda t, p: gone(t, p), "for each sample"),
+        (lambda t, p: gone(t, p).mean(), "one share per horizon"),
+        (lambda t, p: gone(t, p).sum(axis=0), "divide by their number"),
+        (lambda t, p: gone(t, p, also_empty=True).mean(axis=0), "leave it out"),
+        (lambda t, p: gone(t, p, threshold=1e-9).mean(axis=0), "Grey voxels"),
+        (
+            lambda t, p: gone(t, p).sum(axis=0) / t.any(axis=(2, 3, 4)).sum(axis=0),
+            "Divide by all samples",
+        ),
+        (lambda t, p: gone(t, p).mean(axis=0) + 0.1, "Expected"),
+    ],
+)
+def test_vanished(answer, hint, capsys):
+    assert exercises.check_vanished(answer) == (hint == "solved")
+    assert hint in capsys.readouterr().out
