@@ -59,7 +59,7 @@ class Config:
     patch: int = 2
     width: int = 128
     blocks: int = 8
-    normalise: bool = False
+    normalise: bool = True
     residual: float = 4.0
     grid: int = 16
 

@@ -85,7 +85,10 @@ class Recipe:
     @property
     def monitor(self) -> str:
         """What `training.fit` chooses the best weights by."""
-        return "val_next_jaccard_per_frame" if self.model == "patchnet" else "val_jaccard_pooled"
+        if self.model == "convlstm":
+            return "val_jaccard_pooled"
+        # Keras leaves out the name of an output that is the only one.
+        return "val_next_jaccard_per_frame" if self.config.ahead > 1 else "val_jaccard_per_frame"
 
     def batches(self, split: records.PackedSplit, formats: Sequence[FrameFormat]):
         """Return what `training.fit` asks for: the batches from any step on."""
@@ -127,7 +130,7 @@ def convlstm_recipe(
 
 
 def patchnet_recipe(
-    steps: int, *, seed: int = 1, learning_rate: float = 2e-3, decay: str = "linear"
+    steps: int, *, seed: int = 1, learning_rate: float = 4e-3, decay: str = "linear"
 ) -> Recipe:
     """Return the recipe of the shipped PatchNet: batches of 12 windows in mixed formats."""
     plan = training.Plan(
@@ -136,7 +139,7 @@ def patchnet_recipe(
         learning_rate=learning_rate,
         warm_up=min(300, steps),
         decay=decay,
-        decay_from=0.4,
+        decay_from=0.3,
         weight_decay=1e-4,
         validate_every=min(500, steps),
         seed=seed,
@@ -307,6 +310,86 @@ def ablate(
     return table
 
 
+PATCHNET_ABLATIONS = {
+    "as it is": {},
+    "only the next frame": {"config": {"ahead": 1}},
+    "without flip times": {"config": {"flip_times": False}},
+    "8 frames of history": {"config": {"history": 8}},
+    "192 channels": {"config": {"width": 192}},
+    "4 blocks": {"config": {"blocks": 4}},
+    "blocks not normalised, half the rate": {
+        "config": {"normalise": False},
+        "plan": {"learning_rate": 2e-3},
+    },
+    "half the rate": {"plan": {"learning_rate": 2e-3}},
+    "twice the rate": {"plan": {"learning_rate": 8e-3}},
+    "batches of 24, twice the rate": {"plan": {"learning_rate": 8e-3, "batch_size": 24}},
+    "later frames three times the weight": {"later_weight": 1.5},
+    "without soft Jaccard in the loss": {"jaccard_weight": 0.0},
+    "T80_TINC4 only": {"formats": ("T80_TINC4",)},
+}
+
+
+def ablate_patchnet(
+    data: Path, folder: Path, out: Path, steps: int = 700, only: Sequence[int] = ()
+) -> pd.DataFrame:
+    """Train short runs of a PatchNet that differ in one thing each; all see as many windows.
+
+    Args:
+        data: a folder in thesis layout.
+        folder: for the runs; those that are there are not done again.
+        out: the CSV to write, with all that the folder holds.
+        steps: of batches of 12; fewer where a batch is larger.
+        only: numbers of the changes to do now, so that several processes can share the work.
+
+    Returns:
+        `change`, `parameters`, `million_multiply_adds`, `windows`, `minutes` on one core, and for
+        each format the pooled next-frame distance on the first 64 validation sequences.
+    """
+    for number, (change, values) in enumerate(PATCHNET_ABLATIONS.items()):
+        place = folder / str(number)
+        if (place / "row.json").exists() or (only and number not in only):
+            continue
+        recipe = patchnet_recipe(steps)
+        plan = {"warm_up": 100, "decay_from": 0.4, **values.get("plan", {})}
+        plan["steps"] = steps * recipe.plan.batch_size // plan.get("batch_size", 12)
+        plan["validate_every"] = plan["steps"]
+        recipe = dataclasses.replace(
+            recipe,
+            config=dataclasses.replace(recipe.config, **values.get("config", {})),
+            plan=dataclasses.replace(recipe.plan, **plan),
+            **{name: values[name] for name in ("later_weight", "jaccard_weight") if name in values},
+        )
+        formats = [FORMATS[name] for name in values.get("formats", FORMATS)]
+        print(change)
+        history = train(recipe, data, formats, place)
+        model = forecaster.build(recipe.config)
+        training.load_best(place, model)
+        row = {
+            "change": change,
+            "parameters": model.count_params(),
+            "million_multiply_adds": round(forecaster.multiply_adds(recipe.config) / 1e6),
+            "windows": history.step * recipe.plan.batch_size,
+            "minutes": round(history.seconds / 60, 1),
+        }
+        samples = open_split(data, "validation").frames(np.arange(64))
+        for found in formats:
+            frames = found.select(samples)
+            after = rollout.next_frames(forecaster.forecaster(model, found), frames)
+            row[found.name] = round(float(metrics.pooled(frames[:, 1:], after).mean()), 4)
+        (place / "row.json").write_text(json.dumps(row) + "\n")
+        training.free_memory()
+    rows = [
+        json.loads((folder / str(number) / "row.json").read_text())
+        for number in range(len(PATCHNET_ABLATIONS))
+        if (folder / str(number) / "row.json").exists()
+    ]
+    table = pd.DataFrame(rows)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out, index=False)
+    return table
+
+
 def load(weights: Path, frame_format: FrameFormat, **options):
     """Return the forecaster of shipped weights, whichever model they are of.
 
@@ -327,12 +410,12 @@ def load(weights: Path, frame_format: FrameFormat, **options):
     return forecaster.forecaster(forecaster.load(weights), frame_format, **options)
 
 
-# What a PatchNet gains without training; the last one is how it is shipped.
+# What a PatchNet gains without training. `load` gives "thresholds" unless it is told otherwise.
 VARIANTS = {
     "fed back": {"thresholds": None, "ahead": 1},
     "plain": {"thresholds": None},
     "thresholds": {},
-    "shipped": {"symmetries": 8},
+    "mirrorings": {"symmetries": 8},
 }
 
 
@@ -375,7 +458,7 @@ def tune(weights: Path, data: Path, formats: Sequence[FrameFormat]) -> None:
     record["thresholds"] = {}
     for found in formats:
         frames = found.select(samples)
-        model = load(weights, found, **VARIANTS["shipped"] | {"thresholds": None})
+        model = load(weights, found, **VARIANTS["plain"])
         following = rollout.next_frames(model, frames)
         first = forecaster.best_thresholds(
             frames[:, np.newaxis, 1:], following[:, np.newaxis], axes=(-4, *metrics.FRAME_AXES)
@@ -476,24 +559,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="ablate: the CSV to write")
     parser.add_argument("--start", type=Path, help="train: weights to begin with")
     parser.add_argument("--steps", type=int, default=10_000)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--learning-rate", type=float, help="the highest one; the recipe's unless told")
     parser.add_argument("--decay", choices=training.DECAYS, default="linear")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--limit", type=int, help="test: only the first so many samples")
     parser.add_argument(
+        "--only", type=int, nargs="+", default=[], help="ablate: only the changes of these numbers"
+    )
+    parser.add_argument(
         "--variants",
         nargs="+",
         choices=list(VARIANTS),
-        default=["shipped"],
+        default=["thresholds"],
         help="validate, test: how a PatchNet is used",
     )
     options = parser.parse_args(arguments)
     formats = list(FORMATS.values()) if options.format == MIXED else [FORMATS[options.format]]
+    rate = {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
     recipe = RECIPES[options.model](
-        options.steps,
-        seed=options.seed,
-        learning_rate=options.learning_rate,
-        decay=options.decay,
+        options.steps, seed=options.seed, decay=options.decay, **rate
     )
     if options.task in ("validate", "test"):
         split = "validation" if options.task == "validate" else "test"
@@ -503,7 +587,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif options.task == "tune":
         tune(options.weights, options.data, formats)
     elif options.task == "ablate":
-        print(ablate(options.data, formats[0], options.run, options.out, options.steps))
+        if options.model == "patchnet":
+            print(
+                ablate_patchnet(
+                    options.data, options.run, options.out, options.steps, options.only
+                )
+            )
+        else:
+            print(ablate(options.data, formats[0], options.run, options.out, options.steps))
     elif options.task == "ship":
         ship(options.run, options.weights)
     else:
@@ -517,7 +608,7 @@ def add_figures(
     formats: Sequence[FrameFormat],
     limit: int | None = None,
     split: str = "test",
-    variant: str = "shipped",
+    variant: str = "thresholds",
 ) -> None:
     """Judge shipped weights on a split and add what came out to their record."""
     patchnet = training.read_record(weights).get("model") == "patchnet"

@@ -275,11 +275,32 @@ def test_from_training_to_a_judged_file(monkeypatch, tmp_path, capsys):
     record = training.read_record(path)
     assert record["model"] == "patchnet" and len(record["thresholds"]["T80_TINC4"]) == 2
     recipes.add_figures(path, SAMPLE, [T80_TINC4], 2)
-    found = training.read_record(path)["test, shipped"]["T80_TINC4"]
+    found = training.read_record(path)["test, thresholds"]["T80_TINC4"]
     assert found["rollout, horizon 5"]["persistence"]["n"] == 2
     loaded = recipes.load(path, T80_TINC4)
     assert loaded.thresholds is not None
     capsys.readouterr()
+
+
+def test_ablations_are_networks_and_resume(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
+    tiny = Config(history=3, ahead=2, channels=2, hidden=3, width=4, blocks=1)
+    monkeypatch.setattr(forecaster, "shipped", lambda: tiny)
+    for values in recipes.PATCHNET_ABLATIONS.values():
+        dataclasses.replace(Config(), **values.get("config", {}))
+    recipes.ablate_patchnet(SAMPLE, tmp_path, tmp_path / "t.csv", steps=100, only=[1, 12])
+    table = recipes.ablate_patchnet(SAMPLE, tmp_path, tmp_path / "t.csv", steps=100, only=[1])
+    assert list(table["change"]) == ["only the next frame", "T80_TINC4 only"]
+    assert list(table["windows"]) == [1200, 1200]
+    assert table["T20_TINC1"].isna().tolist() == [False, True]
+    capsys.readouterr()
+
+
+def test_a_compiled_model_forecasts(frames):
+    model = forecaster.build(SMALL)
+    model.compile("sgd", {part: "mse" for part in ("next", "later")})
+    found = forecaster.forecaster(model, T20_TINC1)(frames)
+    np.testing.assert_array_equal(found >= 0.5, frames[:, -1] == 1)
 
 
 @pytest.mark.parametrize(

@@ -383,3 +383,46 @@ def test_import_brings_no_framework():
         cwd=workshop.REPOSITORY,
     )
     assert done.stdout.strip() == "set()"
+
+
+class Blocks:
+    """Gives three frames at once: the last one, then darker ones; notes what it was asked."""
+
+    name = "blocks"
+
+    def __init__(self, shape=None):
+        self.shape, self.asked = shape, []
+
+    def __call__(self, history):
+        return self.several(history)[:, 0]
+
+    def several(self, history):
+        self.asked.append(history.copy())
+        found = np.stack([history[:, -1] * share for share in (1.0, 0.6, 0.2)], axis=1)
+        return found if self.shape is None else found.reshape(self.shape)
+
+
+@pytest.mark.parametrize("feedback", ["probability", "binary"])
+def test_several_frames_at_once_are_used_up_before_asking_again(feedback):
+    history = np.ones((2, 4, 3, 3, 3), np.float32)
+    blocks = Blocks()
+    found = rollout(blocks, history, 7, feedback=feedback, keep=5)
+    assert len(blocks.asked) == 3 and found.shape == (2, 7, 3, 3, 3)
+    assert [asked.shape[1] for asked in blocks.asked] == [4, 5, 5]
+    if feedback == "binary":
+        # 0.2 is fed back as 0, so all that follows is empty.
+        np.testing.assert_allclose(found[0, :, 0, 0, 0], [1, 0.6, 0.2, 0, 0, 0, 0], atol=1e-6)
+        np.testing.assert_array_equal(blocks.asked[1][0, :, 0, 0, 0], [1, 1, 1, 1, 0])
+    else:
+        expected = [1, 0.6, 0.2, 0.2, 0.12, 0.04, 0.04]
+        np.testing.assert_allclose(found[0, :, 0, 0, 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 81), (2, 3, 27, 1), (2, 0, 3, 3, 3)])
+def test_several_frames_of_a_wrong_shape_are_refused(shape):
+    class Wrong(Blocks):
+        def several(self, history):
+            return np.zeros(shape, np.float32)
+
+    with pytest.raises(ValueError, match="several returned shape"):
+        rollout(Wrong(), np.ones((2, 4, 3, 3, 3), np.float32), 2)
