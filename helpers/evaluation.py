@@ -542,7 +542,8 @@ def lines(
         published = _thesis_lines(protocol, measure, set(found["format"]), thesis)
         found = pd.concat([found, published], ignore_index=True)
     null = found["kind"].isin(["persistence", "moving null"])
-    if found.loc[null, "history"].nunique() > 1:
+    # Forecasts of one format that start from other frames are of other tasks.
+    if found[null].groupby("format")["history"].nunique().max() > 1:
         named = found["name"] + ", from " + found["history"].astype(str) + " frames"
         found["name"] = found["name"].where(~null, named)
     order = {"model": 0, "persistence": 1, "moving null": 2, "thesis": 3}

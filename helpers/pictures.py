@@ -652,6 +652,7 @@ def long_term_curves(
                 every = range(1, group["horizon"].max() + 1)
                 group = group.set_index("horizon").reindex(every)
                 style = _style(rows["kind"].iloc[0], n)
+                style["markevery"] = max(1, len(group) // 15)
                 axes.plot(group.index, group["mean"], label=model, **style)
                 if band:
                     colour = style["color"]
@@ -799,7 +800,7 @@ def comparison(
                 _interval(axes, n, row.mean, (row.low, row.high), style, f"{row.mean:.3f}")
         _rows(axes, names, named=axes is panels[0])
         if not difference:
-            axes.set_xlim(left=0)
+            axes.set_xlim(0, 1.06 * axes.get_xlim()[1])
     label += ": model - persistence" if difference else ""
     rollouts = table["protocol"].eq(evaluation.ROLLOUT).all()
     where = f"{horizon} steps ahead" if rollouts else f"next frame, {table['protocol'].iloc[0]}"

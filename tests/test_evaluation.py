@@ -876,11 +876,14 @@ def test_overview_has_means_deviations_and_gaps(several):
 def test_overview_names_histories_where_they_differ(several, rng):
     other = rolled(rng.normal(0, 0.1, (12, 6)), model="single-frame", history=1, persistence=0.4)
     found = evaluation.overview(
-        evaluation.combine(several.iloc[:72], other[other.horizon < 7].assign(format="T40_TINC2"))
+        evaluation.combine(several.iloc[:72], other[other.horizon < 7].assign(format="T20_TINC1"))
     )
     assert {"persistence, from 5 frames", "persistence, from 1 frames"} <= set(found.index)
-    assert found.loc["persistence, from 1 frames", ("T40_TINC2", 2)] == "0.4000 ± 0.0000"
-    assert found.loc["persistence, from 1 frames", ("T20_TINC1", 2)] == "missing"
+    assert found.loc["persistence, from 1 frames", ("T20_TINC1", 2)] == "0.4000 ± 0.0000"
+    assert found.loc["persistence, from 5 frames", ("T20_TINC1", 2)] == "0.5000 ± 0.0000"
+    apart = other.assign(format="T40_TINC2")
+    found = evaluation.overview(evaluation.combine(several.iloc[:72], apart))
+    assert found.loc["persistence", ("T40_TINC2", 2)] == "0.4000 ± 0.0000"
 
 
 def test_figures_of_two_protocols_never_meet(sequences):

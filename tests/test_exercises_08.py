@@ -1,10 +1,12 @@
 """The exercises of notebook 08, and what it teaches against the helpers."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from notebook_code import definition
 from scipy.spatial.distance import cdist
 
-from helpers import exercises
+from helpers import evaluation, exercises
 
 
 def paired(prediction, persistence, resamples, order=1, ends=(0.025, 0.975), size=None):
@@ -96,3 +98,30 @@ def gone(truth, prediction, threshold=0.5, also_empty=False):
 def test_vanished(answer, hint, capsys):
     assert exercises.check_vanished(answer) == (hint == "solved")
     assert hint in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_skill_horizon_taught_is_the_helpers(seed):
+    known = {"np": np}
+    known["unbroken"] = definition("08", "unbroken", **known)
+    taught = definition("08", "skill_horizon", **known)
+    trend = np.array([-0.1, -0.06, -0.03, -0.01, 0.02])
+    gap = trend + np.random.default_rng(seed).normal(0, 0.05, (30, 5))
+    columns = {
+        f"{what}_{kind}": 0.5
+        for kind in ("jaccard", "mse")
+        for what in ("prediction", "persistence", "input", "moving_null", "moving_input")
+    }
+    table = pd.DataFrame(
+        {
+            **{"model": "made", "format": "any", "protocol": "rollout", "history": 5},
+            "horizon": np.tile(np.arange(1, 6), 30),
+            "sample": np.repeat(np.arange(30), 5),
+            **columns,
+            "prediction_jaccard": 0.5 + gap.ravel(),
+        }
+    )
+    (found,) = evaluation.skill_horizon(table).itertuples()
+    steps, low, high = taught(gap)
+    assert steps == found.steps
+    assert abs(low - found.low) <= 1 and abs(high - found.high) <= 1
