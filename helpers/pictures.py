@@ -625,11 +625,7 @@ def long_term_curves(
             "The table is of next frames; curves over the horizon need rollouts, from long_term."
         )
     if difference:
-        evaluation.check_same_samples(table)
-        found = evaluation.skill(table, ("model", "format", "history", "horizon"))
-        found = found[found["measure"] == measure]
-        found = found.assign(name=found["model"], kind="model")
-        found = found[~found["model"].isin(evaluation.null_models(table))]
+        found = _paired_differences(table, measure)
     else:
         found = evaluation.lines(table, measure, thesis=thesis)
         found = found[found["kind"].ne("moving null") | moving_null]
@@ -732,10 +728,10 @@ def shape_curves(
                 axes.plot(part["horizon"], share, label=name, **style)
             else:
                 axes.plot(part["horizon"], part["mean"], label=name, **style)
-                colour = style["color"]
-                axes.fill_between(
-                    part["horizon"], part["low"], part["high"], alpha=0.2, lw=0, color=colour
-                )
+                if name != "truth":  # two grey bands over each other say nothing
+                    ends = part["low"], part["high"]
+                    colour = style["color"]
+                    axes.fill_between(part["horizon"], *ends, alpha=0.2, lw=0, color=colour)
         _note_missing(axes, [m for m in models if m not in set(rows["model"])], top=True)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.set_ylim(bottom=0, top=1.02 if measure == "undefined" else None)
@@ -772,11 +768,7 @@ def comparison(
     label = _distance_name(measure)
     table = evaluation.one_protocol(table, protocol)
     if difference:
-        evaluation.check_same_samples(table)
-        found = evaluation.skill(table, ("model", "format", "history", "horizon"))
-        found = found[found["measure"] == measure].assign(kind="model")
-        found = found[~found["model"].isin(evaluation.null_models(table))]
-        found = found.assign(name=found["model"])
+        found = _paired_differences(table, measure)
     else:
         found = evaluation.lines(table, measure, thesis=thesis)
     found = found[found["horizon"] == horizon]
@@ -1916,6 +1908,15 @@ def _row(count: int, tall: float, *, share: bool = True) -> tuple[Picture, np.nd
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
     return figure, panels
+
+
+def _paired_differences(table, measure: str):
+    """Average prediction - persistence of each model, in the columns of `evaluation.lines`."""
+    evaluation.check_same_samples(table)
+    found = evaluation.skill(table, ("model", "format", "history", "horizon"))
+    found = found[found["measure"] == measure]
+    found = found[~found["model"].isin(evaluation.null_models(table))]
+    return found.assign(name=found["model"], kind="model")
 
 
 def _style(kind: str, n: int) -> dict:
