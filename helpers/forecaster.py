@@ -124,7 +124,7 @@ class Past(keras.layers.Layer):
         # Ages of the flips between two frames, oldest first: T - 1 … 1.
         ages = np.arange(count - 1, 0, -1, dtype="float32")
         filled = ops.cast(frames > UNKNOWN, shown.dtype)
-        known = ops.cast(ages < ops.cast(observed, "float32")[:, None], shown.dtype)
+        known = ops.cast(ops.less(ages, ops.cast(observed, "float32")[:, None]), shown.dtype)
         flipped = ops.abs(filled[..., 1:] - filled[..., :-1]) * known[:, None, None, None, :]
         inverse = (1 / ages).astype("float32")
         last = ops.max(flipped * inverse, axis=-1, keepdims=True)  # 1 / age, 0 without a flip
@@ -137,11 +137,11 @@ class Past(keras.layers.Layer):
             channels += [there, there / (count * ops.maximum(found, 1 / count)), found]
         return ops.concatenate(channels, axis=-1)
 
-    def compute_output_shape(self, frames, observed=None):
+    def compute_output_shape(self, frames_shape, observed_shape=None):
         """Return (B, D, H, W, C)."""
-        count = frames[1]
+        count = frames_shape[1]
         extra = 7 if self.flip_times and count > 1 else 0
-        return (frames[0], *frames[2:], count + extra)
+        return (frames_shape[0], *frames_shape[2:], count + extra)
 
     def get_config(self):
         """Return what `__init__` needs."""

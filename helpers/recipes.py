@@ -228,9 +228,10 @@ def train(
     }
     if start is not None:
         before = training.read_record(start)
-        figures_of = [name for name in before if name.split(",")[0] in ("validation", "test")]
         note["began_with"] = {"file": start.name} | {
-            name: value for name, value in before.items() if name not in figures_of
+            name: value
+            for name, value in before.items()
+            if not name.startswith(("validation,", "test"))
         }
     (folder / NOTE).write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n")
     with hardware.scope():
