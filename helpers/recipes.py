@@ -352,7 +352,7 @@ def ablate_patchnet(
         if (place / "row.json").exists() or (only and number not in only):
             continue
         recipe = patchnet_recipe(steps)
-        plan = {"warm_up": 100, "decay_from": 0.4, **values.get("plan", {})}
+        plan = {"warm_up": min(100, steps // 2), "decay_from": 0.4, **values.get("plan", {})}
         plan["steps"] = steps * recipe.plan.batch_size // plan.get("batch_size", 12)
         plan["validate_every"] = plan["steps"]
         recipe = dataclasses.replace(
@@ -373,7 +373,7 @@ def ablate_patchnet(
             "windows": history.step * recipe.plan.batch_size,
             "minutes": round(history.seconds / 60, 1),
         }
-        samples = open_split(data, "validation").frames(np.arange(64))
+        samples = open_split(data, "validation").frames(slice(64))
         for found in formats:
             frames = found.select(samples)
             after = rollout.next_frames(forecaster.forecaster(model, found), frames)
