@@ -560,7 +560,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="ablate: the CSV to write")
     parser.add_argument("--start", type=Path, help="train: weights to begin with")
     parser.add_argument("--steps", type=int, default=10_000)
-    parser.add_argument("--learning-rate", type=float, help="the highest one; the recipe's unless told")
+    parser.add_argument("--learning-rate", type=float, help="the highest; the recipe's unless told")
     parser.add_argument("--decay", choices=training.DECAYS, default="linear")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--limit", type=int, help="test: only the first so many samples")
