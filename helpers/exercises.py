@@ -763,6 +763,180 @@ def check_skill_horizon(skill_horizon: Callable) -> bool:
     return report("5.4", [])
 
 
+def check_sand(sand: Callable) -> bool:
+    """Check exercise 6.1: the Wasserstein distance of two heaps on uneven places."""
+    rng = np.random.default_rng(61)
+    for n in (7, 40):
+        places = np.cumsum(rng.uniform(0.2, 3.0, n)) - 4
+        p, q = rng.dirichlet(np.ones(n), 2)
+        result, problem = attempt(sand, places.copy(), p.copy(), q.copy())
+        if problem:
+            return report("6.1", [problem])
+        if np.size(result) != 1:
+            return report("6.1", [f"Return one number, not shape {np.shape(result)}."])
+        found, difference, ways = float(np.squeeze(result)), np.cumsum(p - q)[:-1], np.diff(places)
+        expected = (np.abs(difference) * ways).sum()
+        wrong = {
+            "That adds what is carried, but not how far: times the way to the next place.": (
+                np.abs(difference).sum()
+            ),
+            "That is the difference of the means. Sand carried to the left is work, too: take "
+            "the absolute value of each difference.": abs((difference * ways).sum()),
+            "Take running sums (np.cumsum): what crosses a gap is all that is left of it.": (
+                (np.abs(p - q)[:-1] * ways).sum()
+            ),
+            "The places are not equally far apart; use np.diff(places).": (
+                np.abs(difference).sum() * ways.mean()
+            ),
+        }
+        if np.isclose(found, expected):
+            continue
+        hints = [hint for hint, value in wrong.items() if np.isclose(found, value)]
+        hints += [f"With {n} places expected {expected:.4f}, found {found:.4f}."]
+        return report("6.1", hints)
+    return report("6.1", [])
+
+
+def check_mixing_share(mixing_share: Callable) -> bool:
+    """Check exercise 6.2: where to mix each pair of a batch, uniform in 0…1."""
+    batch = np.zeros((2000, 2, 3, 4), np.float32)
+    draws = []
+    for _ in range(2):
+        result, problem = attempt(mixing_share, batch)
+        if problem:
+            return report("6.2", [problem])
+        draws.append(np.asarray(result))
+    share, problems = draws[0], []
+    if share.shape == batch.shape:
+        problems.append("A share for each voxel leaves the line: one number for each pair.")
+    elif share.shape in ((), (1, 1, 1, 1)):
+        problems.append("That is one place for all pairs of the batch: draw one for each pair.")
+    elif share.shape != (2000, 1, 1, 1):
+        problems.append(
+            f"The shape is {share.shape}; to be multiplied with a batch (B, D, H, W) it has to be "
+            "(B, 1, 1, 1)."
+        )
+    elif (share < 0).any() or (share > 1).any():
+        outside = ((share < 0) | (share > 1)).mean()
+        problems.append(f"{outside:.0%} of the places lie outside 0…1, not between the two.")
+    elif np.ptp(share) == 0:
+        problems.append("All places are the same: draw them at random.")
+    elif np.array_equal(*draws):
+        problems.append("You draw the same places each time; take the generator's next numbers.")
+    else:
+        # Kolmogorov and Smirnov: the largest gap between the running shares; 0.05 is far off.
+        ordered = np.sort(share.ravel())
+        if np.abs(ordered - (np.arange(2000) + 0.5) / 2000).max() > 0.05:
+            problems.append("The places lie in 0…1, but some parts of the line are preferred.")
+    return report("6.2", problems)
+
+
+def check_lengths(lengths: Callable) -> bool:
+    """Check exercise 6.3: the length of each slope (B, D, H, W), its gradient finite at 0."""
+    tf = tensorflow()
+    slopes = np.random.default_rng(63).normal(size=(4, 3, 4, 5)).astype(np.float32)
+    given = tf.constant(slopes)
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        result, problem = attempt(lengths, given)
+    if problem:
+        return report("6.3", [problem])
+    if not tf.is_tensor(result):
+        return report(
+            "6.3", ["Use keras.ops instead of NumPy: the gradient has to pass through your code."]
+        )
+    squares = (slopes.astype(float) ** 2).sum(axis=(1, 2, 3))
+    found = result.numpy()
+    problems = []
+    if found.size == 1:
+        problems.append("One length for the whole batch: sum over the axes 1, 2 and 3 only.")
+    elif found.shape != (4,):
+        problems.append(f"The result has shape {found.shape}; one length per sample is (4,).")
+    elif np.allclose(found, squares, rtol=1e-3):
+        problems.append("Those are the squares; the root is missing.")
+    elif np.allclose(found, np.sqrt(squares / slopes[0].size), rtol=1e-3):
+        problems.append("You take the mean of the squares; a length has their sum.")
+    elif not np.allclose(found, np.sqrt(squares), rtol=1e-3):
+        problems.append(f"Expected {np.sqrt(squares).round(3)}, found {found.round(3)}.")
+    if problems:
+        return report("6.3", problems)
+    expected = slopes / np.sqrt(squares)[:, None, None, None]
+    gradient = tape.gradient(result, given)
+    if gradient is None or not np.allclose(gradient, expected, atol=1e-3):
+        return report("6.3", ["The lengths are right, their gradient is not: no stop_gradient."])
+    flat = tf.constant(np.where(np.arange(4).reshape(4, 1, 1, 1) == 1, 0, slopes))
+
+    def at_zero(flat):
+        with tf.GradientTape() as tape:
+            tape.watch(flat)
+            result = lengths(flat)
+        return result, tape.gradient(result, flat)
+
+    # Compiled as well: uncompiled, TensorFlow forgives a choice after the root.
+    found = [tf.function(at_zero, jit_compile=jit)(flat) for jit in (False, True)]
+    if not all(np.isfinite(gradient).all() for _, gradient in found):
+        problems.append(
+            "The gradient is NaN where a slope is 0 (with XLA at the latest). Let the root see a "
+            "number that is never 0; a choice after the root comes too late."
+        )
+    elif abs(length := float(found[0][0][1])) > 0.01:
+        problems.append(f"A slope of 0 has length 0, not {length:.3f}.")
+    return report("6.3", problems)
+
+
+def check_looks_at_others(looks_at_others: Callable) -> bool:
+    """Check exercise 6.4: a test for critics that do not judge each sample by itself."""
+    batch = np.random.default_rng(64).normal(size=(5, 2, 3, 4)).astype(np.float32)
+
+    def of_each(x):
+        return x.reshape(len(x), -1)
+
+    def spread(x):
+        return np.sqrt(of_each(x).var(axis=1, keepdims=True) + 1e-3)
+
+    innocent = {
+        "adds the voxels": lambda x: of_each(x).sum(axis=1),
+        "normalises each sample": lambda x: (of_each(x) / spread(x)).max(axis=1),
+    }
+    guilty = {
+        "normalises the batch": lambda x: (
+            (of_each(x) / (of_each(x).std(axis=0) + 1e-3)).sum(axis=1)
+        ),
+        "compares each sample with the one before": lambda x: (
+            of_each(x).sum(axis=1) - np.roll(of_each(x).sum(axis=1), 1)
+        ),
+        "adds the spread of the batch to each score": lambda x: (
+            of_each(x).sum(axis=1) + x.std(axis=0).mean()
+        ),
+        "looks at the last sample only, besides its own": lambda x: (
+            of_each(x).sum(axis=1) + 0.1 * of_each(x)[-1].sum()
+        ),
+    }
+    verdicts = []
+    suspects = [(*each, False) for each in innocent.items()]
+    for name, critic, looks in suspects + [(*each, True) for each in guilty.items()]:
+        given = batch.copy()
+        result, problem = attempt(looks_at_others, critic, given)
+        if problem:
+            return report("6.4", [problem])
+        if not np.array_equal(given, batch):
+            return report("6.4", ["You change the batch that you were given: copy it first."])
+        if np.shape(result) != () or not isinstance(result, (bool, np.bool_)):
+            return report("6.4", ["Return True or False for the critic as a whole."])
+        verdicts.append((name, bool(result), looks))
+    if not any(found for _, found, _ in verdicts):
+        return report("6.4", ["You suspect nobody; four of the six look at other samples."])
+    for name, found, looks in verdicts:
+        if found and not looks:
+            hint = f"The critic that {name} is innocent: the score of a sample may not change."
+            return report("6.4", [hint + " Compare with a tolerance."])
+        if looks and not found:
+            hint = f"The critic that {name} looks at others, and you let it pass."
+            hint += " Compare the score of each sample, alone and together."
+            return report("6.4", [hint])
+    return report("6.4", [])
+
+
 def check_paired_interval(paired_interval: Callable) -> bool:
     """Check exercise 8.1: the 95 % bootstrap interval of a mean difference, sample by sample.
 
