@@ -421,11 +421,12 @@ class WGANGP(keras.Model):
     which frames may follow this history. Only the candidate is mixed in the penalty.
 
     The thesis's critic, `pairing="target"`, sees [candidate, target], and for the truth [target,
-    target]. So it never learns what frames look like: to tell the two apart it needs only ask
-    whether both of its inputs are equal. It is a learned distance to the target, in place of a
-    fixed one such as cross-entropy, and the generator that follows it is pulled to the mean of
-    what may come, as with any distance. It cannot say whether a forecast is *possible*, since the
-    history is not shown to it, and without a target, as in a rollout, it cannot judge at all.
+    target]. So it need not learn what frames look like: to tell the two apart it only asks whether
+    its inputs are equal. The best critic of this kind is known, -‖candidate - target‖: its slope
+    is 1 everywhere and its gap the largest there can be. It is a learned distance to the target,
+    in place of a fixed one such as cross-entropy, and as with any distance nothing rewards a
+    forecast that is possible over one that is the mean of what may come. It cannot say what is
+    possible, since it does not see the history, and without a target it cannot judge at all.
 
     In `evaluate` and `fit`, `loss` is the reconstruction; `distance` is mean c(truth) - mean
     c(forecast), the critic's estimate of how far the forecasts are from the truth; `critic` is the

@@ -400,7 +400,7 @@ class TestTraining:
         target = inputs["frames"][:, -1] * (np.arange(GRID) % 2)
         data = tf.data.Dataset.from_tensors((inputs, target)).repeat()
         options = {"shuffle": False, "verbose": 0}
-        found = model.fit(data, epochs=2, steps_per_epoch=6, **options).history["distance"]
+        found = model.fit(data, epochs=2, steps_per_epoch=4, **options).history["distance"]
         assert found[1] > max(found[0], 0)
 
     def test_the_weight_of_the_critic_rises_after_the_warm_up(self):
@@ -530,7 +530,7 @@ print(json.dumps([found.replicas, apart, *rows]))
             return tf.data.Dataset.zip(counter, batches()(start)).map(spoil)
 
         with pytest.raises(FloatingPointError, match="diverged.*step 4.*checkpoint is kept"):
-            train(tmp_path, compiled(), batches=poisoned)
+            train(tmp_path, compiled(), batches=poisoned, validation=None)
         meta, arrays = training._read(tmp_path / "checkpoint.npz", "")
         assert meta["step"] == 2
         assert all(np.isfinite(array).all() for array in arrays.values())
