@@ -95,7 +95,7 @@ class Config:
     straight_through: bool = True
     centred: bool = False
     reconstruction: float = 1.0
-    adversarial: float = 0.003
+    adversarial: float = 0.03
     penalty: float = 10.0
     drift: float = 0.0
     critic_steps: int = 3
