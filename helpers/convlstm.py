@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -92,11 +91,7 @@ class Config:
         for name in ("batch_normalisation", "previous"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; expected True or False.")
-        if isinstance(self.residual, bool) or not isinstance(self.residual, numbers.Real):
-            raise TypeError(f"residual is {self.residual!r}; expected a number.")
-        if not 0 <= self.residual < math.inf:
-            raise ValueError(f"residual is {self.residual}; expected 0 or above.")
-        object.__setattr__(self, "residual", float(self.residual))
+        training.check_number(self, "residual", "0 or above", lambda value: 0 <= value < math.inf)
 
     def as_dict(self) -> dict:
         """Return the configuration as plain values, for JSON; `Config(**values)` reads it."""
@@ -297,7 +292,11 @@ class Mix(keras.layers.Layer):
 
     def call(self, x):
         """Return x plus what the block adds to it."""
-        return x + self.up(self.mix(self.down(x)))
+        return x + self.added(x)
+
+    def added(self, x):
+        """Return what the block adds: the branch beside the direct way."""
+        return self.up(self.mix(self.down(x)))
 
     def get_config(self):
         """Return what `__init__` needs."""
@@ -472,19 +471,9 @@ def load(path: str | Path) -> ConvLSTM:
     """Return the model of shipped weights: `NAME.npz` with its record `NAME.json` beside it.
 
     Raises:
-        FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_weights`;
-            the record describes another kind of model.
+        FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_model`.
     """
-    found = training.read_record(path).get("configuration")
-    try:
-        config = Config(**found)
-    except (TypeError, ValueError) as error:
-        raise training.CheckpointError(
-            f"{path} is not a ConvLSTM of this course: its configuration is {found} ({error})."
-        ) from None
-    model = build(config)
-    training.load_weights(path, model, config=found)
-    return model
+    return training.load_model(path, Config, build, "ConvLSTM")
 
 
 def forecaster(model: ConvLSTM, name: str = "ConvLSTM3D") -> ConvLSTMForecaster:

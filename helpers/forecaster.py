@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,11 +78,7 @@ class Config:
         for name in ("flip_times", "normalise"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; expected True or False.")
-        if isinstance(self.residual, bool) or not isinstance(self.residual, numbers.Real):
-            raise TypeError(f"residual is {self.residual!r}; expected a number.")
-        if not 0 < self.residual < math.inf:
-            raise ValueError(f"residual is {self.residual}; expected above 0.")
-        object.__setattr__(self, "residual", float(self.residual))
+        training.check_number(self, "residual", "above 0", lambda value: 0 < value < math.inf)
 
     def as_dict(self) -> dict:
         """Return the configuration as plain values, for JSON; `Config(**values)` reads it."""
@@ -105,9 +100,9 @@ class Past(keras.layers.Layer):
     """Turn the past of each voxel into channels: frames, and when it flipped.
 
     Called with frames (B, T, D, H, W), 0…1, of which the last `observed` (B,) are real and the
-    others `UNKNOWN`, it returns (B, D, H, W, C): the T frames as -1…1, 0 where unknown, then, if
-    `flip_times`, for the last flip and for the one before it: whether there was one, its age a in
-    frames as a / T and as 1 / a; and the share of frames at which the voxel flipped.
+    others `UNKNOWN`, it returns (B, D, H, W, C): the T frames as -1…1, 0 where unknown; then, if
+    `flip_times` and T > 1, the share of the T - 1 steps at which the voxel flipped, and for the
+    last flip and the one before it: whether there was one, its age a in frames as a / T, and 1 / a.
     """
 
     def __init__(self, flip_times: bool = True, **kwargs):
@@ -228,9 +223,9 @@ class PatchNet(keras.Model):
         voxels = self.keep(ops.silu(self.read(self.past(frames, observed)) + told))
         patches = self.widen(to_patches(voxels, config.patch))
         for number, mix in enumerate(self.mixes):
-            # What a block adds is its output less its input.
+            # Only what a block reads is normalised; the direct way is left as it is.
             read = self.norms[number](patches) if self.norms else patches
-            patches = patches + (mix(read) - read) if self.norms else mix(patches)
+            patches = patches + mix.added(read)
         changed = self.head(ops.silu(voxels + to_voxels(self.narrow(patches), config.patch)))
         # Probabilities need float32, also where the rest is computed in half precision. The
         # farther ahead, the less the last frame says.
@@ -375,7 +370,7 @@ def multiply_adds(config: Config) -> int:
     """
     voxels, volume = config.grid**3, config.patch**3
     patches = voxels // volume
-    seen = config.history + (7 if config.flip_times and config.history > 1 else 0)
+    *_, seen = Past(config.flip_times).compute_output_shape((1, config.history, 1, 1, 1))
     inner, block = max(config.width // 4, 1), volume * config.channels * config.width
     each_voxel = (
         seen * config.hidden + config.hidden * config.channels + config.channels * config.ahead
@@ -388,19 +383,9 @@ def load(path: str | Path) -> PatchNet:
     """Return the model of shipped weights: `NAME.npz` with its record `NAME.json` beside it.
 
     Raises:
-        FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_weights`;
-            the record describes another kind of model.
+        FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_model`.
     """
-    found = training.read_record(path).get("configuration")
-    try:
-        config = Config(**found)
-    except (TypeError, ValueError) as error:
-        raise training.CheckpointError(
-            f"{path} is not a forecaster of this course: its configuration is {found} ({error})."
-        ) from None
-    model = build(config)
-    training.load_weights(path, model, config=found)
-    return model
+    return training.load_model(path, Config, build, "forecaster")
 
 
 def forecaster(
@@ -510,21 +495,20 @@ def shifted(probability: np.ndarray, threshold: np.ndarray | float) -> np.ndarra
 def best_thresholds(
     truth: np.ndarray,
     probability: np.ndarray,
-    choices: Sequence[float] = (),
+    choices: Sequence[float] = tuple(np.arange(8, 25) / 40),
     axes: tuple[int, ...] = metrics.FRAME_AXES,
 ) -> list[float]:
     """Find, for each step ahead, the threshold with the smallest mean Jaccard distance.
 
-    A voxel that is filled with probability 0.4 is better called filled than left out where
-    distances are large: calling it filled adds to the intersection more often than it costs.
+    A voxel is worth calling filled where its probability is above J / (1 + J), with J the Jaccard
+    index that can be reached: the harder the forecast, the lower the threshold.
 
     Args:
         truth: (N, K, D, H, W), 0 or 1.
         probability: of the same shape.
-        choices: thresholds to try; 0.2, 0.225 … 0.6 when empty.
+        choices: thresholds to try.
         axes: what one distance is over, counted without the axis K.
     """
-    choices = choices or np.arange(0.2, 0.6001, 0.025)
     best = []
     for step in range(truth.shape[1]):
         pair = truth[:, step], probability[:, step]

@@ -38,62 +38,109 @@ FORMATS = {found.name: found for found in THESIS_FORMATS}
 MIXED = "mixed"
 NOTE = "recipe.json"
 VALIDATION_SAMPLES = 192
-PAIRS = 456  # histories in the validation of a PatchNet: 8 of each length in three formats
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that leads from records to weights, apart from the data.
+    """All that leads from records to the weights of a ConvLSTM, apart from the data.
 
     Attributes:
         config: of the model.
-        plan: of the training; its batch is one of sequences (ConvLSTM) or of windows (PatchNet).
+        plan: of the training; its batch is one of sequences.
         jaccard_weight: of the soft Jaccard distance in the loss.
-        later_weight: of the loss of the frames after the next one (PatchNet).
-        format_weights: of each format in the loss, by its time step (PatchNet).
         policy: the Keras dtype policy of the training; forecasts are made in float32.
     """
 
-    config: convlstm.Config | forecaster.Config
+    config: convlstm.Config
     plan: training.Plan
     jaccard_weight: float = 0.05
-    later_weight: float = 0.5
-    format_weights: tuple[tuple[int, float], ...] = ((1, 2.0), (2, 1.4), (4, 1.0))
     policy: str = "float32"
 
-    @property
-    def model(self) -> str:
-        """`"convlstm"` or `"patchnet"`."""
-        return "patchnet" if isinstance(self.config, forecaster.Config) else "convlstm"
-
-    def build(self):
-        """Return an untrained model, not compiled."""
-        return (forecaster if self.model == "patchnet" else convlstm).build(self.config)
-
-    def compile_options(self) -> dict:
-        """Return loss and metrics for `model.compile`."""
-        loss = training.voxel_loss(self.jaccard_weight)
-        if self.model == "convlstm":
-            return {"loss": loss, "metrics": [metrics.keras_jaccard("pooled")]}
-        parts = ["next", "later"] if self.config.ahead > 1 else ["next"]
-        return {
-            "loss": {part: training.voxel_loss(self.jaccard_weight) for part in parts},
-            "loss_weights": dict(zip(parts, (1.0, self.later_weight))),
-            "metrics": {"next": [metrics.keras_jaccard("per_frame")]},
-        }
+    model = "convlstm"
+    kind = convlstm
+    protocol = "pooled"  # of the validation, over so many sequences
+    checked = VALIDATION_SAMPLES
 
     @property
     def monitor(self) -> str:
         """What `training.fit` chooses the best weights by."""
-        if self.model == "convlstm":
-            return "val_jaccard_pooled"
-        # Keras leaves out the name of an output that is the only one.
-        return "val_next_jaccard_per_frame" if self.config.ahead > 1 else "val_jaccard_per_frame"
+        return f"val_jaccard_{self.protocol}"
+
+    def compile_options(self) -> dict:
+        """Return loss and metrics for `model.compile`."""
+        return {
+            "loss": training.voxel_loss(self.jaccard_weight),
+            "metrics": [metrics.keras_jaccard(self.protocol)],
+        }
 
     def batches(self, split: records.PackedSplit, formats: Sequence[FrameFormat]):
-        """Return what `training.fit` asks for: the batches from any step on."""
-        if self.model == "convlstm":
-            return batches(split, formats, self.plan)
+        """Return what `training.fit` asks for: the batches from any step on.
+
+        With several formats, one batch of each follows the other.
+        """
+
+        def stream(number: int, step: int) -> tf.data.Dataset:
+            return sequences.from_packed(
+                split,
+                formats[number],
+                Shifted(),
+                batch_size=self.plan.batch_size,
+                seed=self.plan.seed + number,
+                repeat=True,
+                drop_remainder=True,
+                start_step=step,
+            )
+
+        return sequences.in_turn(stream, len(formats))
+
+    def validation(
+        self, split: records.PackedSplit, formats: Sequence[FrameFormat]
+    ) -> tf.data.Dataset:
+        """Return the first sequences of the split, as many in each format."""
+        frames = split.frames(slice(self.checked // len(formats)))
+        chosen = np.concatenate([found.select(frames) for found in formats])[..., np.newaxis]
+        data = tf.data.Dataset.from_tensor_slices((chosen[:, :-1], chosen[:, 1:])).batch(16)
+        return data.map(lambda x, y: (tf.cast(x, tf.float32), tf.cast(y, tf.float32)))
+
+
+@dataclass(frozen=True)
+class PatchNetRecipe(Recipe):
+    """The same for a PatchNet; a batch of the plan is one of windows, in mixed formats.
+
+    Attributes:
+        later_weight: of the loss of the frames after the next one.
+        format_weights: of each format in the loss, by its time step.
+    """
+
+    config: forecaster.Config
+    later_weight: float = 0.5
+    format_weights: tuple[tuple[int, float], ...] = ((1, 2.0), (2, 1.4), (4, 1.0))
+
+    model = "patchnet"
+    kind = forecaster
+    protocol = "per_frame"
+    checked = 456  # histories: 8 of each length in three formats
+
+    @property
+    def parts(self) -> list[str]:
+        """The outputs of the model."""
+        return ["next", "later"] if self.config.ahead > 1 else ["next"]
+
+    @property
+    def monitor(self) -> str:
+        """See `Recipe`; Keras leaves out the name of an output that is the only one."""
+        return f"val_{'next_' * (len(self.parts) > 1)}jaccard_{self.protocol}"
+
+    def compile_options(self) -> dict:
+        """See `Recipe`."""
+        return {
+            "loss": {part: training.voxel_loss(self.jaccard_weight) for part in self.parts},
+            "loss_weights": dict(zip(self.parts, (1.0, self.later_weight))),
+            "metrics": {"next": [metrics.keras_jaccard(self.protocol)]},
+        }
+
+    def batches(self, split: records.PackedSplit, formats: Sequence[FrameFormat]):
+        """See `Recipe`; the formats are drawn at random."""
         weights = dict(self.format_weights)
         return forecaster.Examples(
             split,
@@ -104,11 +151,12 @@ class Recipe:
             weights=[weights.get(found.TINC, 1.0) for found in formats],
         ).dataset
 
-    def validation(self, split: records.PackedSplit, formats: Sequence[FrameFormat]):
-        """Return the validation examples, as many in each format."""
-        if self.model == "convlstm":
-            return validation(split, formats)
-        return forecaster.validation(split, formats, self.config, PAIRS // len(formats)).cache()
+    def validation(
+        self, split: records.PackedSplit, formats: Sequence[FrameFormat]
+    ) -> tf.data.Dataset:
+        """Return histories of all lengths, as many in each format."""
+        count = self.checked // len(formats)
+        return forecaster.validation(split, formats, self.config, count).cache()
 
 
 def convlstm_recipe(
@@ -131,7 +179,7 @@ def convlstm_recipe(
 
 def patchnet_recipe(
     steps: int, *, seed: int = 1, learning_rate: float = 4e-3, decay: str = "linear"
-) -> Recipe:
+) -> PatchNetRecipe:
     """Return the recipe of the shipped PatchNet: batches of 12 windows in mixed formats."""
     plan = training.Plan(
         steps=steps,
@@ -144,7 +192,7 @@ def patchnet_recipe(
         validate_every=min(500, steps),
         seed=seed,
     )
-    return Recipe(forecaster.shipped(), plan)
+    return PatchNetRecipe(forecaster.shipped(), plan)
 
 
 RECIPES = {"convlstm": convlstm_recipe, "patchnet": patchnet_recipe}
@@ -156,44 +204,6 @@ def open_split(data: Path, split: str, limit: int | None = None) -> records.Pack
     if (folder / "manifest.json").exists():
         return records.open_packed(folder)
     return records.packed(folder, limit=limit)
-
-
-def batches(split: records.PackedSplit, formats: Sequence[FrameFormat], plan: training.Plan):
-    """Return what `training.fit` asks for: the batches from any step on.
-
-    With several formats, one batch of each follows the other.
-    """
-
-    def from_step(step: int) -> tf.data.Dataset:
-        turn = len(formats)
-        streams = [
-            sequences.from_packed(
-                split,
-                found,
-                Shifted(),
-                batch_size=plan.batch_size,
-                seed=plan.seed + number,
-                repeat=True,
-                drop_remainder=True,
-                # Of the first `step` batches, so many were of this format.
-                start_step=(step - number + turn - 1) // turn,
-            )
-            for number, found in enumerate(formats)
-        ]
-        if turn == 1:
-            return streams[0]
-        choice = tf.data.Dataset.counter(step).map(lambda number: number % turn)
-        return tf.data.Dataset.choose_from_datasets(streams, choice)
-
-    return from_step
-
-
-def validation(split: records.PackedSplit, formats: Sequence[FrameFormat]) -> tf.data.Dataset:
-    """Return 192 validation sequences: the first of the split, as many in each format."""
-    frames = split.frames(np.arange(min(VALIDATION_SAMPLES // len(formats), len(split))))
-    chosen = np.concatenate([found.select(frames) for found in formats])[..., np.newaxis]
-    data = tf.data.Dataset.from_tensor_slices((chosen[:, :-1], chosen[:, 1:])).batch(16)
-    return data.map(lambda x, y: (tf.cast(x, tf.float32), tf.cast(y, tf.float32)))
 
 
 def train(
@@ -235,7 +245,7 @@ def train(
         }
     (folder / NOTE).write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n")
     with hardware.scope():
-        model = recipe.build()
+        model = recipe.kind.build(recipe.config)
         if start is not None:
             training.load_weights(start, model)
         model.compile(
@@ -506,31 +516,25 @@ def ship(folder: Path, out: Path) -> Path:
     note = json.loads((folder / NOTE).read_text())
     recipe = note.pop("recipe")
     log = pd.read_csv(folder / training.LOG)
-    kind = forecaster if note.get("model") == "patchnet" else convlstm
-    model = kind.build(kind.Config(**recipe["config"]))
+    chosen = PatchNetRecipe if note.get("model") == "patchnet" else Recipe
+    plan = recipe.pop("plan")
+    config = chosen.kind.Config(**recipe.pop("config"))
+    model = chosen.kind.build(config)
     best = training.load_best(folder, model)
-    distance = next(name for name in best if name.startswith("val_") and "jaccard" in name)
-    protocol = "per_frame" if distance.endswith("per_frame") else "pooled"
-    checked = PAIRS if kind is forecaster else VALIDATION_SAMPLES
+    distance = best[chosen(config, training.Plan(**plan)).monitor]
     before = note.get("began_with", {})
     record = {
         **note,
         "made": datetime.date.today().isoformat(),
-        "plan": recipe["plan"],
-        **{
-            name: value
-            for name, value in recipe.items()
-            if name not in ("config", "plan", "policy")
-            and (kind is forecaster or name == "jaccard_weight")
-        },
-        "policy": recipe["policy"],
+        "plan": plan,
+        **recipe,
         "steps": (steps := int(log["step"].iloc[-1])),
         "minutes": (minutes := round(log["seconds"].iloc[-1] / 60, 1)),
         # With the runs that this one went on from.
         "minutes_in_all": round(minutes + before.get("minutes_in_all", 0), 1),
-        "examples_in_all": steps * recipe["plan"]["batch_size"] + before.get("examples_in_all", 0),
+        "examples_in_all": steps * plan["batch_size"] + before.get("examples_in_all", 0),
         "best_step": int(best["step"]),
-        "validation": {protocol: round(best[distance], 5), "n": checked},
+        "validation": {chosen.protocol: round(distance, 5), "n": chosen.checked},
     }
     return training.save_weights(out, model, record)
 

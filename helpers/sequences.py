@@ -6,7 +6,7 @@ import functools
 import itertools
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -208,6 +208,32 @@ def from_packed(
 
     data = order.step_numbers().map(batch, num_parallel_calls=2, deterministic=True)
     return data.prefetch(4)
+
+
+def in_turn(
+    stream: Callable[[int, int], tf.data.Dataset], count: int
+) -> Callable[[int], tf.data.Dataset]:
+    """Let streams of batches take turns: a batch of each follows the other.
+
+    Args:
+        stream: gives the batches of a stream without end, from the stream's number, 0…count-1,
+            and the step to begin with.
+        count: how many streams there are.
+
+    Returns:
+        A function of the step that gives the batches from there on, as `helpers.training.fit`
+        asks for it.
+    """
+
+    def from_step(step: int) -> tf.data.Dataset:
+        # Of the first `step` batches, so many were of this stream.
+        streams = [stream(n, (step - n + count - 1) // count) for n in range(count)]
+        if count == 1:
+            return streams[0]
+        choice = tf.data.Dataset.counter(step).map(lambda number: number % count)
+        return tf.data.Dataset.choose_from_datasets(streams, choice)
+
+    return from_step
 
 
 def from_records(

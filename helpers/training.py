@@ -56,6 +56,21 @@ class CheckpointError(RuntimeError):
     """A checkpoint or a file of weights is damaged, or does not belong to this model or run."""
 
 
+def check_number(owner: Any, name: str, expected: str, good: Callable[[float], bool]) -> None:
+    """Check a field of a frozen dataclass and keep it as a float.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is not `good`; the error says what was `expected`.
+    """
+    value = getattr(owner, name)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} is {value!r}; expected a number {expected}.")
+    if not good(value):
+        raise ValueError(f"{name} is {value}; expected {expected}.")
+    object.__setattr__(owner, name, float(value))
+
+
 @dataclass(frozen=True)
 class Plan:
     """How a model is trained: all that has to stay as it is from the first step to the last.
@@ -103,19 +118,11 @@ class Plan:
             raise ValueError(f"warm_up is {self.warm_up} of {self.steps} steps; take fewer.")
         if self.decay not in DECAYS:
             raise ValueError(f"decay is {self.decay!r}; choose one of {', '.join(DECAYS)}.")
-        self._check("learning_rate", "above 0", lambda value: 0 < value < math.inf)
-        self._check("decay_from", "0 to below 1", lambda value: 0 <= value < 1)
-        self._check("weight_decay", "0 or above", lambda value: 0 <= value < math.inf)
+        check_number(self, "learning_rate", "above 0", lambda value: 0 < value < math.inf)
+        check_number(self, "decay_from", "0 to below 1", lambda value: 0 <= value < 1)
+        check_number(self, "weight_decay", "0 or above", lambda value: 0 <= value < math.inf)
         if self.clip_norm is not None:
-            self._check("clip_norm", "above 0, or None", lambda value: 0 < value < math.inf)
-
-    def _check(self, name: str, expected: str, good: Callable[[float], bool]) -> None:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
-            raise TypeError(f"{name} is {value!r}; expected a number {expected}.")
-        if not good(value):
-            raise ValueError(f"{name} is {value}; expected {expected}.")
-        object.__setattr__(self, name, float(value))
+            check_number(self, "clip_norm", "above 0, or None", lambda value: 0 < value < math.inf)
 
     def schedule(self) -> WarmUpAndDecay:
         """Return the learning rate at each step, for any Keras optimizer."""
@@ -718,6 +725,31 @@ def load_weights(path: str | Path, model: keras.Model, *, config: Any = None) ->
         )
     _assign(arrays, _weights(model), path)
     return record
+
+
+def load_model(path: str | Path, config: type, build: Callable[[Any], keras.Model], what: str):
+    """Return the model of shipped weights, built from the configuration in their record.
+
+    Args:
+        path: the `.npz` that `save_weights` wrote, with its JSON beside it.
+        config: the class of the configuration.
+        build: makes a model of a configuration.
+        what: the kind of model, for errors.
+
+    Raises:
+        FileNotFoundError, CheckpointError: see `load_weights`; the record describes another kind
+            of model.
+    """
+    found = read_record(path).get("configuration")
+    try:
+        chosen = config(**found)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a {what} of this course: its configuration is {found} ({error})."
+        ) from None
+    model = build(chosen)
+    load_weights(path, model, config=found)
+    return model
 
 
 @dataclass(frozen=True)

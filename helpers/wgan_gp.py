@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -131,9 +130,9 @@ class Config:
                 raise TypeError(f"{name} is {getattr(self, name)!r}; expected True or False.")
         weights = ("reconstruction", "adversarial", "penalty", "drift")
         for name in weights:
-            self._check_number(name, "0 or above", lambda value: 0 <= value < math.inf)
+            training.check_number(self, name, "0 or above", lambda value: 0 <= value < math.inf)
         for name in ("dropout", "critic_dropout"):
-            self._check_number(name, "0 to below 1", lambda value: 0 <= value < 1)
+            training.check_number(self, name, "0 to below 1", lambda value: 0 <= value < 1)
         if not self.reconstruction and not self.adversarial:
             raise ValueError("reconstruction and adversarial are 0: there is nothing to learn.")
         if self.noise and self.generator != "patches":
@@ -141,14 +140,6 @@ class Config:
         self.trunk  # noqa: B018  (checks the rest, and keeps it as plain values)
         for name in ("steps", "residual"):
             object.__setattr__(self, name, getattr(self.trunk, name))
-
-    def _check_number(self, name: str, expected: str, good: Callable[[float], bool]) -> None:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
-            raise TypeError(f"{name} is {value!r}; expected a number.")
-        if not good(value):
-            raise ValueError(f"{name} is {value}; expected {expected}.")
-        object.__setattr__(self, name, float(value))
 
     @property
     def trunk(self) -> patches.Config:
@@ -698,19 +689,9 @@ def load(path: str | Path) -> WGANGP:
     """Return the model of shipped weights: `NAME.npz` with its record `NAME.json` beside it.
 
     Raises:
-        FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_weights`;
-            the record describes another kind of model.
+        FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_model`.
     """
-    found = training.read_record(path).get("configuration")
-    try:
-        config = Config(**found)
-    except (TypeError, ValueError) as error:
-        raise training.CheckpointError(
-            f"{path} is not a WGAN-GP of this course: its configuration is {found} ({error})."
-        ) from None
-    model = build(config)
-    training.load_weights(path, model, config=found)
-    return model
+    return training.load_model(path, Config, build, "WGAN-GP")
 
 
 # Optimizers and data
@@ -793,31 +774,23 @@ def batches(
         ValueError: the model does not know the step of a format.
     """
     _check_formats(formats, config)
-    turn = len(formats)
 
-    def from_step(step: int) -> tf.data.Dataset:
-        streams = [
-            sequences.from_packed(
-                split,
-                found,
-                sequences.Windows(config.frames),
-                batch_size=plan.batch_size,
-                seed=plan.seed + number,
-                repeat=True,
-                drop_remainder=True,
-                symmetries=True,
-                time_reversal=True,
-                # Of the first `step` batches, so many were of this format.
-                start_step=(step - number + turn - 1) // turn,
-            ).map(functools.partial(example, found))
-            for number, found in enumerate(formats)
-        ]
-        if turn == 1:
-            return streams[0]
-        choice = tf.data.Dataset.counter(step).map(lambda number: number % turn)
-        return tf.data.Dataset.choose_from_datasets(streams, choice)
+    def stream(number: int, step: int) -> tf.data.Dataset:
+        found = formats[number]
+        return sequences.from_packed(
+            split,
+            found,
+            sequences.Windows(config.frames),
+            batch_size=plan.batch_size,
+            seed=plan.seed + number,
+            repeat=True,
+            drop_remainder=True,
+            symmetries=True,
+            time_reversal=True,
+            start_step=step,
+        ).map(functools.partial(example, found))
 
-    return from_step
+    return sequences.in_turn(stream, len(formats))
 
 
 def validation(

@@ -157,8 +157,8 @@ def tensorflow() -> ModuleType:
         ImportError: TensorFlow cannot be imported; what it printed is shown.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # TensorFlow turns oneDNN's kernels on by itself on recent Intel processors only. On others
-    # with AVX2 they train the course's networks up to 1.7 times as fast.
+    # TensorFlow turns oneDNN's kernels on by itself on some processors only. On one with AVX2 on
+    # which it does not, they made the training of a PatchNet 1.7 times as fast.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if "tensorflow" in sys.modules:
         return sys.modules["tensorflow"]

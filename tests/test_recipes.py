@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from helpers import convlstm, recipes, records, training, workshop
+from helpers import convlstm, recipes, records, rollout, training, workshop
 from helpers.sequences import T20_TINC1, THESIS_FORMATS
 
 DATA = workshop.REPOSITORY / "data" / "sample"
@@ -27,8 +27,7 @@ def recipe():
 @pytest.mark.parametrize("start", [1, 2, 3, 5])
 def test_mixed_batches_go_on_from_any_step(cache, start):
     split = recipes.open_split(DATA, "validation")
-    plan = recipes.convlstm_recipe(10).plan
-    from_step = recipes.batches(split, THESIS_FORMATS, plan)
+    from_step = recipes.convlstm_recipe(10).batches(split, THESIS_FORMATS)
     whole = [x.numpy() for x, _ in from_step(0).take(start + 4)]
     late = [x.numpy() for x, _ in from_step(start).take(4)]
     assert all(np.array_equal(a, b) for a, b in zip(whole[start:], late))
@@ -36,11 +35,9 @@ def test_mixed_batches_go_on_from_any_step(cache, start):
 
 def test_mixed_batches_take_turns(cache):
     split = recipes.open_split(DATA, "validation")
-    plan = recipes.convlstm_recipe(10).plan
-    alone = [
-        next(iter(recipes.batches(split, [found], plan)(0)))[0].numpy() for found in THESIS_FORMATS
-    ]
-    mixed = [x.numpy() for x, _ in recipes.batches(split, THESIS_FORMATS, plan)(0).take(3)]
+    recipe = recipes.convlstm_recipe(10)
+    alone = [next(iter(recipe.batches(split, [found])(0)))[0].numpy() for found in THESIS_FORMATS]
+    mixed = [x.numpy() for x, _ in recipe.batches(split, THESIS_FORMATS)(0).take(3)]
     # The first format draws with the same seed alone and in turn.
     assert np.array_equal(alone[0], mixed[0])
     moved = [np.abs(np.diff(x, axis=1)).mean() for x in mixed]
@@ -85,17 +82,18 @@ def test_every_ablation_is_a_network():
         dataclasses.replace(convlstm.workshop(), **values)
 
 
+@pytest.mark.parametrize("file", ["convlstm_{}.npz", "patchnet.npz"])
 @pytest.mark.parametrize("name", [found.name for found in THESIS_FORMATS])
-def test_shipped_weights_beat_persistence(name):
-    path = workshop.REPOSITORY / "data" / "weights" / f"convlstm_{name}.npz"
+def test_shipped_weights_beat_persistence(name, file):
+    path = workshop.REPOSITORY / "data" / "weights" / file.format(name)
     assert path.stat().st_size < 5e6
     record = training.read_record(path)
-    figures = record["test"][name]
+    figures = record["test" if "convlstm" in file else "test, thresholds"][name]
     assert len(figures) == 6
     for place in figures.values():
         assert place["prediction"]["interval"][1] < place["persistence"]["interval"][0]
     frames = recipes.open_split(DATA, "test").frames(np.arange(8))
     frames = recipes.FORMATS[name].select(frames)
-    forecast = np.array(convlstm.load(path)(frames[:, :-1, ..., np.newaxis].astype("float32")))
+    forecast = rollout.next_frames(recipes.load(path, recipes.FORMATS[name]), frames)
     found = recipes.metrics.pooled(frames[:, 1:], forecast).mean()
     assert found < recipes.metrics.pooled(frames[:, 1:], frames[:, :-1]).mean()
