@@ -28,6 +28,7 @@ from helpers import (
     rollout,
     sequences,
     training,
+    wgan_gp,
     workshop,
 )
 from helpers.sequences import THESIS_FORMATS, FrameFormat, Shifted
@@ -67,8 +68,9 @@ class Recipe:
         return f"val_jaccard_{self.protocol}"
 
     def compile_options(self) -> dict:
-        """Return loss and metrics for `model.compile`."""
+        """Return optimizers, loss and metrics for `model.compile`."""
         return {
+            "optimizer": self.plan.optimizer(),
             "loss": training.voxel_loss(self.jaccard_weight),
             "metrics": [metrics.keras_jaccard(self.protocol)],
         }
@@ -134,6 +136,7 @@ class PatchNetRecipe(Recipe):
     def compile_options(self) -> dict:
         """See `Recipe`."""
         return {
+            "optimizer": self.plan.optimizer(),
             "loss": {part: training.voxel_loss(self.jaccard_weight) for part in self.parts},
             "loss_weights": dict(zip(self.parts, (1.0, self.later_weight))),
             "metrics": {"next": [metrics.keras_jaccard(self.protocol)]},
@@ -157,6 +160,42 @@ class PatchNetRecipe(Recipe):
         """Return histories of all lengths, as many in each format."""
         count = self.checked // len(formats)
         return forecaster.validation(split, formats, self.config, count).cache()
+
+
+@dataclass(frozen=True)
+class WGANRecipe(Recipe):
+    """The same for a WGAN-GP; a batch of the plan is one of windows, one format after the other.
+
+    Attributes:
+        critic_rate: learning rate of the critic.
+    """
+
+    config: wgan_gp.Config
+    critic_rate: float = 2e-4
+
+    model = "wgan_gp"
+    kind = wgan_gp
+    protocol = "per_frame"
+    checked = 192  # sequences: 64 in each of three formats
+
+    def compile_options(self) -> dict:
+        """See `Recipe`."""
+        options = super().compile_options() | wgan_gp.workshop_optimizers(
+            self.plan, self.critic_rate
+        )
+        del options["optimizer"]
+        return options
+
+    def batches(self, split: records.PackedSplit, formats: Sequence[FrameFormat]):
+        """See `Recipe`."""
+        return wgan_gp.batches(split, formats, self.config, self.plan)
+
+    def validation(
+        self, split: records.PackedSplit, formats: Sequence[FrameFormat]
+    ) -> tf.data.Dataset:
+        """Return every third window of the first sequences, as many in each format."""
+        count = self.checked // len(formats)
+        return wgan_gp.validation(split, formats, self.config, count).cache()
 
 
 def convlstm_recipe(
@@ -195,7 +234,46 @@ def patchnet_recipe(
     return PatchNetRecipe(forecaster.shipped(), plan)
 
 
-RECIPES = {"convlstm": convlstm_recipe, "patchnet": patchnet_recipe}
+def wgan_recipe(
+    steps: int,
+    *,
+    frames: int = 3,
+    adversarial: float = 0.0,
+    seed: int = 1,
+    learning_rate: float | None = None,
+    decay: str = "linear",
+) -> WGANRecipe:
+    """Return the recipe of a WGAN-GP: batches of 16 windows, one format after the other.
+
+    It is trained in two runs: the generator alone, and from there on with the critic.
+
+    Args:
+        steps: of the generator.
+        frames: how many it reads; the network for one frame also reads noise, since much of what
+            comes next cannot be known from one.
+        adversarial: weight of the critic's opinion; 0 trains the generator alone.
+        seed, decay: see `helpers.training.Plan`.
+        learning_rate: of the generator at most; 4e-3 alone and 5e-4 with the critic unless told.
+    """
+    plan = training.Plan(
+        steps=steps,
+        batch_size=16,
+        learning_rate=learning_rate or (5e-4 if adversarial else 4e-3),
+        warm_up=min(200, steps),
+        decay=decay,
+        decay_from=0.3,
+        weight_decay=1e-4,
+        validate_every=min(500, steps),
+        seed=seed,
+    )
+    # The weight rises from step 100 to step 200 of the second run, while the critic catches up.
+    noise = 4 if frames == 1 else 0
+    config = wgan_gp.workshop(frames, noise=noise, adversarial=adversarial, warm_up=100)
+    return WGANRecipe(config, plan)
+
+
+RECIPES = {"convlstm": convlstm_recipe, "patchnet": patchnet_recipe, "wgan_gp": wgan_recipe}
+KINDS = {kind.model: kind for kind in (Recipe, PatchNetRecipe, WGANRecipe)}
 
 
 def open_split(data: Path, split: str, limit: int | None = None) -> records.PackedSplit:
@@ -247,10 +325,9 @@ def train(
     with hardware.scope():
         model = recipe.kind.build(recipe.config)
         if start is not None:
-            training.load_weights(start, model)
-        model.compile(
-            recipe.plan.optimizer(), **recipe.compile_options(), **hardware.compile_options()
-        )
+            # The losses may differ: only the arrays must fit.
+            training.load_weights(start, model, config=before["configuration"])
+        model.compile(**recipe.compile_options(), **hardware.compile_options())
         return training.fit(
             model,
             recipe.batches(split, formats),
@@ -407,15 +484,17 @@ def load(weights: Path, frame_format: FrameFormat, **options):
     Args:
         weights: `NAME.npz` with its record `NAME.json` beside it.
         frame_format: of the histories it will see.
-        options: of `helpers.forecaster.forecaster`; thresholds are those of the record unless
-            they are given here.
+        options: of `helpers.forecaster.forecaster`, whose thresholds are those of the record
+            unless they are given here, or of `helpers.wgan_gp.forecaster`.
 
     Raises:
         FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_weights`.
     """
     record = training.read_record(weights)
-    if record.get("model") != "patchnet":
+    if record.get("model", Recipe.model) == Recipe.model:
         return convlstm.forecaster(convlstm.load(weights))
+    if record["model"] == WGANRecipe.model:
+        return wgan_gp.forecaster(wgan_gp.load(weights), frame_format, **options)
     thresholds = record.get("thresholds", {}).get(frame_format.name)
     options = {"thresholds": thresholds} | options
     return forecaster.forecaster(forecaster.load(weights), frame_format, **options)
@@ -440,6 +519,9 @@ def judge(
 ):
     """Evaluate shipped weights on a split, as the thesis did: two tables by sample.
 
+    A ConvLSTM or PatchNet is judged by the pooled protocol and by rollouts from five frames; a
+    WGAN-GP, as the thesis's GANs, frame by frame and by rollouts from as many frames as it reads.
+
     Args:
         weights, options: see `load`.
         data: a folder in thesis layout.
@@ -450,10 +532,14 @@ def judge(
     found = open_split(data, split, limit)
     frames = frame_format.select(found.frames(np.arange(len(found))[:limit]))
     model = load(weights, frame_format, **options)
-    options = {"frame_format": frame_format, "sample_id": found.sample_id[:limit]}
+    protocol, first, history = "pooled", 1, 5
+    if isinstance(model, wgan_gp.WGANGPForecaster):
+        protocol, first = WGANRecipe.protocol, model.model.config.frames
+        history = first
+    options = {"frame_format": frame_format, "sample_id": found.sample_id[:limit], "progress": True}
     return (
-        evaluation.next_frame(model, frames, "pooled", progress=True, **options),
-        evaluation.long_term(model, frames, progress=True, **options),
+        evaluation.next_frame(model, frames, protocol, first=first, **options),
+        evaluation.long_term(model, frames, history=history, **options),
     )
 
 
@@ -516,7 +602,7 @@ def ship(folder: Path, out: Path) -> Path:
     note = json.loads((folder / NOTE).read_text())
     recipe = note.pop("recipe")
     log = pd.read_csv(folder / training.LOG)
-    chosen = PatchNetRecipe if note.get("model") == "patchnet" else Recipe
+    chosen = KINDS[note.get("model", Recipe.model)]
     plan = recipe.pop("plan")
     config = chosen.kind.Config(**recipe.pop("config"))
     model = chosen.kind.build(config)
@@ -565,6 +651,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--start", type=Path, help="train: weights to begin with")
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--learning-rate", type=float, help="the highest; the recipe's unless told")
+    parser.add_argument("--frames", type=int, default=3, help="wgan_gp: how many it reads")
+    parser.add_argument(
+        "--adversarial", type=float, default=0.0, help="wgan_gp: weight of the critic"
+    )
     parser.add_argument("--decay", choices=training.DECAYS, default="linear")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--limit", type=int, help="test: only the first so many samples")
@@ -580,9 +670,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     formats = list(FORMATS.values()) if options.format == MIXED else [FORMATS[options.format]]
-    rate = {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
+    given = {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
+    if options.model == WGANRecipe.model:
+        given |= {"frames": options.frames, "adversarial": options.adversarial}
     recipe = RECIPES[options.model](
-        options.steps, seed=options.seed, decay=options.decay, **rate
+        options.steps, seed=options.seed, decay=options.decay, **given
     )
     if options.task in ("validate", "test"):
         split = "validation" if options.task == "validate" else "test"

@@ -825,50 +825,6 @@ def _check_formats(formats: Sequence[sequences.FrameFormat], config: Config) -> 
         )
 
 
-def train(
-    config: Config,
-    plan: training.Plan,
-    split,
-    validation_split,
-    formats: Sequence[sequences.FrameFormat],
-    folder: str | Path,
-    *,
-    optimizers: dict | None = None,
-    start: str | Path | None = None,
-    **options,
-) -> training.History:
-    """Train a WGAN-GP, or go on with a run that was stopped.
-
-    Args:
-        config, plan: the model and its training.
-        split, validation_split: `helpers.records.PackedSplit`s.
-        formats: one, or several that take turns.
-        folder: of the run: checkpoint, best weights, log.
-        optimizers: `workshop_optimizers(plan)` unless told.
-        start: weights to begin with, for example those of a run with `adversarial=0`.
-        options: for `helpers.training.fit`, for example `show`.
-    """
-    hardware = training.hardware(seed=plan.seed)
-    with hardware.scope():
-        model = build(config)
-        if start is not None:
-            training.load_weights(start, model, config=training.read_record(start)["configuration"])
-        model.compile(
-            **(optimizers or workshop_optimizers(plan)),
-            metrics=[metrics.keras_jaccard("per_frame")],
-            **hardware.compile_options(),
-        )
-        return training.fit(
-            model,
-            batches(split, formats, config, plan),
-            plan,
-            folder,
-            validation=validation(validation_split, formats, config),
-            monitor="val_jaccard_per_frame",
-            **options,
-        )
-
-
 # Forecasts
 
 

@@ -76,6 +76,35 @@ def test_from_training_to_a_judged_file(cache, tmp_path, recipe, capsys):
     assert note["began_with"]["file"] == "w.npz"
 
 
+def test_a_wgan_gp_from_the_generator_alone_to_a_judged_file(cache, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(recipes.WGANRecipe, "checked", 6)
+    small = {"width": 8, "blocks": 1, "channels": 2, "hidden": 3, "critic_width": 8}
+
+    def made(steps, **options):
+        found = recipes.wgan_recipe(steps, frames=1, **options)
+        config = dataclasses.replace(found.config, warm_up=1, critic_steps=2, **small)
+        plan = dataclasses.replace(found.plan, batch_size=2, warm_up=1, validate_every=steps)
+        return dataclasses.replace(found, config=config, plan=plan)
+
+    alone, out = tmp_path / "alone.npz", tmp_path / "w.npz"
+    history = recipes.train(made(2), DATA, [T20_TINC1], tmp_path / "1")
+    assert history.step == 2 and "val_jaccard_per_frame" in history.best
+    recipes.ship(tmp_path / "1", alone)
+    judged = made(3, adversarial=0.03)
+    assert judged.plan.learning_rate < made(3).plan.learning_rate
+    recipes.train(judged, DATA, [T20_TINC1], tmp_path / "2", start=alone)
+    recipes.ship(tmp_path / "2", out)
+    record = training.read_record(out)
+    assert record["configuration"]["adversarial"] == 0.03 and record["critic_rate"] == 2e-4
+    assert record["began_with"]["configuration"]["adversarial"] == 0
+    assert record["examples_in_all"] == 2 * 2 + 3 * 2
+    recipes.add_figures(out, DATA, [T20_TINC1], limit=2)
+    found = training.read_record(out)["test"]["T20_TINC1"]
+    # A model that reads one frame is judged on single frames, from one frame on.
+    assert found["per_frame, horizon 1"]["prediction"]["n"] == 2
+    assert found["rollout, horizon 5"]["persistence"]["n"] == 2
+
+
 def test_every_ablation_is_a_network():
     for values in recipes.ABLATIONS.values():
         values = {name: value for name, value in values.items() if name != "jaccard_weight"}

@@ -580,13 +580,6 @@ class TestData:
         with pytest.raises(ValueError, match="formats are none"):
             wgan_gp.validation(split, [], config)
 
-    def test_a_whole_training_as_a_graph(self, split, tmp_path):
-        # The two devices above have a graph with a critic.
-        config = dataclasses.replace(TINY, grid=16, adversarial=0.0)
-        plan = training.Plan(steps=2, batch_size=4, validate_every=2)
-        history = wgan_gp.train(config, plan, split, split, [T80_TINC4], tmp_path / "run")
-        assert history.step == 2 and "val_jaccard_per_frame" in history.best
-
 
 class TestForecaster:
     def test_gives_what_the_model_gives(self, model):
