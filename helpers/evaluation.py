@@ -681,6 +681,52 @@ def cases(
     return pd.concat(parts, ignore_index=True)[columns]
 
 
+RELIABILITY_EDGES = (0, 0.01, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.99, 1)
+
+
+def reliability(
+    truth: ArrayLike, probability: ArrayLike, edges: Sequence[float] = RELIABILITY_EDGES
+) -> pd.DataFrame:
+    """Compare probabilities with what happened: a reliability diagram as a table.
+
+    Voxels are sorted into bins by their probability. A forecast is calibrated if in each bin the
+    share of filled voxels is the mean probability.
+
+    Args:
+        truth: any shape, 0 or 1.
+        probability: of the same shape, 0…1.
+        edges: of the bins, rising from 0 to 1; a bin holds its lower edge.
+
+    Returns:
+        One row for each bin, by `probability` (its edges in words). Columns: `voxels`, how many;
+        `mean probability` and `share filled`, NaN where there is no voxel.
+
+    Raises:
+        TypeError, ValueError: see `helpers.metrics.jaccard_distance`; the edges are no such row.
+
+    Source: A. H. Murphy and R. L. Winkler, *Reliability of Subjective Probability Forecasts*, 1977.
+    """
+    edges = np.asarray(edges, np.float64)
+    rising = edges.ndim == 1 and len(edges) > 1 and (np.diff(edges) > 0).all()
+    if not rising or edges[0] != 0 or edges[-1] != 1:
+        raise ValueError(f"edges are {edges.tolist()}; expected numbers that rise from 0 to 1.")
+    # Checks shapes and values of both.
+    metrics.jaccard_distance(truth, probability, axes=tuple(range(np.ndim(truth))))
+    truth, probability = np.asarray(truth).ravel(), np.asarray(probability, np.float64).ravel()
+    group = np.digitize(probability, edges[1:-1])
+    size = len(edges) - 1
+    count = np.bincount(group, minlength=size)
+    some = np.where(count, count, np.nan)
+    return pd.DataFrame(
+        {
+            "probability": [f"{low:g} to {high:g}" for low, high in zip(edges, edges[1:])],
+            "voxels": count,
+            "mean probability": np.bincount(group, probability, size) / some,
+            "share filled": np.bincount(group, truth, size) / some,
+        }
+    ).set_index("probability")
+
+
 def one_protocol(table: pd.DataFrame, protocol: str | None = None) -> pd.DataFrame:
     """Return the rows of one protocol, checked; figures of two protocols never share an axis.
 

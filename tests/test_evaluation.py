@@ -1074,3 +1074,31 @@ def test_tables_with_shapes_are_saved_combined_and_checked(shaped, long, tmp_pat
         evaluation.shape_means(long)
     with pytest.raises(ValueError, match="add 'horizon'"):
         evaluation.shape_means(shaped, "model")
+
+
+class TestReliability:
+    def test_counts_by_hand(self):
+        found = evaluation.reliability([0, 0, 1, 1, 1], [0.1, 0.3, 0.3, 0.5, 1.0], (0, 0.3, 0.5, 1))
+        assert list(found.index) == ["0 to 0.3", "0.3 to 0.5", "0.5 to 1"]
+        assert list(found["voxels"]) == [1, 2, 2]
+        np.testing.assert_allclose(found["mean probability"], [0.1, 0.3, 0.75])
+        np.testing.assert_allclose(found["share filled"], [0, 0.5, 1])
+
+    def test_an_empty_bin_has_no_share(self):
+        found = evaluation.reliability(np.zeros((1, 2, 2, 2)), np.full((1, 2, 2, 2), 0.05))
+        assert found["voxels"].sum() == 8 and found["share filled"].isna().sum() == 8
+
+    def test_a_calibrated_forecast_is_found_so(self):
+        rng = np.random.default_rng(1)
+        probability = rng.random((10, 16, 16, 16))
+        found = evaluation.reliability(rng.random(probability.shape) < probability, probability)
+        assert (found["mean probability"] - found["share filled"]).abs().max() < 0.02
+
+    @pytest.mark.parametrize("edges", [(0, 0.5), (0.1, 1), (0, 0.5, 0.5, 1), (1,), ((0, 1),)])
+    def test_edges_are_checked(self, edges):
+        with pytest.raises(ValueError, match="rise from 0 to 1"):
+            evaluation.reliability([0, 1], [0.5, 0.5], edges)
+
+    def test_other_shapes_are_refused(self):
+        with pytest.raises(ValueError):
+            evaluation.reliability(np.zeros((2, 2, 2)), np.zeros((3, 2, 2)))
