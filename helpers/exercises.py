@@ -937,6 +937,99 @@ def check_looks_at_others(looks_at_others: Callable) -> bool:
     return report("6.4", [])
 
 
+def check_single_frame_floor(floor: Callable) -> bool:
+    """Check exercise 7.1: what a forecast from a single frame cannot fall below."""
+    rng = np.random.default_rng(71)
+    for shape in ((3, 4, 6, 6, 6), (2, 7, 6, 6, 6)):
+        frames = (ndimage.gaussian_filter(rng.random(shape), (0, 1, 1, 1, 1)) > 0.5).astype(np.uint8)
+        result, problem = attempt(floor, frames.copy())
+        if problem:
+            return report("7.1", [problem])
+        if np.size(result) != 1:
+            return report("7.1", [f"Return one number, not shape {np.shape(result)}."])
+        found = float(np.squeeze(result))
+        apart = metrics.jaccard_distance(frames[:, :-2], frames[:, 2:]).mean()
+        wrong = {
+            "That is the whole way between the two neighbours; half of it has to be paid.": apart,
+            "That is persistence: take the frame before and the frame after, which are two steps "
+            "apart.": metrics.jaccard_distance(frames[:, :-1], frames[:, 1:]).mean(),
+            "That is half of persistence: take frames that are two steps apart.": (
+                metrics.jaccard_distance(frames[:, :-1], frames[:, 1:]).mean() / 2
+            ),
+            "That pools the voxels of a sequence; here each frame counts the same.": (
+                metrics.pooled(frames[:, :-2], frames[:, 2:]).mean() / 2
+            ),
+        }
+        if np.isclose(found, apart / 2):
+            continue
+        hints = [hint for hint, value in wrong.items() if np.isclose(found, value)]
+        hints += [f"Expected {apart / 2:.4f}, found {found:.4f}."]
+        return report("7.1", hints)
+    return report("7.1", [])
+
+
+def check_best_of(best_of: Callable) -> bool:
+    """Check exercise 7.2: of several forecasts of a frame, the distance of the best one."""
+    rng = np.random.default_rng(72)
+    truth = (rng.random((5, 4, 4, 4)) < 0.3).astype(np.uint8)
+    forecasts = np.clip(0.6 * truth + 0.7 * rng.random((3, 5, 4, 4, 4)), 0, 1).astype(np.float32)
+    result, problem = attempt(best_of, truth.copy(), forecasts.copy())
+    if problem:
+        return report("7.2", [problem])
+    result = np.asarray(result, np.float64)
+    each = metrics.jaccard_distance(np.broadcast_to(truth, forecasts.shape), forecasts)  # (K, B)
+    problems = []
+    if result.shape == (3,):
+        problems.append("That is the best sample of each draw: take the best draw of each sample.")
+    elif result.shape != (5,):
+        problems.append(f"The shape is {result.shape}; expected (B,), one number for each sample.")
+    elif np.allclose(result, each.mean(axis=0)):
+        problems.append("That is the mean over the draws: what one draw gives, on average.")
+    elif np.allclose(result, metrics.jaccard_distance(truth, forecasts.mean(axis=0))):
+        problems.append("That judges the mean of the draws, one forecast. Judge each, then choose.")
+    elif np.allclose(result, each.max(axis=0)):
+        problems.append("That is the worst draw; a small distance is a good one.")
+    elif not np.allclose(result, each.min(axis=0)):
+        problems.append(
+            f"For the first sample expected {each[:, 0].min():.3f}, found {result[0]:.3f}."
+        )
+    return report("7.2", problems)
+
+
+def check_diversity(diversity: Callable) -> bool:
+    """Check exercise 7.3: how different the forecasts of different histories are."""
+    rng = np.random.default_rng(73)
+    count = 5
+    forecasts = (rng.random((count, 4, 4, 4)) < rng.uniform(0.2, 0.8, (count, 1, 1, 1))).astype(
+        np.float32
+    )
+    pairs = metrics.jaccard_distance(
+        np.repeat(forecasts, count, axis=0), np.tile(forecasts, (count, 1, 1, 1))
+    ).reshape(count, count)
+    expected = pairs.sum() / (count * (count - 1))
+    for given, value in ((forecasts, expected), (np.repeat(forecasts[:1], 3, axis=0), 0.0)):
+        result, problem = attempt(diversity, given.copy())
+        if problem:
+            return report("7.3", [problem])
+        if np.size(result) != 1:
+            return report("7.3", [f"Return one number, not shape {np.shape(result)}."])
+        found = float(np.squeeze(result))
+        if np.isclose(found, value):
+            continue
+        wrong = {
+            "Leave out the pairs of a forecast with itself: they are 0 whatever happens.": (
+                pairs.mean()
+            ),
+            "That looks at neighbours in the batch only: take all pairs.": (
+                np.diagonal(pairs, 1).mean()
+            ),
+            "That is the sum; take the mean over the pairs.": pairs.sum(),
+        }
+        hints = [hint for hint, number in wrong.items() if np.isclose(found, number)]
+        return report("7.3", [*hints, f"Expected {value:.4f}, found {found:.4f}."])
+    return report("7.3", [])
+
+
 def check_paired_interval(paired_interval: Callable) -> bool:
     """Check exercise 8.1: the 95 % bootstrap interval of a mean difference, sample by sample.
 
