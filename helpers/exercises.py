@@ -1161,6 +1161,121 @@ def check_vanished(vanished: Callable) -> bool:
     return report("8.3", problems)
 
 
+def check_effect(effect: Callable) -> bool:
+    """Check exercise 9.1: what a knob does, from runs in pairs of one seed each.
+
+    `effect(base, turned)` gets two arrays (S,), the distances with each seed, and returns the mean
+    of turned - base and its standard error.
+    """
+    rng = np.random.default_rng(91)
+    seed = rng.normal(0.30, 0.02, 6)  # what the seed does to both
+    base, turned = seed, seed - 0.01 + rng.normal(0, 0.002, 6)
+    gap = turned - base
+    result, problem = attempt(effect, base.copy(), turned.copy())
+    if problem:
+        return report("9.1", [problem])
+    try:
+        mean, error = (float(number) for number in result)
+    except (TypeError, ValueError):
+        return report("9.1", ["Return two numbers: the mean difference and its standard error."])
+    expected = gap.std(ddof=1) / np.sqrt(len(gap))
+    apart = np.sqrt((base.var(ddof=1) + turned.var(ddof=1)) / len(gap))
+    problems = []
+    if np.isclose(mean, -gap.mean()):
+        problems.append("That is base - turned. Below 0 shall mean: the turned knob is better.")
+    elif not np.isclose(mean, gap.mean()):
+        problems.append(f"The mean difference is {gap.mean():.5f}, not {mean:.5f}.")
+    elif np.isclose(error, apart):
+        problems.append(
+            "That is the error of runs that have nothing in common. These come in pairs: take the "
+            "difference seed by seed first."
+        )
+    elif np.isclose(error, gap.std(ddof=1)) or np.isclose(error, gap.std()):
+        problems.append("That is the spread of one difference; divide by the root of their number.")
+    elif np.isclose(error, gap.std() / np.sqrt(len(gap))):
+        problems.append("With so few runs it matters: use ddof=1 in the standard deviation.")
+    elif not np.isclose(error, expected):
+        problems.append(f"The standard error is {expected:.5f}, not {error:.5f}.")
+    return report("9.1", problems)
+
+
+def check_best_within(best_within: Callable) -> bool:
+    """Check exercise 9.2: the best distance that a run had reached after so many seconds.
+
+    `best_within(log, seconds)` gets a table with the columns `step`, `seconds` and `val_jaccard`,
+    one row per round, and returns a number; NaN where no round had ended.
+    """
+    log = pd.DataFrame(
+        {
+            "step": [10, 20, 30, 40, 50],
+            "seconds": [4.0, 6.0, 8.0, 10.0, 12.0],
+            "val_jaccard": [0.35, 0.31, 0.33, 0.30, 0.29],
+        }
+    )
+    for seconds, expected in ((8.0, 0.31), (100.0, 0.29), (4.5, 0.35), (10.0, 0.30), (1.0, np.nan)):
+        result, problem = attempt(best_within, log.copy(), seconds)
+        if problem and seconds == 1.0 and "raised" in problem:
+            problem = f"Before a round has ended there is no distance: return NaN. {problem}"
+        if problem:
+            return report("9.2", [problem])
+        if np.size(result) != 1:
+            return report("9.2", [f"Return one number, not shape {np.shape(result)}."])
+        found = float(np.squeeze(result))
+        if np.isclose(found, expected, equal_nan=True):
+            continue
+        before = log[log.seconds <= seconds]["val_jaccard"]
+        if len(before) and np.isclose(found, before.iloc[-1]):
+            hint = "That is the last round; the laboratory keeps the weights of the best one."
+        elif np.isclose(found, log["val_jaccard"].min()):
+            hint = "That is the best of the whole run: look only at what had ended by then."
+        elif len(before) and np.isclose(found, log[log.seconds < seconds]["val_jaccard"].min()):
+            hint = "A round that ends exactly then counts, too."
+        else:
+            hint = f"After {seconds:g} s expected {expected}, found {found:g}."
+        return report("9.2", [hint])
+    return report("9.2", [])
+
+
+def check_luck(luck: Callable) -> bool:
+    """Check exercise 9.3: by how much the best of several equal runs beats their mean, by chance.
+
+    `luck(spread, runs)` returns a number above 0, for distances that are normal with the standard
+    deviation `spread`.
+    """
+    # Means of the largest of n standard normal numbers.
+    expected = {1: 0.0, 2: 0.56419, 5: 1.16296, 10: 1.53875, 50: 2.24907}
+    spread = 0.02
+    for runs, value in expected.items():
+        result, problem = attempt(luck, spread, runs)
+        if problem:
+            return report("9.3", [problem])
+        if np.size(result) != 1:
+            return report("9.3", [f"Return one number, not shape {np.shape(result)}."])
+        found = float(np.squeeze(result)) / spread
+        if abs(found - value) < 0.04:
+            continue
+        if abs(found + value) < 0.04:
+            hint = "Return how much *lower* the best is, as a number above 0."
+        elif abs(found * spread - value) < 0.04:
+            hint = "That is for a spread of 1: multiply by the spread."
+        elif runs == 1:
+            hint = "One run is its own best: 0."
+        elif np.isclose(found, np.sqrt(2 * np.log(runs)), atol=0.01):
+            hint = (
+                "That is what it tends to for very many runs; draw numbers, and take the mean of "
+                "the smallest."
+            )
+        elif 0.3 < found / value < 1.8:
+            hint = (
+                f"For {runs} runs expected {value * spread:.4f}, found {found * spread:.4f}. Draw "
+                "more often (10,000 times), and average."
+            )
+        else:
+            hint = f"For {runs} runs expected {value * spread:.4f}, found {found * spread:.4f}."
+        return report("9.3", [hint])
+    return report("9.3", [])
+
+
 def check_next_arrival(next_arrival: Callable) -> bool:
     """Check exercise 10.1: when a front reaches the next voxel, from when it reached those before.
 

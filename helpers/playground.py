@@ -54,7 +54,8 @@ MONITOR = "val_jaccard"
 TARGETS = 4  # every run of a format is judged on the last so many frames
 SHOWN = 24  # validation sequences whose forecasts can be looked at
 WARM_UP = 0.1  # of the steps, in which the learning rate rises
-ROUNDS, LONGEST_ROUND = 8, 250  # validations in a run; steps between two of them at most
+ROUNDS = 8  # validations in a run, but not
+SHORTEST_ROUND, LONGEST_ROUND = 15, 250  # fewer or more steps between two of them than these
 
 
 # What is trained
@@ -197,7 +198,9 @@ class Settings:
             decay=self.decay,
             decay_from=0.3,
             weight_decay=1e-4,
-            validate_every=min(math.ceil(steps / ROUNDS), LONGEST_ROUND),
+            validate_every=min(
+                max(math.ceil(steps / ROUNDS), SHORTEST_ROUND), LONGEST_ROUND, steps
+            ),
             seed=self.seed,
         )
         size = {"width": self.width, "blocks": self.depth}
@@ -370,10 +373,10 @@ class Estimate:
 
 # Of each model: how much longer a multiply-add takes than in a large product of matrices, seconds
 # for a step of any size, and seconds until the first step is done. Measured on two CPU cores.
-_SLOWER = {"PatchNet": 4.0, "ConvLSTM": 4.0, "WGAN-GP": 4.0}
-_EACH_STEP = {"PatchNet": 0.01, "ConvLSTM": 0.01, "WGAN-GP": 0.03}
-_TO_START = {"PatchNet": 4.0, "ConvLSTM": 6.0, "WGAN-GP": 12.0}
-_MEMORY_PARTS = 3.0  # kept copies of each value between layers
+_SLOWER = {"PatchNet": 2.5, "ConvLSTM": 1.0, "WGAN-GP": 1.5}
+_EACH_STEP = {"PatchNet": 0.03, "ConvLSTM": 0.03, "WGAN-GP": 0.1}
+_TO_START = {"PatchNet": 4.5, "ConvLSTM": 5.0, "WGAN-GP": 8.0}
+_MEMORY_PARTS = 1.5  # kept copies of each value between layers
 _MEMORY_BASE = 150 * 2**20  # compiled graphs and the pipeline
 
 
@@ -1191,7 +1194,7 @@ class Laboratory(ipywidgets.VBox):
             min=0, max=1, description="steps", layout={"width": "340px"}, tooltip="Steps done"
         )
         self._status = w.HTML()
-        self._curves = _image("How the chosen runs went: Jaccard distance over steps")
+        self._curves = _Drawing("The run at hand, round by round", "laboratory-curves")
         self._sample = w.IntSlider(
             0,
             0,
@@ -1200,21 +1203,25 @@ class Laboratory(ipywidgets.VBox):
             tooltip="Which validation sequence is shown",
             layout={"width": "340px"},
         )
-        self._shades = _image("Slices: last observed frame, truth, forecast")
-        self._errors = _image("Hits, misses and false alarms of forecast and persistence")
+        self._shades = _Drawing("Last observed frame, truth and forecast", "laboratory-slices")
+        self._errors = _Drawing("Errors of forecast and persistence", "laboratory-errors")
         self._chosen = w.SelectMultiple(
             description="runs",
             rows=6,
-            layout={"width": "100%"},
+            layout={"width": "98%"},
             tooltip="Choose one run to continue or to copy, or several to compare",
         )
-        self._over = w.ToggleButtons(
+        self._over = w.Dropdown(
             options=["step", "seconds"],
             description="compare over",
-            style={"button_width": "80px"},
+            layout={"width": "220px"},
+            style={"description_width": "100px"},
             tooltip="What the horizontal axis of the comparison shows",
         )
-        self._comparison = _image("The chosen runs beside each other, and persistence")
+        self._comparison = _Drawing(
+            "The chosen runs beside each other and persistence, in validation",
+            "laboratory-comparison",
+        )
         self._sort = w.Dropdown(
             options=COLUMNS,
             value="run",
@@ -1260,13 +1267,11 @@ class Laboratory(ipywidgets.VBox):
         )
         for name, kind in (
             ("laboratory", self),
-            ("laboratory-curves", self._curves),
             ("laboratory-table", self._table),
             ("laboratory-message", self._message),
             ("laboratory-status", self._status),
             ("laboratory-runs", self._chosen),
             ("laboratory-estimate", self._estimate),
-            ("laboratory-comparison", self._comparison),
         ):
             kind.add_class(name)
         for control in self._controls.values():
@@ -1488,7 +1493,7 @@ class Laboratory(ipywidgets.VBox):
             lines = {name: [state.persistence, *values] for name, values in lines.items()}
         with self._drawing:
             picture = pictures.curves(lines, steps, xlabel="step", ylabel="Jaccard distance")
-            _show(self._curves, picture)
+            self._curves.show(picture)
 
     def _draw_slices(self) -> None:
         """Draw the chosen sequence of the run at hand: from what was forecast, no model is run."""
@@ -1514,8 +1519,8 @@ class Laboratory(ipywidgets.VBox):
                     for name, each in both.items()
                 ],
             )
-            _show(self._shades, shades)
-            _show(self._errors, errors)
+            self._shades.show(shades)
+            self._errors.show(errors)
 
     def _choose(self) -> None:
         """Runs were chosen: draw them beside each other."""
@@ -1525,7 +1530,7 @@ class Laboratory(ipywidgets.VBox):
             self._say(str(error), trouble=True)
 
     def _draw_comparison(self) -> None:
-        logs, lines = {}, {}
+        logs, lines, label = {}, {}, "Jaccard distance"
         for run in self._chosen.value:
             record = self.session.runs.read(run)
             rows = [row for row in record["rows"] if MONITOR in row]
@@ -1533,24 +1538,24 @@ class Laboratory(ipywidgets.VBox):
                 x = [row[self._over.value] for row in rows]
                 settings = record["settings"]
                 name = f"{run} · {settings.model}"
-                logs[name] = {"step": x, MONITOR: [row[MONITOR] for row in rows]}
+                logs[name] = {"step": x, label: [row[MONITOR] for row in rows]}
                 key = f"persistence, {settings.format}, {record['data']}"
                 low, high = lines.get(key, (math.inf, -math.inf))[:2]
                 lines[key] = (min(low, x[0]), max(high, x[-1]), record["persistence"])
         if not logs:
-            self._comparison.layout.display = "none"
+            self._comparison.show(None)
             return
         for key, (low, high, distance) in lines.items():
             name = "persistence" if len(lines) == 1 else key
-            logs[name] = {"step": [low, high], MONITOR: [distance, distance]}
+            logs[name] = {"step": [low, high], label: [distance, distance]}
         if len(lines) > 1:
             self._say(
                 "The chosen runs are of several formats or data: compare each with its own "
                 "persistence only."
             )
         with self._drawing:
-            picture = pictures.loss_curves(logs, columns=(MONITOR,), xlabel=self._over.value)
-            _show(self._comparison, picture)
+            picture = pictures.loss_curves(logs, columns=(label,), xlabel=self._over.value)
+            self._comparison.show(picture)
 
     def _refresh(self) -> None:
         """Read the runs anew from the disk."""
@@ -1602,15 +1607,30 @@ def _button(text: str, icon: str, tip: str, style: str = ""):
     )
 
 
-def _image(tip: str):
-    return ipywidgets.Image(
-        format="png", tooltip=tip, layout={"max_width": "100%", "display": "none"}
-    )
+class _Drawing(ipywidgets.VBox):
+    """A picture under a line that says what it shows; hidden until there is one.
 
+    (An `ipywidgets.Image` has no text of its own for those who cannot see it, and its view fails
+    in JupyterLab if it is given a tooltip.)
+    """
 
-def _show(image, picture) -> None:
-    image.value = picture.png()
-    image.layout.display = None
+    def __init__(self, caption: str, name: str):
+        self._image = ipywidgets.Image(format="png", layout={"max_width": "100%"})
+        self._image.add_class(name)
+        text = ipywidgets.HTML(f"<small>{html.escape(caption)}</small>")
+        layout = {"max_width": "100%", "display": "none", "align_items": "flex-start"}
+        super().__init__([text, self._image], layout=layout)
+
+    @property
+    def png(self) -> bytes:
+        """The picture, empty if there is none."""
+        return bytes(self._image.value)
+
+    def show(self, picture) -> None:
+        """Show a `helpers.pictures.Picture`, or nothing for None."""
+        if picture is not None:
+            self._image.value = picture.png()
+        self.layout.display = None if picture is not None else "none"
 
 
 def _heading(text: str):
@@ -1631,8 +1651,9 @@ def _html_table(table: pd.DataFrame) -> str:
     for name in texts:
         form = exact.get(name, "{:g}" if table[name].dtype.kind == "f" else "{}")
         texts[name] = [value if value == "" else form.format(value) for value in texts[name]]
-    texts.columns = [LABELS.get(name, name) for name in texts]
-    return texts.to_html(index=False, border=0, escape=True)
+    texts.columns = [name.replace("_", " ") for name in texts]
+    style = "<style>.laboratory-table :is(td, th) {padding: 2px 8px; text-align: right}</style>"
+    return style + texts.to_html(index=False, border=0, escape=True)
 
 
 def laboratory(
@@ -1721,17 +1742,10 @@ class Explorer(ipywidgets.VBox):
                 **wide,
             ),
         }
-        self._shades = _image("Slices: last observed frame, truth, forecasts")
-        self._errors = _image("Hits, misses and false alarms of both models and persistence")
-        self._curves = _image("Jaccard distance at each horizon")
+        self._shades = _Drawing("Last observed frame, truth and forecasts", "explorer-slices")
+        self._errors = _Drawing("Errors of the forecasts and persistence", "explorer-errors")
+        self._curves = _Drawing("Distance at each horizon, from this start", "explorer-curves")
         self._text = w.HTML()
-        for name, part in (
-            ("explorer", self),
-            ("explorer-slices", self._shades),
-            ("explorer-errors", self._errors),
-            ("explorer-curves", self._curves),
-        ):
-            part.add_class(name)
         super().__init__(
             [
                 w.Box(list(self.controls.values()), layout=_FLOW),
@@ -1742,6 +1756,7 @@ class Explorer(ipywidgets.VBox):
             ],
             layout={"width": "100%", "max_width": "1100px"},
         )
+        self.add_class("explorer")
         for control in self.controls.values():
             control.observe(lambda _: self.show(), "value")
         self.show()
@@ -1772,22 +1787,20 @@ class Explorer(ipywidgets.VBox):
         times = self._format.times
         now = times[start + horizon - 1]
         shown = {name: each[horizon - 1] for name, each in found.items() if name != "persistence"}
-        _show(
-            self._shades,
+        self._shades.show(
             pictures.slices(
                 np.stack([last, truth[horizon - 1], *shown.values()]),
                 times=[times[start - 1], now, *(f"{now}, {name}" for name in shown)],
             ),
         )
-        _show(
-            self._errors,
+        self._errors.show(
             pictures.compare_slices(
                 np.stack([truth[horizon - 1]] * len(found)),
                 np.stack([each[horizon - 1] for each in found.values()]),
                 times=[f"{now}, {name}: {self.distances[name][horizon - 1]:.3f}" for name in found],
             ),
         )
-        _show(self._curves, pictures.over_horizon(self.distances))
+        self._curves.show(pictures.over_horizon(self.distances))
 
     def _rollout(self, name: str, sample: int, start: int) -> np.ndarray:
         """Return a model's rollout to the end of the sequence (H, D, H, W), kept for later."""
