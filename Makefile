@@ -2,6 +2,7 @@
 # make test        every test and every notebook
 # make notebooks   run the notebooks again and keep their outputs
 # make bench       measure, each figure beside its baseline
+# make results     judge the shipped weights again: make results DATA=<folder in thesis layout>
 # make data        make the sample set in data/sample again
 
 ifndef PYTHON
@@ -17,7 +18,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-b
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export JUPYTER_PLATFORM_DIRS ?= 1
 
-.PHONY: lab test notebooks bench data clean
+.PHONY: lab test notebooks bench results data clean
 
 lab: $(READY)
 	$(BIN)/python -m jupyterlab notebooks/00_start_here.ipynb $(ARGS)
@@ -31,6 +32,10 @@ notebooks: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+results: $(READY)
+	@test -n "$(DATA)" || { echo "Name the records: make results DATA=<folder in thesis layout>" >&2; exit 1; }
+	$(BIN)/python -m helpers.results --data "$(DATA)" --work runs/results $(ARGS)
 
 data: $(READY)
 	$(BIN)/python -m helpers.records generate data/sample --training 192 --validation 24 --test 24 --seed 2024 --overwrite

@@ -467,6 +467,16 @@ def build(config: Config) -> ConvLSTM:
     return model
 
 
+def multiply_adds(config: Config) -> int:
+    """Return how many multiplications, each with an addition, one more frame costs.
+
+    Every layer works on each patch, so that is the number of patches times that of the weights in
+    kernels. Activations and sums are left out.
+    """
+    kernels = [each.shape for each in build(config).trainable_variables if len(each.shape) > 1]
+    return (config.grid // config.patch) ** 3 * sum(math.prod(shape) for shape in kernels)
+
+
 def load(path: str | Path) -> ConvLSTM:
     """Return the model of shipped weights: `NAME.npz` with its record `NAME.json` beside it.
 

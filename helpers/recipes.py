@@ -253,23 +253,25 @@ def wgan_recipe(
             comes next cannot be known from one.
         adversarial: weight of the critic's opinion; 0 trains the generator alone.
         seed, decay: see `helpers.training.Plan`.
-        learning_rate: of the generator at most; 4e-3 alone and 5e-4 with the critic unless told.
+        learning_rate: of the generator at most; 4e-3 alone and 1e-4 with the critic unless told.
+            (With 5e-4 and a weight of 0.03 the critic drove a trained generator for one frame from
+            0.232 to 0.296 in 500 steps.)
     """
     plan = training.Plan(
         steps=steps,
         batch_size=16,
-        learning_rate=learning_rate or (5e-4 if adversarial else 4e-3),
+        learning_rate=learning_rate or (1e-4 if adversarial else 4e-3),
         warm_up=min(200, steps),
         decay=decay,
         decay_from=0.3,
         weight_decay=1e-4,
-        validate_every=min(500, steps),
+        validate_every=min(100 if adversarial else 500, steps),
         seed=seed,
     )
-    # The weight rises from step 100 to step 200 of the second run, while the critic catches up.
+    # The weight rises from step 150 to step 300 of the second run, while the critic catches up.
     noise = 4 if frames == 1 else 0
-    config = wgan_gp.workshop(frames, noise=noise, adversarial=adversarial, warm_up=100)
-    return WGANRecipe(config, plan)
+    config = wgan_gp.workshop(frames, noise=noise, adversarial=adversarial, warm_up=150)
+    return WGANRecipe(config, plan, critic_rate=5e-4)
 
 
 RECIPES = {"convlstm": convlstm_recipe, "patchnet": patchnet_recipe, "wgan_gp": wgan_recipe}

@@ -685,6 +685,17 @@ def build(config: Config) -> WGANGP:
     return model
 
 
+def multiply_adds(config: Config) -> int:
+    """Return how many multiplications, each with an addition, one forecast costs.
+
+    Raises:
+        ValueError: the generator is not `"patches"`.
+    """
+    if config.generator != "patches":
+        raise ValueError(f"generator is {config.generator!r}; only 'patches' is counted.")
+    return patches.multiply_adds(config.trunk) + config.grid**3 * config.noise * config.hidden
+
+
 def load(path: str | Path) -> WGANGP:
     """Return the model of shipped weights: `NAME.npz` with its record `NAME.json` beside it.
 

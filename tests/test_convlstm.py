@@ -541,3 +541,8 @@ def test_training_moves_every_weight_and_running_statistic(rng):
     assert history.history["loss"][-1] < history.history["loss"][0] - 0.05
     for weight, old in zip(model.weights, before):
         assert not np.array_equal(weight, old), weight.path
+
+
+def test_multiply_adds_of_the_thesis_by_hand():
+    cells = 125 * (1 + 32) * 128 + 27 * (32 + 32) * 128 + (32 + 32) * 128
+    assert convlstm.multiply_adds(convlstm.thesis()) == 4096 * (cells + 125 * 32)

@@ -95,7 +95,7 @@ def test_a_wgan_gp_from_the_generator_alone_to_a_judged_file(cache, tmp_path, mo
     recipes.train(judged, DATA, [T20_TINC1], tmp_path / "2", start=alone)
     recipes.ship(tmp_path / "2", out)
     record = training.read_record(out)
-    assert record["configuration"]["adversarial"] == 0.03 and record["critic_rate"] == 2e-4
+    assert record["configuration"]["adversarial"] == 0.03 and record["critic_rate"] == 5e-4
     assert record["began_with"]["configuration"]["adversarial"] == 0
     assert record["examples_in_all"] == 2 * 2 + 3 * 2
     recipes.add_figures(out, DATA, [T20_TINC1], limit=2)

@@ -1,0 +1,356 @@
+"""All results of the course, from weights and data: `python -m helpers.results --help`."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from helpers import convlstm, evaluation, forecaster, recipes, training, wgan_gp, workshop
+from helpers.sequences import FrameFormat
+
+WEIGHTS = workshop.REPOSITORY / "data" / "weights"
+RESULTS = workshop.REPOSITORY / "data" / "results"
+README = workshop.REPOSITORY / "README.md"
+MARKS = "<!-- results: made by make results -->", "<!-- end of results -->"
+HISTORY = 5  # of rollouts, as in the thesis
+TITLES = {
+    "convlstm": "ConvLSTM",
+    "patchnet": "PatchNet",
+    "wgan_gp_1": "WGAN-GP, one frame",
+    "wgan_gp_1_alone": "its generator alone, one frame",
+    "wgan_gp_3": "WGAN-GP, three frames",
+    "wgan_gp_3_alone": "its generator alone, three frames",
+}
+OF_THESIS = {None: "ConvLSTM3D", 1: "AEncGAN3D single-frame", 3: "AEncGAN3D three-frame"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Shipped weights in one of their formats.
+
+    Attributes:
+        path: of the `.npz`.
+        record: the JSON beside it.
+        frame_format: one of those that the record names.
+    """
+
+    path: Path
+    record: dict
+    frame_format: FrameFormat
+
+    @property
+    def title(self) -> str:
+        """How tables call the model."""
+        name = self.path.stem.removesuffix(f"_{self.frame_format.name}")
+        return TITLES.get(name, name)
+
+    @property
+    def frames(self) -> int | None:
+        """How many frames a WGAN-GP reads; None for a model that takes any history."""
+        is_gan = self.record.get("model") == recipes.WGANRecipe.model
+        return self.record["configuration"]["frames"] if is_gan else None
+
+    def cost(self) -> dict:
+        """Return parameters, million multiply-adds of a forecast, and how it was trained."""
+        kind = {"patchnet": forecaster, "wgan_gp": wgan_gp}.get(self.record.get("model"), convlstm)
+        config = kind.Config(**self.record["configuration"])
+        model = kind.build(config)
+        variables = model.generator_variables if kind is wgan_gp else model.trainable_variables
+        minutes = self.record.get("minutes_in_all")
+        if minutes is None:  # of this run and of the one that it went on from
+            before = self.record.get("began_with", {})
+            minutes = round(self.record["minutes"] + before.get("minutes", 0), 1)
+        return {
+            "parameters": sum(int(np.prod(each.shape)) for each in variables),
+            "million_multiply_adds": round(kind.multiply_adds(config) / 1e6, 1),
+            "training_minutes": minutes,
+            "hardware": self.record["machine"]["device"],
+        }
+
+
+def cases(weights: Path = WEIGHTS, names: Sequence[str] = ()) -> list[Case]:
+    """Find the shipped weights, in the order of `TITLES`, each in every format that it knows.
+
+    Args:
+        weights: a folder of `.npz` files with their records.
+        names: only files whose names begin with one of these.
+
+    Raises:
+        FileNotFoundError: there are none.
+        helpers.training.CheckpointError: a record cannot be read.
+    """
+    found = []
+    for path in sorted(weights.glob("*.npz")):
+        if names and not path.stem.startswith(tuple(names)):
+            continue
+        record = training.read_record(path)
+        for name in record["formats"]:
+            found.append(Case(path, record, recipes.FORMATS[name]))
+    if not found:
+        raise FileNotFoundError(f"{weights} holds no weights {' or '.join(names)}; expected .npz.")
+    places = {title: place for place, title in enumerate(TITLES.values())}
+    return sorted(found, key=lambda case: places.get(case.title, len(places)))
+
+
+def evaluate(
+    case: Case, frames: np.ndarray, sample_id: np.ndarray, work: Path
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Judge a model in one format, or read what an earlier call has written.
+
+    A model for any history forecasts the frames 1 to 19 (pooled and per frame) and rolls out from
+    five frames to the end of the format. A WGAN-GP forecasts the frames from the first that it
+    can (per frame) and rolls out from as many as it reads, as the thesis's GANs.
+
+    Args:
+        case: from `cases`.
+        frames: (N, T, D, H, W), in the format of the case.
+        sample_id: (N,).
+        work: the folder of the tables by sample. What is there is used only if it was made by the
+            same weights, on the same samples.
+
+    Returns:
+        The tables of `helpers.evaluation.next_frame` and `long_term`.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    stem = f"{case.path.stem}, {case.frame_format.name}"
+    note = {
+        "weights": hashlib.sha256(case.path.read_bytes()).hexdigest(),
+        "thresholds": case.record.get("thresholds"),
+        "samples": hashlib.sha256(np.ascontiguousarray(sample_id)).hexdigest(),
+        "frames": hashlib.sha256(np.packbits(frames)).hexdigest(),
+    }
+    files = [work / f"{stem}, {kind}.csv" for kind in ("next frame", "rollout")]
+    mark = work / f"{stem}.json"
+    # The note is written last: without it, or with another one, the tables are made again.
+    if mark.exists() and all(file.exists() for file in files):
+        if json.loads(mark.read_text("utf-8")) == note:
+            return tuple(evaluation.load(file) for file in files)
+    mark.unlink(missing_ok=True)
+    model = recipes.load(case.path, case.frame_format)
+    options = {
+        "frame_format": case.frame_format,
+        "sample_id": sample_id,
+        "name": case.title,
+    }
+    first, protocols = case.frames or 1, ("per_frame",) if case.frames else ("pooled", "per_frame")
+    history = case.frames or HISTORY
+    tables = (
+        evaluation.next_frame(model, frames, protocols, first=first, **options),
+        evaluation.long_term(
+            model, frames, history=history, horizon=frames.shape[1] - history, **options
+        ),
+    )
+    for table, file in zip(tables, files):
+        evaluation.save(table, file)
+    mark.write_text(json.dumps(note) + "\n", "utf-8")
+    return tables
+
+
+def summary(case: Case, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Average the tables of a model, beside persistence, the thesis and the cost.
+
+    Returns:
+        One row for each protocol and horizon. Columns: `model`, `format`, `protocol`, `history`,
+        `horizon`, `n` (samples); `jaccard` with its 95 % interval `low`, `high`; the same of
+        `persistence`; `difference` to it, sample by sample; `thesis`, its published figure for
+        the same protocol, horizon and number of frames (empty where it has none); and
+        `Case.cost`.
+    """
+    by = ["model", "format", "protocol", "history", "horizon"]
+    published = evaluation.thesis_figures().query("measure == 'prediction_jaccard'")
+    published = published[published["model"] == OF_THESIS.get(case.frames)]
+    parts = []
+    for table in tables:
+        means = evaluation.means(table, by)
+        ours = means[means["measure"] == "prediction_jaccard"]
+        found = ours[[*by, "n", "mean", "low", "high"]].rename(columns={"mean": "jaccard"})
+        measures = {"persistence": means[means["measure"] == "persistence_jaccard"]}
+        skill = evaluation.skill(table, by)
+        measures["difference"] = skill[skill["measure"] == "jaccard"]
+        for name, rows in measures.items():
+            renamed = {"mean": name, "low": f"{name}_low", "high": f"{name}_high"}
+            found = found.merge(rows[[*by, *renamed]].rename(columns=renamed), on=by)
+        theirs = published[[*by[1:], "mean"]].rename(columns={"mean": "thesis"})
+        parts.append(found.merge(theirs, "left", on=by[1:]))
+    return pd.concat(parts, ignore_index=True).assign(**case.cost())
+
+
+def make(
+    data: Path,
+    work: Path,
+    *,
+    weights: Path = WEIGHTS,
+    names: Sequence[str] = (),
+    limit: int | None = None,
+) -> dict[str, pd.DataFrame]:
+    """Judge all shipped weights on the test split, or go on where an earlier call stopped.
+
+    Args:
+        data: a folder in thesis layout.
+        work: for the tables by sample; see `evaluate`.
+        weights, names: see `cases`.
+        limit: only the first so many samples.
+
+    Returns:
+        `summary`, see `summary`; `skill_horizons`, see `helpers.evaluation.skill_horizon`.
+    """
+    split = recipes.open_split(data, "test", limit)
+    points = split.frames(np.arange(len(split))[:limit])
+    sample_id = split.sample_id[:limit]
+    parts, rollouts = [], []
+    for case, tables in _progress(cases(weights, names), points, sample_id, work):
+        parts.append(summary(case, tables))
+        rollouts.append(evaluation.skill_horizon(tables[1]))
+    return {
+        "summary": pd.concat(parts, ignore_index=True),
+        "skill_horizons": pd.concat(rollouts, ignore_index=True),
+    }
+
+
+def _progress(todo, points, sample_id, work) -> Iterator[tuple[Case, tuple]]:
+    bar = tqdm(todo)
+    for case in bar:
+        bar.set_postfix_str(f"{case.title}, {case.frame_format.name}")
+        frames = case.frame_format.select(points)
+        yield case, evaluate(case, frames, sample_id, work)
+        training.free_memory()
+
+
+def page(found: dict[str, pd.DataFrame]) -> str:
+    """Write the results page of the README: Markdown, from the tables of `make`."""
+    table, horizons = found["summary"], found["skill_horizons"]
+    formats = list(recipes.FORMATS)
+    lines = [
+        f"Test sequences: {', '.join(map(str, sorted(set(table['n']))))} in each format. Mean "
+        "Jaccard distance; lower is better. In brackets the thesis's model of the same kind, over "
+        "992 of them; bold where ours is better by more than its own 95 % interval.",
+        "",
+        "| model | trained | protocol | " + " | ".join(formats) + " |",
+        "| --- | --- | --- |" + " --- |" * len(formats),
+    ]
+    shown = [("pooled", 1), ("per_frame", 1), ("rollout", 1), ("rollout", 3), ("rollout", 5)]
+    for protocol, horizon in shown:
+        chosen = table[(table["protocol"] == protocol) & (table["horizon"] == horizon)]
+        for history, group in chosen.groupby("history"):
+            label = {
+                "pooled": "next frame, pooled",
+                "per_frame": f"next frame, per frame, from {_frames(history)} on",
+                "rollout": f"{horizon} ahead, from {_frames(history)}",
+            }[protocol]
+            null = {name: rows["persistence"].iloc[0] for name, rows in group.groupby("format")}
+            cells = [f"{null[name]:.4f}" if name in null else "–" for name in formats]
+            lines.append(f"| persistence | | {label} | " + " | ".join(cells) + " |")
+            for title, rows_of in group.groupby("model", sort=False):
+                lines.append(_line(title, rows_of.set_index("format"), label, formats))
+    lines += [
+        "",
+        "The *skill horizon* is the last step up to which a model beats persistence (in brackets: "
+        "up to which the whole 95 % interval does); a + stands where that is the end of the format.",
+        "",
+        "| model | " + " | ".join(formats) + " |",
+        "| --- |" + " --- |" * len(formats),
+    ]
+    for title, rows_of in horizons.groupby("model", sort=False):
+        rows_of = rows_of.set_index("format")
+        cells = []
+        for name in formats:
+            if name not in rows_of.index:
+                cells.append("–")
+                continue
+            row = rows_of.loc[name]
+            end = "+" if row["steps"] == row["longest"] else ""
+            cells.append(f"{row['steps']}{end} ({row['shown']})")
+        start = _frames(rows_of["history"].iloc[0])
+        lines.append(f"| {title}, from {start} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _frames(count: int) -> str:
+    return "one frame" if count == 1 else f"{count} frames"
+
+
+def _line(title: str, rows: pd.DataFrame, label: str, formats: Sequence[str]) -> str:
+    """Write a row of the page; a format without a figure is a dash."""
+    cells = []
+    for name in formats:
+        if name not in rows.index:
+            cells.append("–")
+            continue
+        row = rows.loc[name]
+        thesis = "" if np.isnan(row["thesis"]) else f" ({row['thesis']:.4f})"
+        text = f"{row['jaccard']:.4f}{thesis}"
+        cells.append(f"**{text}**" if thesis and row["high"] < row["thesis"] else text)
+    minutes = rows["training_minutes"]
+    spent = " / ".join(f"{each:.0f}" for each in minutes) + " min"
+    if minutes.nunique() == 1 and len(rows) > 1:
+        spent = f"{minutes.iloc[0]:.0f} min for all"
+    return f"| {title} | {spent} | {label} | " + " | ".join(cells) + " |"
+
+
+def write(found: dict[str, pd.DataFrame], out: Path, readme: Path | None = README) -> None:
+    """Write the tables as CSV files and the page between the marks of the README."""
+    text = readme.read_text("utf-8") if readme else ""
+    if readme and any(text.count(mark) != 1 for mark in MARKS):
+        raise ValueError(f"{readme} must hold the marks {' and '.join(MARKS)}, once each.")
+    out.mkdir(parents=True, exist_ok=True)
+    for name, table in found.items():
+        table.round(5).to_csv(out / f"{name}.csv", index=False)
+    if readme:
+        head, rest = text.split(MARKS[0])
+        _, tail = rest.split(MARKS[1])
+        # From the files, so that both say the same to the last digit.
+        saved = page(read(out))
+        readme.write_text(f"{head}{MARKS[0]}\n\n{saved}\n\n{MARKS[1]}{tail}", "utf-8")
+
+
+def read(folder: Path = RESULTS) -> dict[str, pd.DataFrame]:
+    """Return the tables that `write` has written."""
+    return {name: pd.read_csv(folder / f"{name}.csv") for name in ("summary", "skill_horizons")}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make all results of the course from its weights and the thesis's test records."""
+    parser = argparse.ArgumentParser(prog="python -m helpers.results", description=main.__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="a folder in thesis layout")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="for the tables by sample; resumes there"
+    )
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="a folder of .npz files")
+    parser.add_argument("--models", nargs="+", default=[], help="only files whose names begin so")
+    parser.add_argument(
+        "--out", type=Path, help="for the CSV files; then the README is left as it is"
+    )
+    parser.add_argument("--limit", type=int, help="only the first so many samples")
+    options = parser.parse_args(arguments)
+    if (options.models or options.limit) and not options.out:
+        parser.error("a part of the results goes elsewhere: give --out")
+    try:
+        found = make(
+            options.data,
+            options.work,
+            weights=options.weights,
+            names=options.models,
+            limit=options.limit,
+        )
+        write(found, options.out or RESULTS, None if options.out else README)
+    except (OSError, ValueError, training.CheckpointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here.", file=sys.stderr)
+        return 130
+    print(page(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""`make results`: every model found, tables kept and not believed when stale, the README's page."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import forecaster, recipes, results, training, wgan_gp, workshop
+
+DATA = workshop.REPOSITORY / "data" / "sample"
+NOTE = {"minutes": 2.0, "machine": {"device": "CPU"}}
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    patch = forecaster.Config(history=4, ahead=2, channels=2, hidden=3, width=4, blocks=1)
+    note = {**NOTE, "model": "patchnet", "formats": ["T20_TINC1", "T80_TINC4"]}
+    training.save_weights(folder / "patchnet.npz", forecaster.build(patch), note)
+    gan = wgan_gp.workshop(3, width=8, blocks=1, channels=2, hidden=3, critic_width=8)
+    note = {**NOTE, "model": "wgan_gp", "formats": ["T80_TINC4"], "minutes_in_all": 7.0}
+    training.save_weights(folder / "wgan_gp_3.npz", wgan_gp.build(gan), note)
+    return folder
+
+
+def make(weights, tmp_path, **options):
+    return results.make(DATA, tmp_path / "work", weights=weights, **{"limit": 3} | options)
+
+
+def test_every_model_format_and_protocol(weights, tmp_path):
+    found = make(weights, tmp_path)
+    table = found["summary"]
+    assert set(table["n"]) == {3}
+    kinds = table.groupby(["model", "format", "protocol", "history"]).size()
+    assert kinds.to_dict() == {
+        **{
+            ("PatchNet", name, *kind): count
+            for name in ("T20_TINC1", "T80_TINC4")
+            for kind, count in {("pooled", 1): 1, ("per_frame", 1): 1, ("rollout", 5): 15}.items()
+        },
+        ("WGAN-GP, three frames", "T80_TINC4", "per_frame", 3): 1,
+        ("WGAN-GP, three frames", "T80_TINC4", "rollout", 3): 17,
+    }
+    # Untrained networks are persistence.
+    np.testing.assert_allclose(table["jaccard"], table["persistence"])
+    np.testing.assert_allclose(table["difference"], 0)
+    gan = table[table["model"].str.startswith("WGAN")].iloc[0]
+    assert gan["thesis"] == pytest.approx(0.3137, abs=1e-3) and gan["training_minutes"] == 7
+    pooled = table.query("protocol == 'pooled' and format == 'T20_TINC1'").iloc[0]
+    assert pooled["thesis"] == pytest.approx(0.0743, abs=1e-3)
+    assert set(found["skill_horizons"]["steps"]) == {0}
+
+
+def test_a_second_call_judges_nothing_again(weights, tmp_path, monkeypatch):
+    before = make(weights, tmp_path)
+    monkeypatch.setattr(recipes, "load", lambda *a, **k: pytest.fail("judged again"))
+    after = make(weights, tmp_path)
+    pd.testing.assert_frame_equal(before["summary"], after["summary"])
+
+
+def test_what_was_interrupted_is_taken_up(weights, tmp_path, monkeypatch):
+    load, loaded = recipes.load, []
+
+    def breaks(path, *args, **options):
+        if len(loaded) == 2:
+            raise KeyboardInterrupt
+        loaded.append(path)
+        return load(path, *args, **options)
+
+    monkeypatch.setattr(recipes, "load", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        make(weights, tmp_path)
+    loaded.clear()
+    make(weights, tmp_path)
+    assert [path.stem for path in loaded] == ["wgan_gp_3"]
+
+
+@pytest.mark.parametrize("change", ["weights", "thresholds", "samples"])
+def test_stale_tables_are_not_used(weights, tmp_path, monkeypatch, change):
+    make(weights, tmp_path)
+    limit = 3
+    if change == "samples":
+        limit = 2
+    elif change == "thresholds":
+        path = weights / "patchnet.json"
+        record = json.loads(path.read_text())
+        record["thresholds"] = {"T20_TINC1": [0.4, 0.4]}
+        path.write_text(json.dumps(record))
+    else:
+        path = weights / "patchnet.npz"
+        record = training.read_record(path)
+        config = forecaster.Config(**record.pop("configuration"))
+        model = forecaster.build(config)
+        model.trainable_variables[0].assign_add(np.ones(model.trainable_variables[0].shape))
+        path.unlink()
+        kept = {k: record[k] for k in ("minutes", "machine", "model", "formats")}
+        training.save_weights(path, model, kept)
+    load, loaded = recipes.load, []
+    monkeypatch.setattr(recipes, "load", lambda *a, **k: (loaded.append(a[0].stem), load(*a, **k))[1])
+    assert set(make(weights, tmp_path, limit=limit)["summary"]["n"]) == {limit}
+    assert loaded.count("patchnet") == 2
+    assert loaded.count("wgan_gp_3") == (change == "samples")
+
+
+def test_a_damaged_table_is_told(weights, tmp_path, capsys):
+    make(weights, tmp_path)
+    (path,) = (tmp_path / "work").glob("wgan*next frame.csv")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, lines[-1]]) + "\n")  # a row twice
+    arguments = ["--data", DATA, "--work", tmp_path / "work", "--weights", weights, "--limit", 3]
+    assert results.main([*map(str, arguments), "--out", str(tmp_path / "out")]) == 1
+    assert "sample 218" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_page_has_a_dash_where_there_is_nothing(weights, tmp_path):
+    page = results.page(make(weights, tmp_path))
+    (line,) = (each for each in page.splitlines() if each.startswith("| PatchNet") and "pooled" in each)
+    assert line.split(" | ")[4] == "–" and "2 min for all" in line
+    (line,) = (each for each in page.splitlines() if "WGAN" in each and "per frame" in each)
+    assert line.count("–") == 2 and "(0.3137)" in line
+
+
+def test_no_weights(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no weights"):
+        results.cases(tmp_path)
+
+
+def test_marks_are_asked_for_before_anything_is_written(weights, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("no marks")
+    with pytest.raises(ValueError, match="must hold the marks"):
+        results.write(make(weights, tmp_path), tmp_path / "out", readme)
+    assert readme.read_text() == "no marks" and not (tmp_path / "out").exists()
+    readme.write_text(f"before {results.MARKS[0]} old {results.MARKS[1]} after")
+    results.write(make(weights, tmp_path), tmp_path / "out", readme)
+    text = readme.read_text()
+    assert text.startswith("before ") and text.endswith(" after") and "PatchNet" in text
+    assert "old" not in text
+
+
+def test_a_part_needs_a_place_of_its_own(capsys):
+    with pytest.raises(SystemExit):
+        results.main(["--data", "x", "--work", "y", "--limit", "3"])
+    assert "give --out" in capsys.readouterr().err
+
+
+def test_every_shipped_file_has_a_title_and_a_cost():
+    for case in results.cases():
+        assert case.title in results.TITLES.values()
+        cost = case.cost()
+        assert cost["parameters"] > 1e5 and cost["million_multiply_adds"] > 50
+        assert cost["training_minutes"] > 10
+
+
+def test_the_readme_says_what_the_tables_say():
+    if not (results.RESULTS / "summary.csv").exists():
+        pytest.skip("data/results/summary.csv is not there yet")
+    text = results.README.read_text("utf-8")
+    assert results.page(results.read()) in text
+    table = results.read()["summary"]
+    assert {case.title for case in results.cases()} == set(table["model"])
+    # Of the same weights as those that lie there.
+    for case in results.cases():
+        record = case.record.get("test, thresholds", case.record.get("test", {}))
+        figures = record.get(case.frame_format.name, {})
+        for place, each in figures.items():
+            protocol, horizon = place.split(", horizon ")
+            row = table[
+                (table["model"] == case.title)
+                & (table["format"] == case.frame_format.name)
+                & (table["protocol"] == protocol)
+                & (table["horizon"] == int(horizon))
+            ]
+            assert row["jaccard"].item() == pytest.approx(each["prediction"]["mean"], abs=2e-5)
