@@ -941,7 +941,8 @@ def check_single_frame_floor(floor: Callable) -> bool:
     """Check exercise 7.1: what a forecast from a single frame cannot fall below."""
     rng = np.random.default_rng(71)
     for shape in ((3, 4, 6, 6, 6), (2, 7, 6, 6, 6)):
-        frames = (ndimage.gaussian_filter(rng.random(shape), (0, 1, 1, 1, 1)) > 0.5).astype(np.uint8)
+        smooth = ndimage.gaussian_filter(rng.random(shape), (0, 1, 1, 1, 1))
+        frames = (smooth > 0.5).astype(np.uint8)
         result, problem = attempt(floor, frames.copy())
         if problem:
             return report("7.1", [problem])

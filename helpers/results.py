@@ -232,13 +232,14 @@ def page(found: dict[str, pd.DataFrame]) -> str:
     lines = [
         f"Test sequences: {', '.join(map(str, sorted(set(table['n']))))} in each format. Mean "
         "Jaccard distance; lower is better. In brackets the thesis's model of the same kind, over "
-        "992 of them; bold where ours is better by more than its own 95 % interval.",
-        "",
-        "| model | trained | protocol | " + " | ".join(formats) + " |",
-        "| --- | --- | --- |" + " --- |" * len(formats),
+        "992 of them; bold where the 95 % interval of ours lies below it.",
     ]
+    head = ["", "| model | trained | protocol | " + " | ".join(formats) + " |"]
+    head.append("| --- | --- | --- |" + " --- |" * len(formats))
     shown = [("pooled", 1), ("per_frame", 1), ("rollout", 1), ("rollout", 3), ("rollout", 5)]
     for protocol, horizon in shown:
+        if (protocol, horizon) in (shown[0], shown[2]):
+            lines += head
         chosen = table[(table["protocol"] == protocol) & (table["horizon"] == horizon)]
         for history, group in chosen.groupby("history"):
             label = {
@@ -254,7 +255,7 @@ def page(found: dict[str, pd.DataFrame]) -> str:
     lines += [
         "",
         "The *skill horizon* is the last step up to which a model beats persistence (in brackets: "
-        "up to which the whole 95 % interval does); a + stands where that is the end of the format.",
+        "up to which the whole 95 % interval does); a + marks the end of the format.",
         "",
         "| model | " + " | ".join(formats) + " |",
         "| --- |" + " --- |" * len(formats),

@@ -99,7 +99,12 @@ def test_stale_tables_are_not_used(weights, tmp_path, monkeypatch, change):
         kept = {k: record[k] for k in ("minutes", "machine", "model", "formats")}
         training.save_weights(path, model, kept)
     load, loaded = recipes.load, []
-    monkeypatch.setattr(recipes, "load", lambda *a, **k: (loaded.append(a[0].stem), load(*a, **k))[1])
+
+    def counted(path, *args, **options):
+        loaded.append(path.stem)
+        return load(path, *args, **options)
+
+    monkeypatch.setattr(recipes, "load", counted)
     assert set(make(weights, tmp_path, limit=limit)["summary"]["n"]) == {limit}
     assert loaded.count("patchnet") == 2
     assert loaded.count("wgan_gp_3") == (change == "samples")
@@ -118,9 +123,10 @@ def test_a_damaged_table_is_told(weights, tmp_path, capsys):
 
 def test_the_page_has_a_dash_where_there_is_nothing(weights, tmp_path):
     page = results.page(make(weights, tmp_path))
-    (line,) = (each for each in page.splitlines() if each.startswith("| PatchNet") and "pooled" in each)
+    lines = page.splitlines()
+    (line,) = (each for each in lines if each.startswith("| PatchNet") and "pooled" in each)
     assert line.split(" | ")[4] == "–" and "2 min for all" in line
-    (line,) = (each for each in page.splitlines() if "WGAN" in each and "per frame" in each)
+    (line,) = (each for each in lines if "WGAN" in each and "per frame" in each)
     assert line.count("–") == 2 and "(0.3137)" in line
 
 
