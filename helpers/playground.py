@@ -1176,6 +1176,7 @@ class Laboratory(ipywidgets.VBox):
         self.session, self.synchronous = session, synchronous
         self._drawing = threading.RLock()  # the training's thread draws, and so do the controls
         self._drawn = self._cost = 0.0
+        self._seen = (0, 0)  # run and rounds in the pictures
         self._quiet = False
         w = ipywidgets
         self._controls = {name: _control(name) for name in TIPS}
@@ -1465,9 +1466,14 @@ class Laboratory(ipywidgets.VBox):
         elif ended:
             self._say("")
         # Where a round takes less than the picture, most pictures are left out.
-        news = len(state.rows) != getattr(self, "_rounds", None)
-        if ended or (news and time.monotonic() - self._drawn > 20 * self._cost):
-            self._rounds = len(state.rows)
+        news = (state.run, len(state.rows))
+        first = news[0] != self._seen[0]
+        if (
+            ended
+            or first
+            or (news != self._seen and time.monotonic() - self._drawn > 20 * self._cost)
+        ):
+            self._seen = news
             begin = time.monotonic()
             self._draw_curves(state)
             self._draw_slices()
@@ -1481,6 +1487,7 @@ class Laboratory(ipywidgets.VBox):
     def _draw_curves(self, state: State) -> None:
         rows = [row for row in state.rows if MONITOR in row]
         if not rows:
+            self._curves.show(None)  # what is there is of the run before
             return
         steps = [row["step"] for row in rows]
         lines = {
@@ -1499,6 +1506,8 @@ class Laboratory(ipywidgets.VBox):
         """Draw the chosen sequence of the run at hand: from what was forecast, no model is run."""
         state = self.session.state
         if state is None or state.forecast is None:
+            for drawing in (self._shades, self._errors):
+                drawing.show(None)
             return
         sample = min(self._sample.value, len(state.forecast) - 1)
         found = state.settings.frame_format
@@ -1652,7 +1661,10 @@ def _html_table(table: pd.DataFrame) -> str:
         form = exact.get(name, "{:g}" if table[name].dtype.kind == "f" else "{}")
         texts[name] = [value if value == "" else form.format(value) for value in texts[name]]
     texts.columns = [name.replace("_", " ") for name in texts]
-    style = "<style>.laboratory-table :is(td, th) {padding: 2px 8px; text-align: right}</style>"
+    style = (
+        "<style>.laboratory-table :is(td, th) "
+        "{padding: 2px 8px; text-align: right; white-space: nowrap}</style>"
+    )
     return style + texts.to_html(index=False, border=0, escape=True)
 
 

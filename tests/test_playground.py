@@ -304,7 +304,10 @@ class TestStops:
         run = stop_at(session, 2, lambda: session.start(Settings(**TINY)))
         assert session.runs.read(run)["status"] == "stopped"
         later = Session(tmp_path / "runs", **splits)
+        steps = []
+        later.listeners.append(lambda state: steps.append(state.step))
         assert later.resume(run) == run
+        assert min(steps) == 2  # it did not begin anew, which would end the same
         record = later.runs.read(run)
         assert (record["status"], record["step"]) == ("done", 4)
         whole = done.runs.log(1)["val_jaccard"]
@@ -395,6 +398,11 @@ class TestPanel:
         before = panel._shades.png
         panel._sample.value = 2
         assert panel._shades.png != before
+        # Curves of the run before are not shown beside the name of the next.
+        shown = []
+        panel.session.listeners.append(lambda state: shown.append(panel._curves.layout.display))
+        panel.start()
+        assert shown[0] == "none" and shown[-1] is None
 
     def test_in_the_background(self, session, capfd):
         panel = Laboratory(session)
