@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from helpers import forecaster as patches
-from helpers import metrics, sequences, training
+from helpers import sequences, training
 from helpers.convlstm import to_patches
 from helpers.rollout import checked_history, whole
 from helpers.workshop import tensorflow
