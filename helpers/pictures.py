@@ -137,6 +137,7 @@ def slices(
     axis: str = "D",
     index: int | str = "max",
     names: tuple[str, str] = ("truth", "prediction"),
+    size: int = 98,
 ) -> Picture:
     """Draw equally spaced frames of a sequence as small panels, the time under each.
 
@@ -148,6 +149,7 @@ def slices(
         axis: the slice is across this axis, `"D"`, `"H"` or `"W"`.
         index: which slice, or `"max"` for the maximum over that axis.
         names: what to call the two rows.
+        size: pixels along the edge of a panel.
 
     Raises:
         ValueError: a wrong shape, value, axis or index.
@@ -163,7 +165,7 @@ def slices(
     shift = 0.0 if prediction is None else 0.3
     top = 0.3 - shift
     figure, panels = _grid(
-        blocks * len(sequences), columns, 0.98, gap=(0.06, 0.36), edges=(0.42, top, 0.36)
+        blocks * len(sequences), columns, size / 100, gap=(0.06, 0.36), edges=(0.42, top, 0.36)
     )
     where = f"maximum over {axis}" if index == "max" else f"slice {axis} = {index}"
     _title(figure, where)
@@ -966,6 +968,7 @@ def view_3d(
     threshold: float = 0.5,
     names: tuple[str, str] = ("truth", "prediction"),
     size: int | None = None,
+    view: Sequence[float] = VIEW,
     backend: str | None = None,
 ):
     """Draw frames in 3D side by side, seen from the same place, the time under each.
@@ -980,6 +983,7 @@ def view_3d(
         surface: smoothed surface instead of cubes; one answer, or one for each frame.
         names: what to call the two rows.
         size: pixels of one panel; 150 to 380 unless told, fewer where there are many.
+        view: where the camera is, seen from the centre: (W, H, D); see `camera`.
         backend: `"static"` (an image), `"html"` (interactive, needs no server), `"trame"`
             (interactive, drawn by this process) or `"matplotlib"`. The environment variable
             `WORKSHOP_3D`, where it is set, wins.
@@ -1013,7 +1017,7 @@ def view_3d(
                     "empty": not filled.any(),
                 }
             )
-    scene = _scene(panels, len(rows), size, names if len(rows) > 1 else ())
+    scene = _scene(panels, len(rows), size, names if len(rows) > 1 else (), view=view)
     return _draw(scene, backend)
 
 
@@ -1028,6 +1032,7 @@ def compare_3d(
     truth_above: bool = False,
     names: tuple[str, str] = ("truth", "prediction"),
     size: int | None = None,
+    view: Sequence[float] = VIEW,
     backend: str | None = None,
 ):
     """Draw truth against prediction in one scene: hits, misses and false alarms.
@@ -1038,7 +1043,7 @@ def compare_3d(
     Args:
         truth, prediction: (D, H, W) or (T, D, H, W), values 0…1; filled means >= threshold.
         truth_above: draw the truth by itself in a row above.
-        times, captions, count, names, size, backend: as in `view_3d`.
+        times, captions, count, names, size, view, backend: as in `view_3d`.
 
     Raises:
         ValueError: shapes disagree, a wrong value, or an unknown backend.
@@ -1052,8 +1057,26 @@ def compare_3d(
         panels += [_truth_panel(true[n] >= threshold) for n in chosen]
     for n in chosen:
         panels.append(_difference_panel(true[n], predicted[n], threshold, captions[n]))
-    scene = _scene(panels, 1 + truth_above, size, names if truth_above else (), legend=True)
+    names = names if truth_above else ()
+    scene = _scene(panels, 1 + truth_above, size, names, legend=True, view=view)
     return _draw(scene, backend)
+
+
+def camera(turn: float, tilt: float) -> tuple[float, float, float]:
+    """Return the direction (W, H, D) to a camera, for `view`.
+
+    Args:
+        turn: degrees around the upward axis D; 0 looks along H, from its small end.
+        tilt: degrees above the middle, -89 to 89.
+
+    Raises:
+        ValueError: an angle is no number, or the tilt is out of range.
+    """
+    if not (np.isfinite(turn) and np.isfinite(tilt) and -89 <= tilt <= 89):
+        raise ValueError(f"turn is {turn}, tilt is {tilt}; expected degrees, the tilt -89 to 89.")
+    around, above = np.radians(turn), np.radians(tilt)
+    flat = np.cos(above)
+    return float(flat * np.sin(around)), float(-flat * np.cos(around)), float(np.sin(above))
 
 
 class Animation:
@@ -1463,11 +1486,23 @@ def _draw(scene: dict, backend: str | None):
 
 
 def _scene(
-    panels: list[dict], rows: int, size: int | None, names: Sequence[str], legend: bool = False
+    panels: list[dict],
+    rows: int,
+    size: int | None,
+    names: Sequence[str],
+    legend: bool = False,
+    view: Sequence[float] = VIEW,
 ) -> dict:
     """Collect what a picture in 3D shows; panels go row by row."""
     columns = len(panels) // rows
+    view = np.array(view, np.float64)
+    if view.shape != (3,) or not np.isfinite(view).all() or not view[:2].any():
+        raise ValueError(
+            f"view is {view.tolist()}; expected the three numbers (W, H, D) of a direction from the "
+            "centre to the camera, not straight from above."
+        )
     return {
+        "view": view,
         "panels": panels,
         "rows": rows,
         "columns": columns,
@@ -1515,7 +1550,8 @@ def _plotter(scene: dict, *, labels: bool, **options):
                 plotter.add_mesh(_letter(letter, where), color=INK, lighting=False)
         plotter.enable_parallel_projection()
     plotter.link_views()
-    centre, (toward, _, _), half = np.array([0.5, 0.5, 0.5]), _camera(), _half_height()
+    view = scene["view"]
+    centre, (toward, _, _), half = np.array([0.5, 0.5, 0.5]), _camera(view), _half_height(view)
     # The viewer in the browser knows perspective only; further away it shows as much.
     distance = (1.25 if labels else 1) * half / np.tan(np.radians(15))
     plotter.camera_position = [centre + toward * distance, centre, (0, 0, 1)]
@@ -1597,26 +1633,26 @@ def _trame(scene: dict):
     return ipywidgets.VBox([widget, ipywidgets.HTML(_html_captions(scene))])
 
 
-def _camera() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _camera(view: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return unit vectors from the scene to the camera, and rightward and upward in the image."""
-    toward = VIEW / np.linalg.norm(VIEW)
+    toward = view / np.linalg.norm(view)
     right = np.cross([0, 0, 1], toward)
     right /= np.linalg.norm(right)
     return toward, right, np.cross(toward, right)
 
 
-def _half_height() -> float:
+def _half_height(view: Sequence[float]) -> float:
     """Return half the height of a view that holds the unit cube and its labels."""
-    _, right, up = _camera()
+    _, right, up = _camera(view)
     corners = np.array(list(itertools.product((-0.5, 0.5), repeat=3)))
     return 1.16 * max(np.abs(corners @ right).max(), np.abs(corners @ up).max())
 
 
-def _project(points: np.ndarray, size: int) -> np.ndarray:
+def _project(points: np.ndarray, size: int, view: Sequence[float]) -> np.ndarray:
     """Return the pixels (right, down) where points (N, 3) of the unit cube are in a panel."""
-    _, right, up = _camera()
+    _, right, up = _camera(view)
     plane = (np.asarray(points) - 0.5) @ np.stack([right, -up], axis=1)
-    return size / 2 * (1 + plane / _half_height())
+    return size / 2 * (1 + plane / _half_height(view))
 
 
 def _compose(scene: dict, image: np.ndarray) -> Picture:
@@ -1636,7 +1672,7 @@ def _compose(scene: dict, image: np.ndarray) -> Picture:
             ("H", panel["shape"][1], (width + gap, 0, 0), (width + gap, height, 0)),
             ("D", panel["shape"][0], (-gap, 0, 0), (-gap, 0, depth)),
         ):
-            ends = _project(np.array([start, end]), size)
+            ends = _project(np.array([start, end]), size, scene["view"])
             middle = ends.mean(axis=0)
             axes.text(*middle, letter, ha="center", va="center", fontsize=9, color=INK)
             if n == 0 or panel["shape"] != scene["panels"][n - 1]["shape"]:
@@ -1669,7 +1705,7 @@ def _with_matplotlib(scene: dict) -> Picture:
             if factor > 1:
                 axes.set_title(f"maximum of {factor}³ voxels", fontsize=7, y=1.0)
             axes.voxels(_pooled(filled, factor).transpose(2, 1, 0), **style, linewidth=0.4)
-        right, behind, above = VIEW
+        right, behind, above = scene["view"]
         axes.view_init(
             elev=np.degrees(np.arctan2(above, np.hypot(right, behind))),
             azim=np.degrees(np.arctan2(behind, right)),

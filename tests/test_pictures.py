@@ -289,12 +289,12 @@ def test_a_voxel_is_in_its_place_in_3d(corner):
     # Green is what is neither white, nor grey like the box and the edges.
     rows, columns = np.nonzero(image[..., 1] - image[..., 0] > 60)
     found = columns.mean() + 0.5, rows.mean() + 0.5
-    expected = pictures._project((np.array([corner[::-1]]) + 0.5) / 16, 300)[0]
+    expected = pictures._project((np.array([corner[::-1]]) + 0.5) / 16, 300, pictures.VIEW)[0]
     np.testing.assert_allclose(found, expected, atol=2)
 
 
 def test_3d_axes_point_right_away_and_up():
-    origin, w, h, d = pictures._project(np.vstack([np.zeros(3), np.eye(3)]), 100)
+    origin, w, h, d = pictures._project(np.vstack([np.zeros(3), np.eye(3)]), 100, pictures.VIEW)
     assert w[0] > origin[0] + 30
     assert h[0] > origin[0] and h[1] < origin[1]
     assert d[1] < origin[1] - 30 and d[0] == pytest.approx(origin[0])
@@ -348,7 +348,7 @@ def test_a_hit_is_solid_a_miss_hollow_and_a_false_alarm_smaller():
 
     def colour(w: float, d: float) -> np.ndarray:
         """The pixel of a point on the side of small H, in voxels."""
-        right, down = pictures._project(np.array([[w, 0.0, d]]) / 4, 300)[0]
+        right, down = pictures._project(np.array([[w, 0.0, d]]) / 4, 300, pictures.VIEW)[0]
         return image[int(down), int(right)]
 
     assert np.ptp(colour(0.5, 0.6)) < 12 and colour(0.5, 0.6).max() < 230, "a hit is grey"
