@@ -859,6 +859,7 @@ class Session:
                     "machine": training.machine(),
                 }
             )
+            self._prepare(run)
         return self._launch(run, wait)
 
     def resume(self, run: int, *, wait: bool = True) -> int:
@@ -893,6 +894,7 @@ class Session:
                     f"Run {run} was trained on other data ({record['data']}) than those at hand "
                     f"({self.data}). Set WORKSHOP_DATA as it was then, or start a new run."
                 )
+            self._prepare(run)
         return self._launch(run, wait)
 
     def stop(self) -> None:
@@ -963,7 +965,7 @@ class Session:
         if not before["best"]:
             raise RunError(f"Run {run} has no weights to begin with: no round was validated.")
 
-    def _launch(self, run: int, wait: bool) -> int:
+    def _prepare(self, run: int) -> None:
         self._stop.clear()
         record = self.runs.read(run)
         self.state = State(
@@ -976,6 +978,8 @@ class Session:
             forecast=self.runs.preview(run),
             persistence=record["persistence"],
         )
+
+    def _launch(self, run: int, wait: bool) -> int:
         if wait:
             self._train(run)
         else:
