@@ -1498,8 +1498,8 @@ def _scene(
     view = np.array(view, np.float64)
     if view.shape != (3,) or not np.isfinite(view).all() or not view[:2].any():
         raise ValueError(
-            f"view is {view.tolist()}; expected the three numbers (W, H, D) of a direction from the "
-            "centre to the camera, not straight from above."
+            f"view is {view.tolist()}; expected the three numbers (W, H, D) of a direction from "
+            "the centre to the camera, not straight from above."
         )
     return {
         "view": view,

@@ -59,6 +59,7 @@ class Recipe:
 
     model = "convlstm"
     kind = convlstm
+    keep = "best"  # round in validation, or "last"
     protocol = "pooled"  # of the validation, over so many sequences
     checked = VALIDATION_SAMPLES
 
@@ -177,6 +178,11 @@ class WGANRecipe(Recipe):
     kind = wgan_gp
     protocol = "per_frame"
     checked = 192  # sequences: 64 in each of three formats
+
+    @property
+    def keep(self) -> str:
+        """The last round with a critic: validation does not see what it is for."""
+        return "last" if self.config.adversarial else "best"
 
     def compile_options(self) -> dict:
         """See `Recipe`."""
@@ -595,7 +601,7 @@ def figures(tables) -> dict:
 
 
 def ship(folder: Path, out: Path) -> Path:
-    """Write the best weights of a run, with a record of how they came to be.
+    """Write the weights of a run that its recipe keeps, with a record of how they came to be.
 
     Args:
         folder: of the run, finished or not.
@@ -608,8 +614,9 @@ def ship(folder: Path, out: Path) -> Path:
     plan = recipe.pop("plan")
     config = chosen.kind.Config(**recipe.pop("config"))
     model = chosen.kind.build(config)
-    best = training.load_best(folder, model)
-    distance = best[chosen(config, training.Plan(**plan)).monitor]
+    made = chosen(config, training.Plan(**plan))
+    load = training.load_last if made.keep == "last" else training.load_best
+    kept = load(folder, model)
     before = note.get("began_with", {})
     record = {
         **note,
@@ -621,8 +628,8 @@ def ship(folder: Path, out: Path) -> Path:
         # With the runs that this one went on from.
         "minutes_in_all": round(minutes + before.get("minutes_in_all", 0), 1),
         "examples_in_all": steps * plan["batch_size"] + before.get("examples_in_all", 0),
-        "best_step": int(best["step"]),
-        "validation": {chosen.protocol: round(distance, 5), "n": chosen.checked},
+        f"{made.keep}_step": int(kept["step"]),
+        "validation": {made.protocol: round(kept[made.monitor], 5), "n": made.checked},
     }
     return training.save_weights(out, model, record)
 

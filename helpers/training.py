@@ -601,6 +601,25 @@ def load_best(folder: str | Path, model: keras.Model) -> dict[str, float]:
     return meta["row"]
 
 
+def load_last(folder: str | Path, model: keras.Model) -> dict[str, float]:
+    """Put the weights of a run's checkpoint into the model: those of its last round.
+
+    For a loss that the validation does not see, such as a critic's opinion, the best round is
+    the one in which that loss has done least.
+
+    Args, Returns, Raises: see `load_best`.
+    """
+    path = Path(folder) / CHECKPOINT
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: no run is in this folder. Train with fit.")
+    meta, arrays = _read(path, "train again")
+    if not meta["rows"]:
+        raise FileNotFoundError(f"{path}: no round was validated yet. Train on.")
+    state = {f"model/{n:04}": variable for n, variable in enumerate(model.variables)}
+    _assign({name: arrays[name] for name in arrays if name.startswith("model/")}, state, path)
+    return meta["rows"][-1]
+
+
 def save_weights(
     path: str | Path,
     model: keras.Model,

@@ -14,7 +14,7 @@ from helpers.rollout import check_frames
 
 SHOWN = ("truth", "prediction", "difference")
 TURN, TILT = 24, 24  # degrees; about pictures.VIEW
-SIZE = 360  # pixels of each of the two pictures
+SIZE = 285  # pixels of each of the two pictures: both fit beside JupyterLab's file list
 
 
 def viewer(
@@ -76,7 +76,7 @@ class Viewer(ipywidgets.VBox):
 
     def _build(self, mouse: bool) -> None:
         w, last = ipywidgets, len(self.truth) - 1
-        wide = {"layout": {"width": "350px"}, "style": {"description_width": "80px"}}
+        wide = {"layout": {"width": f"{SIZE}px"}, "style": {"description_width": "70px"}}
         whole = functools.partial(w.IntSlider, continuous_update=True, **wide)
         shown = SHOWN if self.prediction is not None else SHOWN[:1]
         depth = self.truth.shape[1]

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from helpers import convlstm, recipes, records, rollout, training, workshop
+from helpers import convlstm, recipes, records, rollout, training, wgan_gp, workshop
 from helpers.sequences import T20_TINC1, THESIS_FORMATS
 
 DATA = workshop.REPOSITORY / "data" / "sample"
@@ -98,6 +98,13 @@ def test_a_wgan_gp_from_the_generator_alone_to_a_judged_file(cache, tmp_path, mo
     assert record["configuration"]["adversarial"] == 0.03 and record["critic_rate"] == 5e-4
     assert record["began_with"]["configuration"]["adversarial"] == 0
     assert record["examples_in_all"] == 2 * 2 + 3 * 2
+    # Without a critic the best round is kept, with it the last.
+    assert "best_step" in training.read_record(alone) and record["last_step"] == 3
+    model = wgan_gp.build(judged.config)
+    row = training.load_last(tmp_path / "2", model)
+    assert row["step"] == 3
+    for one, other in zip(model.get_weights(), wgan_gp.load(out).get_weights()):
+        np.testing.assert_array_equal(one, other)
     recipes.add_figures(out, DATA, [T20_TINC1], limit=2)
     found = training.read_record(out)["test"]["T20_TINC1"]
     # A model that reads one frame is judged on single frames, from one frame on.
