@@ -21,7 +21,7 @@ WEIGHTS = workshop.REPOSITORY / "data" / "weights"
 RESULTS = workshop.REPOSITORY / "data" / "results"
 README = workshop.REPOSITORY / "README.md"
 MARKS = "<!-- results: made by make results -->", "<!-- end of results -->"
-HISTORY = 5  # of rollouts, as in the thesis
+HISTORY, HORIZON = 5, 5  # of rollouts, as in the thesis
 TITLES = {
     "convlstm": "ConvLSTM",
     "patchnet": "PatchNet",
@@ -108,7 +108,7 @@ def evaluate(
 
     A model for any history forecasts the frames 1 to 19 (pooled and per frame) and rolls out from
     five frames to the end of the format. A WGAN-GP forecasts the frames from the first that it
-    can (per frame) and rolls out from as many as it reads, as the thesis's GANs.
+    can (per frame) and rolls out five steps from as many as it reads, as the thesis's GANs.
 
     Args:
         case: from `cases`.
@@ -143,11 +143,10 @@ def evaluate(
     }
     first, protocols = case.frames or 1, ("per_frame",) if case.frames else ("pooled", "per_frame")
     history = case.frames or HISTORY
+    horizon = HORIZON if case.frames else frames.shape[1] - history
     tables = (
         evaluation.next_frame(model, frames, protocols, first=first, **options),
-        evaluation.long_term(
-            model, frames, history=history, horizon=frames.shape[1] - history, **options
-        ),
+        evaluation.long_term(model, frames, history=history, horizon=horizon, **options),
     )
     for table, file in zip(tables, files):
         evaluation.save(table, file)
@@ -255,7 +254,7 @@ def page(found: dict[str, pd.DataFrame]) -> str:
     lines += [
         "",
         "The *skill horizon* is the last step up to which a model beats persistence (in brackets: "
-        "up to which the whole 95 % interval does); a + marks the end of the format.",
+        "up to which the whole 95 % interval does); a + says that we looked no farther.",
         "",
         "| model | " + " | ".join(formats) + " |",
         "| --- |" + " --- |" * len(formats),

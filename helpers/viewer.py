@@ -76,7 +76,7 @@ class Viewer(ipywidgets.VBox):
 
     def _build(self, mouse: bool) -> None:
         w, last = ipywidgets, len(self.truth) - 1
-        wide = {"layout": {"width": f"{SIZE}px"}, "style": {"description_width": "70px"}}
+        wide = {"layout": {"width": f"{SIZE - 15}px"}, "style": {"description_width": "70px"}}
         whole = functools.partial(w.IntSlider, continuous_update=True, **wide)
         shown = SHOWN if self.prediction is not None else SHOWN[:1]
         depth = self.truth.shape[1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -63,10 +64,14 @@ def server(tmp_path_factory):
     """A JupyterLab of its own on localhost, on copies of the notebooks: its address and folder."""
     root, settings = tmp_path_factory.mktemp("course"), tmp_path_factory.mktemp("settings")
     shutil.copytree(NOTEBOOKS, root / "notebooks")
-    # Every cell is in the page, not only those in view.
-    kept = settings / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
-    kept.parent.mkdir(parents=True)
-    kept.write_text(json.dumps({"windowingMode": "none"}))
+    # Every cell is in the page, not only those in view; and nobody asks about news.
+    for place, chosen in {
+        "notebook-extension/tracker": {"windowingMode": "none"},
+        "apputils-extension/notification": {"fetchNews": "false"},
+    }.items():
+        kept = settings / "@jupyterlab" / f"{place}.jupyterlab-settings"
+        kept.parent.mkdir(parents=True)
+        kept.write_text(json.dumps(chosen))
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -224,7 +229,8 @@ def test_the_laboratory(notebook, server, tmp_path):
     curve = picture(page, "laboratory-curves")
     steps(5000)
     press("Start")
-    wait_for(lambda: picture(page, "laboratory-curves") != curve, "a curve that grows")
+    wait_for(lambda: re.search("step [1-9]", status.inner_text()), "its first steps")
+    wait_for(lambda: picture(page, "laboratory-curves") != curve, "another curve")
     press("Start")  # politely refused
     wait_for(lambda: message.inner_text().strip(), "a word on the second start")
     press("Stop")
