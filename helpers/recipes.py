@@ -59,7 +59,6 @@ class Recipe:
 
     model = "convlstm"
     kind = convlstm
-    keep = "best"  # round in validation, or "last"
     protocol = "pooled"  # of the validation, over so many sequences
     checked = VALIDATION_SAMPLES
 
@@ -178,11 +177,6 @@ class WGANRecipe(Recipe):
     kind = wgan_gp
     protocol = "per_frame"
     checked = 192  # sequences: 64 in each of three formats
-
-    @property
-    def keep(self) -> str:
-        """The last round with a critic: validation does not see what it is for."""
-        return "last" if self.config.adversarial else "best"
 
     def compile_options(self) -> dict:
         """See `Recipe`."""
@@ -600,12 +594,14 @@ def figures(tables) -> dict:
     return found
 
 
-def ship(folder: Path, out: Path) -> Path:
-    """Write the weights of a run that its recipe keeps, with a record of how they came to be.
+def ship(folder: Path, out: Path, keep: str = "best") -> Path:
+    """Write the weights of a run, with a record of how they came to be.
 
     Args:
         folder: of the run, finished or not.
         out: the `.npz` to write; its record goes beside it.
+        keep: those of the `"best"` round in validation or of the `"last"` one: validation does not
+            see what a critic is for.
     """
     note = json.loads((folder / NOTE).read_text())
     recipe = note.pop("recipe")
@@ -615,7 +611,7 @@ def ship(folder: Path, out: Path) -> Path:
     config = chosen.kind.Config(**recipe.pop("config"))
     model = chosen.kind.build(config)
     made = chosen(config, training.Plan(**plan))
-    load = training.load_last if made.keep == "last" else training.load_best
+    load = training.load_last if keep == "last" else training.load_best
     kept = load(folder, model)
     before = note.get("began_with", {})
     record = {
@@ -628,7 +624,7 @@ def ship(folder: Path, out: Path) -> Path:
         # With the runs that this one went on from.
         "minutes_in_all": round(minutes + before.get("minutes_in_all", 0), 1),
         "examples_in_all": steps * plan["batch_size"] + before.get("examples_in_all", 0),
-        f"{made.keep}_step": int(kept["step"]),
+        f"{keep}_step": int(kept["step"]),
         "validation": {made.protocol: round(kept[made.monitor], 5), "n": made.checked},
     }
     return training.save_weights(out, model, record)
@@ -656,6 +652,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="a folder in thesis layout")
     parser.add_argument("--run", type=Path, help="train, ship: the folder of the run")
     parser.add_argument("--weights", type=Path, help="the .npz to write or to judge")
+    parser.add_argument("--keep", choices=["best", "last"], default="best", help="ship: which round")
     parser.add_argument("--out", type=Path, help="ablate: the CSV to write")
     parser.add_argument("--start", type=Path, help="train: weights to begin with")
     parser.add_argument("--steps", type=int, default=10_000)
@@ -702,7 +699,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             print(ablate(options.data, formats[0], options.run, options.out, options.steps))
     elif options.task == "ship":
-        ship(options.run, options.weights)
+        ship(options.run, options.weights, options.keep)
     else:
         train(recipe, options.data, formats, options.run, start=options.start)
     return 0

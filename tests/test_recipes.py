@@ -93,12 +93,11 @@ def test_a_wgan_gp_from_the_generator_alone_to_a_judged_file(cache, tmp_path, mo
     judged = made(3, adversarial=0.03)
     assert judged.plan.learning_rate < made(3).plan.learning_rate
     recipes.train(judged, DATA, [T20_TINC1], tmp_path / "2", start=alone)
-    recipes.ship(tmp_path / "2", out)
+    recipes.ship(tmp_path / "2", out, "last")
     record = training.read_record(out)
     assert record["configuration"]["adversarial"] == 0.03 and record["critic_rate"] == 5e-4
     assert record["began_with"]["configuration"]["adversarial"] == 0
     assert record["examples_in_all"] == 2 * 2 + 3 * 2
-    # Without a critic the best round is kept, with it the last.
     assert "best_step" in training.read_record(alone) and record["last_step"] == 3
     model = wgan_gp.build(judged.config)
     row = training.load_last(tmp_path / "2", model)
