@@ -652,7 +652,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="a folder in thesis layout")
     parser.add_argument("--run", type=Path, help="train, ship: the folder of the run")
     parser.add_argument("--weights", type=Path, help="the .npz to write or to judge")
-    parser.add_argument("--keep", choices=["best", "last"], default="best", help="ship: which round")
+    parser.add_argument(
+        "--keep", choices=["best", "last"], default="best", help="ship: of which round"
+    )
     parser.add_argument("--out", type=Path, help="ablate: the CSV to write")
     parser.add_argument("--start", type=Path, help="train: weights to begin with")
     parser.add_argument("--steps", type=int, default=10_000)
