@@ -597,6 +597,8 @@ def breakdown(table: pd.DataFrame, groups: pd.DataFrame, **options) -> pd.DataFr
             mean = found.pivot(index=list(BY), columns="measure", values="mean")
             spread = found[found["measure"] == "difference"].set_index(list(BY))
             mean = mean.join(spread[["low", "high", "n"]]).reset_index()
+            # A pivot sorts by name; models stay in their order, and so in their colours.
+            mean = found[list(BY)].drop_duplicates().merge(mean, on=list(BY))
             parts.append(mean.assign(property=name, group=str(label)))
     columns = [*BY, "property", "group", "prediction", "persistence", "difference", "low", "high"]
     return pd.concat(parts, ignore_index=True)[[*columns, "n"]]
