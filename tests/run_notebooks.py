@@ -1,7 +1,7 @@
 """Run the course's notebooks: `execute` keeps their outputs, `check` holds them to nbval.
 
-`check` runs every notebook on the sample set, and those that read data once more on the thesis's
-records where THESIS_FOLDER names them.
+`check` runs every notebook and its solutions on the sample set, and the notebooks that read data once
+more on the thesis's records where THESIS_FOLDER names them.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def main() -> int:
     failed = check(paths, quick | {"WORKSHOP_DATA": ""})
     thesis = os.environ.get("THESIS_FOLDER")
     if thesis:
-        real = [path for path in paths if not path.name.startswith("00")]
+        real = [path for path in paths if path.parent == NOTEBOOKS and path.name[:2] != "00"]
         data = Path(thesis).resolve() / "data"
         print(f"The same on the thesis's records in {data}", flush=True)
         failed = check(real, quick | {"WORKSHOP_DATA": str(data)}) or failed

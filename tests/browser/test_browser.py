@@ -27,7 +27,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
 
-WITH_WIDGETS = ("01", "05", "09")
+WITH_WIDGETS = ("01", "09")  # 3D and sliders; the laboratory and the explorer
 PATIENCE = 300  # seconds for what takes a few, on a machine that does other things as well
 WIDGETS_FAIL = ("model not found", "Error displaying widget", "Error creating widget")
 RUN_ALL = """async () => {
