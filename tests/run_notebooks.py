@@ -1,7 +1,7 @@
 """Run the course's notebooks: `execute` keeps their outputs, `check` holds them to nbval.
 
-`check` runs every notebook and its solutions on the sample set, and the notebooks that read data once
-more on the thesis's records where THESIS_FOLDER names them.
+`check` runs every notebook and its solutions on the sample set, and the notebooks that read data
+once more on the thesis's records where THESIS_FOLDER names them.
 """
 
 from __future__ import annotations

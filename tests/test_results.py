@@ -1,6 +1,7 @@
 """`make results`: every model found, tables kept and not believed when stale, the README's page."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,11 @@ DATA = workshop.REPOSITORY / "data" / "sample"
 NOTE = {"minutes": 2.0, "machine": {"device": "CPU"}}
 
 
-@pytest.fixture
-def weights(tmp_path, monkeypatch):
-    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
-    folder = tmp_path / "weights"
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """A folder with two untrained models, and one with the tables of a first call."""
+    place = tmp_path_factory.mktemp("results")
+    folder = place / "weights"
     folder.mkdir()
     patch = forecaster.Config(history=4, ahead=2, channels=2, hidden=3, width=4, blocks=1)
     note = {**NOTE, "model": "patchnet", "formats": ["T20_TINC1", "T80_TINC4"]}
@@ -23,7 +25,19 @@ def weights(tmp_path, monkeypatch):
     gan = wgan_gp.workshop(3, width=8, blocks=1, channels=2, hidden=3, critic_width=8)
     note = {**NOTE, "model": "wgan_gp", "formats": ["T80_TINC4"], "minutes_in_all": 7.0}
     training.save_weights(folder / "wgan_gp_3.npz", wgan_gp.build(gan), note)
-    return folder
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("WORKSHOP_CACHE", str(place / "cache"))
+        make(folder, place)
+    return place
+
+
+@pytest.fixture
+def weights(judged, tmp_path, monkeypatch):
+    """Copies of both folders; returns that of the weights."""
+    monkeypatch.setenv("WORKSHOP_CACHE", str(judged / "cache"))
+    for name in ("weights", "work"):
+        shutil.copytree(judged / name, tmp_path / name)
+    return tmp_path / "weights"
 
 
 def make(weights, tmp_path, **options):
@@ -62,6 +76,7 @@ def test_a_second_call_judges_nothing_again(weights, tmp_path, monkeypatch):
 
 
 def test_what_was_interrupted_is_taken_up(weights, tmp_path, monkeypatch):
+    shutil.rmtree(tmp_path / "work")
     load, loaded = recipes.load, []
 
     def breaks(path, *args, **options):
@@ -141,11 +156,11 @@ def test_marks_are_asked_for_before_anything_is_written(weights, tmp_path):
     with pytest.raises(ValueError, match="must hold the marks"):
         results.write(make(weights, tmp_path), tmp_path / "out", readme)
     assert readme.read_text() == "no marks" and not (tmp_path / "out").exists()
-    readme.write_text(f"before {results.MARKS[0]} old {results.MARKS[1]} after")
+    readme.write_text(f"before {results.MARKS[0]} made before {results.MARKS[1]} after")
     results.write(make(weights, tmp_path), tmp_path / "out", readme)
     text = readme.read_text()
     assert text.startswith("before ") and text.endswith(" after") and "PatchNet" in text
-    assert "old" not in text
+    assert "made before" not in text
 
 
 def test_a_part_needs_a_place_of_its_own(capsys):
