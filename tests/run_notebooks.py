@@ -10,6 +10,8 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -54,11 +56,25 @@ def execute(path: Path) -> None:
     temporary.replace(path)
 
 
-def check(paths: list[Path], environment: dict[str, str]) -> int:
-    """Run notebooks under `pytest --nbval-lax`; return pytest's exit code."""
+def check(paths: list[Path], environment: dict[str, str]) -> Callable[[], int]:
+    """Start to run notebooks under `pytest --nbval-lax`.
+
+    Returns:
+        What waits for the end, prints what pytest has said, and returns its exit code.
+    """
     command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q"]
     command += ["-p", "no:cacheprovider", *map(str, paths)]
-    return subprocess.run(command, cwd=REPOSITORY, env={**os.environ, **environment}).returncode
+    said = tempfile.TemporaryFile("w+")
+    options = {"cwd": REPOSITORY, "env": {**os.environ, **environment}}
+    process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, **options)
+
+    def finish() -> int:
+        code = process.wait()
+        said.seek(0)
+        print(said.read(), flush=True)
+        return code
+
+    return finish
 
 
 def main() -> int:
@@ -77,15 +93,20 @@ def main() -> int:
             execute(path)
         return 0
     quick = {"WORKSHOP_MODE": "quick"}
-    failed = check(paths, quick | {"WORKSHOP_DATA": ""})
+    runs = {"The notebooks on the sample set": check(paths, quick | {"WORKSHOP_DATA": ""})}
     thesis = os.environ.get("THESIS_FOLDER")
     if thesis:
+        # At the same time: a notebook keeps about one core busy.
         real = [path for path in paths if path.parent == NOTEBOOKS and path.name[:2] != "00"]
         data = Path(thesis).resolve() / "data"
-        print(f"The same on the thesis's records in {data}", flush=True)
-        failed = check(real, quick | {"WORKSHOP_DATA": str(data)}) or failed
+        run = check(real, quick | {"WORKSHOP_DATA": str(data)})
+        runs[f"The same on the thesis's records in {data}"] = run
     else:
         print("THESIS_FOLDER is not set: the run on the thesis's records is left out.")
+    failed = False
+    for title, finish in runs.items():
+        print(title, flush=True)
+        failed = bool(finish()) or failed
     return int(failed)
 
 
