@@ -630,6 +630,56 @@ def ship(folder: Path, out: Path, keep: str = "best") -> Path:
     return training.save_weights(out, model, record)
 
 
+def average(weights: Sequence[Path], out: Path) -> Path:
+    """Average weights that runs side by side reached from one beginning, one run for each core.
+
+    Two runs on a core each see half as many windows again in the same time as one run on both.
+    What they have learned from different windows is brought together by the mean of their weights
+    (local SGD: Stich, 2019), from which the next runs begin. That works only while the runs have
+    not drifted far apart: compare the distances before and after.
+
+    Args:
+        weights: two or more files that `ship` wrote, of runs that began with the same weights.
+        out: the `.npz` to write; its record goes beside it.
+
+    Raises:
+        ValueError: fewer than two files, or they are not of runs from one beginning.
+        FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_weights`.
+    """
+    records_of = [training.read_record(path) for path in weights]
+    if len(records_of) < 2:
+        raise ValueError(f"{len(records_of)} file of weights; expected two or more to average.")
+    shared = ("model", "configuration", "formats", "data")
+    first = records_of[0]
+    for path, record in zip(weights, records_of):
+        beginning = record.get("began_with", {}).get("sha256")
+        if beginning is None or beginning != first.get("began_with", {}).get("sha256"):
+            raise ValueError(
+                f"{path} and {weights[0]} did not begin with the same weights; the mean of two "
+                "networks that learned apart is no network. Train both with the same --start."
+            )
+        for name in shared:
+            if record.get(name) != first.get(name):
+                raise ValueError(f"{path} and {weights[0]} differ in their {name}.")
+    models = [KINDS[first.get("model", Recipe.model)].kind.load(path) for path in weights]
+    for variables in zip(*(model.weights for model in models)):
+        variables[0].assign(np.mean([variable.numpy() for variable in variables], axis=0))
+    own = ("plan", "commit", "made", "steps", "minutes", "validation", "sha256")
+    before = first["began_with"]
+    record = {name: value for name, value in first.items() if name in (*shared, "machine")}
+    record |= {
+        "began_with": before,
+        "made": datetime.date.today().isoformat(),
+        "average_of": [{name: found[name] for name in own} for found in records_of],
+        # Side by side: the longest of them, and the windows of all.
+        "minutes": (minutes := max(found["minutes"] for found in records_of)),
+        "minutes_in_all": round(minutes + before.get("minutes_in_all", 0), 1),
+        "examples_in_all": before.get("examples_in_all", 0)
+        + sum(found["steps"] * found["plan"]["batch_size"] for found in records_of),
+    }
+    return training.save_weights(out, models[0], record)
+
+
 def commit() -> str:
     """Return the commit of this checkout, with `+` where files differ from it."""
     try:
@@ -646,7 +696,8 @@ def commit() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train a model of the course, ship its weights, or judge them on the test split."""
     parser = argparse.ArgumentParser(prog="python -m helpers.recipes", description=main.__doc__)
-    parser.add_argument("task", choices=["train", "ship", "tune", "validate", "test", "ablate"])
+    tasks = ["train", "ship", "average", "tune", "validate", "test", "ablate"]
+    parser.add_argument("task", choices=tasks)
     parser.add_argument("format", choices=[*FORMATS, MIXED], help="mixed: all three formats")
     parser.add_argument("--model", choices=list(RECIPES), default="convlstm")
     parser.add_argument("--data", type=Path, required=True, help="a folder in thesis layout")
@@ -657,6 +708,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, help="ablate: the CSV to write")
     parser.add_argument("--start", type=Path, help="train: weights to begin with")
+    parser.add_argument("--parts", type=Path, nargs="+", help="average: the .npz files of the runs")
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--learning-rate", type=float, help="the highest; the recipe's unless told")
     parser.add_argument("--frames", type=int, default=3, help="wgan_gp: how many it reads")
@@ -700,6 +752,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         else:
             print(ablate(options.data, formats[0], options.run, options.out, options.steps))
+    elif options.task == "average":
+        average(options.parts or [], options.weights)
     elif options.task == "ship":
         ship(options.run, options.weights, options.keep)
     else:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,20 +122,11 @@ def evaluate(
     Returns:
         The tables of `helpers.evaluation.next_frame` and `long_term`.
     """
+    note = _note(case, frames, sample_id)
+    *files, mark = _files(case, work)
+    if _is_made(case, note, work):
+        return tuple(evaluation.load(file) for file in files)
     work.mkdir(parents=True, exist_ok=True)
-    stem = f"{case.path.stem}, {case.frame_format.name}"
-    note = {
-        "weights": hashlib.sha256(case.path.read_bytes()).hexdigest(),
-        "thresholds": case.record.get("thresholds"),
-        "samples": hashlib.sha256(np.ascontiguousarray(sample_id)).hexdigest(),
-        "frames": hashlib.sha256(np.packbits(frames)).hexdigest(),
-    }
-    files = [work / f"{stem}, {kind}.csv" for kind in ("next frame", "rollout")]
-    mark = work / f"{stem}.json"
-    # The note is written last: without it, or with another one, the tables are made again.
-    if mark.exists() and all(file.exists() for file in files):
-        if json.loads(mark.read_text("utf-8")) == note:
-            return tuple(evaluation.load(file) for file in files)
     mark.unlink(missing_ok=True)
     model = recipes.load(case.path, case.frame_format)
     options = {
@@ -152,6 +145,30 @@ def evaluate(
         evaluation.save(table, file)
     mark.write_text(json.dumps(note) + "\n", "utf-8")
     return tables
+
+
+def _files(case: Case, work: Path) -> list[Path]:
+    """Name the two tables of a case and the note that tells what they were made from."""
+    stem = f"{case.path.stem}, {case.frame_format.name}"
+    return [work / f"{stem}{end}" for end in (", next frame.csv", ", rollout.csv", ".json")]
+
+
+def _note(case: Case, frames: np.ndarray, sample_id: np.ndarray) -> dict:
+    return {
+        "weights": hashlib.sha256(case.path.read_bytes()).hexdigest(),
+        "thresholds": case.record.get("thresholds"),
+        "samples": hashlib.sha256(np.ascontiguousarray(sample_id)).hexdigest(),
+        "frames": hashlib.sha256(np.packbits(frames)).hexdigest(),
+    }
+
+
+def _is_made(case: Case, note: dict, work: Path) -> bool:
+    """Tell whether the tables of a case are there, made from what the note says."""
+    *files, mark = _files(case, work)
+    # The note is written last: without it, or with another one, the tables are made again.
+    if not mark.exists() or not all(file.exists() for file in files):
+        return False
+    return json.loads(mark.read_text("utf-8")) == note
 
 
 def summary(case: Case, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -190,6 +207,7 @@ def make(
     weights: Path = WEIGHTS,
     names: Sequence[str] = (),
     limit: int | None = None,
+    processes: int = 1,
 ) -> dict[str, pd.DataFrame]:
     """Judge all shipped weights on the test split, or go on where an earlier call stopped.
 
@@ -198,21 +216,28 @@ def make(
         work: for the tables by sample; see `evaluate`.
         weights, names: see `cases`.
         limit: only the first so many samples.
+        processes: judge so many cases side by side, on one core each.
 
     Returns:
         `summary`, see `summary`; `skill_horizons`, see `helpers.evaluation.skill_horizon`.
     """
-    split = recipes.open_split(data, "test", limit)
-    points = split.frames(np.arange(len(split))[:limit])
-    sample_id = split.sample_id[:limit]
+    found, points, sample_id = cases(weights, names), *_samples(data, limit)
+    if processes > 1:
+        _side_by_side(found, points, sample_id, work, (data, limit), processes)
     parts, rollouts = [], []
-    for case, tables in _progress(cases(weights, names), points, sample_id, work):
+    for case, tables in _progress(found, points, sample_id, work):
         parts.append(summary(case, tables))
         rollouts.append(evaluation.skill_horizon(tables[1]))
     return {
         "summary": pd.concat(parts, ignore_index=True),
         "skill_horizons": pd.concat(rollouts, ignore_index=True),
     }
+
+
+def _samples(data: Path, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return all time points (N, 128, D, H, W) of the test split, and their sample numbers."""
+    split = recipes.open_split(data, "test", limit)
+    return split.frames(np.arange(len(split))[:limit]), split.sample_id[:limit]
 
 
 def _progress(todo, points, sample_id, work) -> Iterator[tuple[Case, tuple]]:
@@ -222,6 +247,42 @@ def _progress(todo, points, sample_id, work) -> Iterator[tuple[Case, tuple]]:
         frames = case.frame_format.select(points)
         yield case, evaluate(case, frames, sample_id, work)
         training.free_memory()
+
+
+def _side_by_side(todo, points, sample_id, work, source, processes: int) -> None:
+    """Write the tables of the cases that have none, in several processes of one core each.
+
+    A network this small keeps one core busy, but not two: two processes are faster than one.
+    """
+    missing = []
+    for case in todo:
+        note = _note(case, case.frame_format.select(points), sample_id)
+        if not _is_made(case, note, work):
+            missing.append(case)
+    if len(missing) < 2:
+        return
+    # A process that TensorFlow has threads in must not be forked.
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(processes, len(missing)), spawn, initializer=_use_one_core)
+    try:
+        running = {pool.submit(_judge, case, source, work): case for case in missing}
+        for done in tqdm(as_completed(running), total=len(running), desc="judged"):
+            done.result()
+            tqdm.write(f"{running[done].title}, {running[done].frame_format.name}", sys.stderr)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _use_one_core() -> None:
+    tf = workshop.tensorflow()
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def _judge(case: Case, source: tuple[Path, int | None], work: Path) -> None:
+    points, sample_id = _samples(*source)
+    evaluate(case, case.frame_format.select(points), sample_id, work)
+    training.free_memory()
 
 
 def page(found: dict[str, pd.DataFrame]) -> str:
@@ -330,6 +391,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, help="for the CSV files; then the README is left as it is"
     )
     parser.add_argument("--limit", type=int, help="only the first so many samples")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=workshop.cores(),
+        help="so many models at the same time, on one core each",
+    )
     options = parser.parse_args(arguments)
     if (options.models or options.limit) and not options.out:
         parser.error("a part of the results goes elsewhere: give --out")
@@ -340,6 +407,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             weights=options.weights,
             names=options.models,
             limit=options.limit,
+            processes=options.processes,
         )
         write(found, options.out or RESULTS, None if options.out else README)
     except (OSError, ValueError, training.CheckpointError) as error:

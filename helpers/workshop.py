@@ -109,7 +109,7 @@ def device() -> str:
     gpus = _gpus()
     if gpus:
         return "GPU: " + ", ".join(gpus)
-    return f"CPU, {_cores()} core" + "s" * (_cores() > 1)
+    return f"CPU, {cores()} core" + "s" * (cores() > 1)
 
 
 def machine_table() -> pd.DataFrame:
@@ -132,7 +132,7 @@ def machine_table() -> pd.DataFrame:
             for name in ("tensorflow", "keras", "numpy", "pyvista", "jupyterlab")
         ),
         ("device", device(), "CPU is enough", "ok"),
-        ("cores", _cores(), "2", "ok" if _cores() >= 2 else "works, slower"),
+        ("cores", cores(), "2", "ok" if cores() >= 2 else "works, slower"),
         ("memory, GB", round(memory), "4", "ok" if memory >= 3.5 else "close other programs"),
         ("free disk, GB", round(disk), "2", "ok" if disk >= 2 else "free some space"),
         (
@@ -145,7 +145,8 @@ def machine_table() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["item", "found", "needed", "verdict"]).set_index("item")
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many processor cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 

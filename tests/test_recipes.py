@@ -76,6 +76,39 @@ def test_from_training_to_a_judged_file(cache, tmp_path, recipe, capsys):
     assert note["began_with"]["file"] == "w.npz"
 
 
+def test_runs_side_by_side_are_averaged(cache, tmp_path, recipe):
+    start, mean = tmp_path / "start.npz", tmp_path / "mean.npz"
+    recipes.train(recipe, DATA, [T20_TINC1], tmp_path / "0")
+    recipes.ship(tmp_path / "0", start)
+    parts = []
+    for seed in (2, 3):
+        plan = dataclasses.replace(recipe.plan, seed=seed, learning_rate=0.01)
+        run = tmp_path / str(seed)
+        recipes.train(dataclasses.replace(recipe, plan=plan), DATA, [T20_TINC1], run, start=start)
+        parts.append(recipes.ship(run, tmp_path / f"{seed}.npz", "last"))
+    names = [str(path) for path in parts]
+    arguments = ["average", "mixed", "--data", str(DATA), "--weights", str(mean), "--parts"]
+    assert recipes.main([*arguments, *names]) == 0
+    found = [convlstm.load(path).get_weights() for path in (*parts, mean)]
+    moved = 0
+    for one, other, both in zip(*found):
+        np.testing.assert_allclose(both, (one + other) / 2, rtol=1e-6, atol=1e-8)
+        moved += np.abs(one - other).sum()
+    assert moved > 0
+    record = training.read_record(mean)
+    assert [part["plan"]["seed"] for part in record["average_of"]] == [2, 3]
+    # 4 steps of 2 sequences before, then the same in each of the two.
+    assert record["examples_in_all"] == 8 + 2 * 8
+    assert record["began_with"]["file"] == "start.npz"
+    # The mean is a beginning like any other.
+    recipes.train(recipe, DATA, [T20_TINC1], tmp_path / "next", start=mean)
+    with pytest.raises(ValueError, match="did not begin with the same weights"):
+        recipes.average([parts[0], start], tmp_path / "no.npz")
+    with pytest.raises(ValueError, match="two or more"):
+        recipes.average(parts[:1], tmp_path / "no.npz")
+    assert not (tmp_path / "no.npz").exists()
+
+
 def test_a_wgan_gp_from_the_generator_alone_to_a_judged_file(cache, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(recipes.WGANRecipe, "checked", 6)
     small = {"width": 8, "blocks": 1, "channels": 2, "hidden": 3, "critic_width": 8}

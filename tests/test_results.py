@@ -75,6 +75,26 @@ def test_a_second_call_judges_nothing_again(weights, tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(before["summary"], after["summary"])
 
 
+def test_side_by_side_gives_the_same(weights, tmp_path):
+    before = make(weights, tmp_path)
+    for path in (tmp_path / "work").glob("patchnet*"):
+        path.unlink()
+    tables = ["patchnet, T20_TINC1.json", "patchnet, T80_TINC4.json"]
+    kept = (tmp_path / "work" / "wgan_gp_3, T80_TINC4.json").stat().st_mtime_ns
+    results._side_by_side(
+        results.cases(weights),
+        *results._samples(DATA, 3),
+        tmp_path / "work",
+        (DATA, 3),
+        processes=2,
+    )
+    assert all((tmp_path / "work" / name).exists() for name in tables)
+    assert (tmp_path / "work" / "wgan_gp_3, T80_TINC4.json").stat().st_mtime_ns == kept
+    after = make(weights, tmp_path, processes=2)
+    for name, table in before.items():
+        pd.testing.assert_frame_equal(table, after[name])
+
+
 def test_what_was_interrupted_is_taken_up(weights, tmp_path, monkeypatch):
     shutil.rmtree(tmp_path / "work")
     load, loaded = recipes.load, []
