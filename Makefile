@@ -24,7 +24,7 @@ lab: $(READY)
 	$(BIN)/python -m jupyterlab notebooks/00_start_here.ipynb $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 	$(BIN)/python tests/run_notebooks.py check
 
 notebooks: $(READY)

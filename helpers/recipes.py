@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import functools
 import json
 import subprocess
 import sys
@@ -483,6 +484,9 @@ def ablate_patchnet(
 def load(weights: Path, frame_format: FrameFormat, **options):
     """Return the forecaster of shipped weights, whichever model they are of.
 
+    Forecasters of the same file share one network, which is then compiled only once: to train it
+    on, load another with the `load` of its module.
+
     Args:
         weights: `NAME.npz` with its record `NAME.json` beside it.
         frame_format: of the histories it will see.
@@ -492,14 +496,30 @@ def load(weights: Path, frame_format: FrameFormat, **options):
     Raises:
         FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_weights`.
     """
+    weights = Path(weights)
     record = training.read_record(weights)
-    if record.get("model", Recipe.model) == Recipe.model:
-        return convlstm.forecaster(convlstm.load(weights))
-    if record["model"] == WGANRecipe.model:
-        return wgan_gp.forecaster(wgan_gp.load(weights), frame_format, **options)
+    name = record.get("model", Recipe.model)
+    if name not in KINDS:
+        raise training.CheckpointError(
+            f"{weights} is of a model {name!r}; this course knows {', '.join(KINDS)}."
+        )
+    kind = KINDS[name].kind
+    files = (weights, weights.with_suffix(".json"))
+    changed = tuple(file.stat().st_mtime_ns for file in files if file.exists())
+    network = _network(kind, weights.resolve(), changed)
+    if kind is convlstm:
+        return convlstm.forecaster(network)
+    if kind is wgan_gp:
+        return wgan_gp.forecaster(network, frame_format, **options)
     thresholds = record.get("thresholds", {}).get(frame_format.name)
     options = {"thresholds": thresholds} | options
-    return forecaster.forecaster(forecaster.load(weights), frame_format, **options)
+    return forecaster.forecaster(network, frame_format, **options)
+
+
+@functools.lru_cache(maxsize=4)
+def _network(kind, weights: Path, changed: tuple[int, ...]):
+    """Load a network, or return it again as long as its files have not changed."""
+    return kind.load(weights)
 
 
 # What a PatchNet gains without training. `load` gives "thresholds" unless it is told otherwise.

@@ -144,6 +144,21 @@ def test_a_wgan_gp_from_the_generator_alone_to_a_judged_file(cache, tmp_path, mo
     assert found["rollout, horizon 5"]["persistence"]["n"] == 2
 
 
+def test_a_file_is_one_network_until_it_changes(tmp_path):
+    path, note = tmp_path / "w.npz", {"formats": ["T20_TINC1"]}
+    training.save_weights(path, convlstm.build(TINY), note)
+    first, again = (recipes.load(path, found).model for found in THESIS_FORMATS[:2])
+    assert first is again
+    model = convlstm.build(TINY)
+    training.save_weights(path, model, note)
+    changed = recipes.load(str(path), T20_TINC1).model
+    assert changed is not first
+    np.testing.assert_array_equal(changed.get_weights()[0], model.get_weights()[0])
+    training.save_weights(path, model, note | {"model": "oracle"})
+    with pytest.raises(training.CheckpointError, match="'oracle'; this course knows convlstm"):
+        recipes.load(path, T20_TINC1)
+
+
 def test_every_ablation_is_a_network():
     for values in recipes.ABLATIONS.values():
         values = {name: value for name, value in values.items() if name != "jaccard_weight"}
