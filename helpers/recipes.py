@@ -343,139 +343,113 @@ def train(
 
 
 ABLATIONS = {
-    "the workshop network": {},
-    "without the frame before": {"previous": False},
-    "with a memory of 4 channels": {"filters": (4,)},
-    "with a memory that sees no neighbours": {"kernels": (1,)},
-    "without residual blocks": {"blocks": 0},
-    "without the start at persistence": {"residual": 0.0},
-    "with patches of 4³": {"patch": 4},
-    "without soft Jaccard in the loss": {"jaccard_weight": 0.0},
+    "convlstm": {
+        "as it is": {},
+        "without the frame before": {"config": {"previous": False}},
+        "a memory of 4 channels": {"config": {"filters": (4,)}},
+        "a memory that sees no neighbours": {"config": {"kernels": (1,)}},
+        "without residual blocks": {"config": {"blocks": 0}},
+        "without the start at persistence": {"config": {"residual": 0.0}},
+        "patches of 4³": {"config": {"patch": 4}},
+        "without soft Jaccard in the loss": {"jaccard_weight": 0.0},
+    },
+    "patchnet": {
+        "as it is": {},
+        "only the next frame": {"config": {"ahead": 1}},
+        "without flip times": {"config": {"flip_times": False}},
+        "8 frames of history": {"config": {"history": 8}},
+        "192 channels": {"config": {"width": 192}},
+        "4 blocks": {"config": {"blocks": 4}},
+        "blocks not normalised, half the rate": {
+            "config": {"normalise": False},
+            "plan": {"learning_rate": 2e-3},
+        },
+        "half the rate": {"plan": {"learning_rate": 2e-3}},
+        "twice the rate": {"plan": {"learning_rate": 8e-3}},
+        "batches of 24, twice the rate": {"plan": {"learning_rate": 8e-3, "batch_size": 24}},
+        "later frames three times the weight": {"later_weight": 1.5},
+        "without soft Jaccard in the loss": {"jaccard_weight": 0.0},
+        "T80_TINC4 only": {"formats": ("T80_TINC4",)},
+    },
 }
+ABLATION_SAMPLES = 64
 
 
 def ablate(
-    data: Path, frame_format: FrameFormat, folder: Path, out: Path, steps: int = 200
+    model: str,
+    data: Path,
+    formats: Sequence[FrameFormat],
+    folder: Path,
+    out: Path,
+    steps: int,
+    only: Sequence[int] = (),
 ) -> pd.DataFrame:
-    """Train short runs that differ in one thing each, and tabulate their validation distances.
+    """Train short runs that differ in one thing each; all see as many examples.
 
     Args:
+        model: one of `ABLATIONS`, which says what is changed.
         data: a folder in thesis layout.
-        frame_format: what all of them forecast.
-        folder: for the runs; those that are there are not done again.
-        out: the CSV to write.
-        steps: of each run.
-
-    Returns:
-        `change`, `format`, `steps`, `parameters`, `minutes`, and `jaccard`, the pooled distance on
-        192 validation sequences; persistence in the last row.
-    """
-    rows = []
-    for number, (change, values) in enumerate(ABLATIONS.items()):
-        recipe = convlstm_recipe(steps)
-        values = dict(values)
-        weight = values.pop("jaccard_weight", recipe.jaccard_weight)
-        config = dataclasses.replace(recipe.config, **values)
-        plan = dataclasses.replace(recipe.plan, warm_up=steps // 4, decay_from=0.5)
-        recipe = dataclasses.replace(recipe, config=config, plan=plan, jaccard_weight=weight)
-        print(change)
-        history = train(recipe, data, [frame_format], folder / str(number))
-        rows.append(
-            {
-                "change": change,
-                "format": frame_format.name,
-                "steps": steps,
-                "parameters": convlstm.build(config).count_params(),
-                "minutes": round(history.seconds / 60, 2),
-                "jaccard": round(history.best[history.monitor], 4),
-            }
-        )
-        training.free_memory()
-    frames = open_split(data, "validation").frames(np.arange(VALIDATION_SAMPLES))
-    frames = frame_format.select(frames)
-    null = metrics.pooled(frames[:, 1:], frames[:, :-1]).mean()
-    rows.append({"change": "persistence", "format": frame_format.name, "jaccard": round(null, 4)})
-    table = pd.DataFrame(rows)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out, index=False)
-    return table
-
-
-PATCHNET_ABLATIONS = {
-    "as it is": {},
-    "only the next frame": {"config": {"ahead": 1}},
-    "without flip times": {"config": {"flip_times": False}},
-    "8 frames of history": {"config": {"history": 8}},
-    "192 channels": {"config": {"width": 192}},
-    "4 blocks": {"config": {"blocks": 4}},
-    "blocks not normalised, half the rate": {
-        "config": {"normalise": False},
-        "plan": {"learning_rate": 2e-3},
-    },
-    "half the rate": {"plan": {"learning_rate": 2e-3}},
-    "twice the rate": {"plan": {"learning_rate": 8e-3}},
-    "batches of 24, twice the rate": {"plan": {"learning_rate": 8e-3, "batch_size": 24}},
-    "later frames three times the weight": {"later_weight": 1.5},
-    "without soft Jaccard in the loss": {"jaccard_weight": 0.0},
-    "T80_TINC4 only": {"formats": ("T80_TINC4",)},
-}
-
-
-def ablate_patchnet(
-    data: Path, folder: Path, out: Path, steps: int = 700, only: Sequence[int] = ()
-) -> pd.DataFrame:
-    """Train short runs of a PatchNet that differ in one thing each; all see as many windows.
-
-    Args:
-        data: a folder in thesis layout.
+        formats: what all of them learn, unless the change says otherwise.
         folder: for the runs; those that are there are not done again.
         out: the CSV to write, with all that the folder holds.
-        steps: of batches of 12; fewer where a batch is larger.
+        steps: of the recipe's batches; fewer where a batch is larger.
         only: numbers of the changes to do now, so that several processes can share the work.
 
     Returns:
-        `change`, `parameters`, `million_multiply_adds`, `windows`, `minutes` on one core, and for
-        each format the pooled next-frame distance on the first 64 validation sequences.
+        `change`, `parameters`, `million_multiply_adds`, `examples`, `minutes`, and for each format
+        the pooled next-frame distance on the first 64 validation sequences; in the last row that
+        of persistence.
+
+    Raises:
+        ValueError: a model without ablations.
     """
-    for number, (change, values) in enumerate(PATCHNET_ABLATIONS.items()):
+    if model not in ABLATIONS:
+        raise ValueError(f"there are no ablations of {model}; choose {' or '.join(ABLATIONS)}.")
+    changes = ABLATIONS[model]
+    samples = open_split(data, "validation").frames(slice(ABLATION_SAMPLES))
+    for number, (change, values) in enumerate(changes.items()):
         place = folder / str(number)
         if (place / "row.json").exists() or (only and number not in only):
             continue
-        recipe = patchnet_recipe(steps)
-        plan = {"warm_up": min(100, steps // 2), "decay_from": 0.4, **values.get("plan", {})}
-        plan["steps"] = steps * recipe.plan.batch_size // plan.get("batch_size", 12)
-        plan["validate_every"] = plan["steps"]
+        recipe, values = RECIPES[model](steps), dict(values)
+        chosen = [FORMATS[name] for name in values.pop("formats", [each.name for each in formats])]
+        plan = {"warm_up": min(100, steps // 4), "decay_from": 0.4, **values.pop("plan", {})}
+        batch_size = plan.get("batch_size", recipe.plan.batch_size)
+        plan["steps"] = plan["validate_every"] = steps * recipe.plan.batch_size // batch_size
         recipe = dataclasses.replace(
             recipe,
-            config=dataclasses.replace(recipe.config, **values.get("config", {})),
+            config=dataclasses.replace(recipe.config, **values.pop("config", {})),
             plan=dataclasses.replace(recipe.plan, **plan),
-            **{name: values[name] for name in ("later_weight", "jaccard_weight") if name in values},
+            **values,
         )
-        formats = [FORMATS[name] for name in values.get("formats", FORMATS)]
         print(change)
-        history = train(recipe, data, formats, place)
-        model = forecaster.build(recipe.config)
-        training.load_best(place, model)
+        history = train(recipe, data, chosen, place)
+        network = recipe.kind.build(recipe.config)
+        training.load_best(place, network)
         row = {
             "change": change,
-            "parameters": model.count_params(),
-            "million_multiply_adds": round(forecaster.multiply_adds(recipe.config) / 1e6),
-            "windows": history.step * recipe.plan.batch_size,
+            "parameters": network.count_params(),
+            "million_multiply_adds": round(recipe.kind.multiply_adds(recipe.config) / 1e6),
+            "examples": history.step * batch_size,
             "minutes": round(history.seconds / 60, 1),
         }
-        samples = open_split(data, "validation").frames(slice(64))
-        for found in formats:
+        for found in chosen:
             frames = found.select(samples)
-            after = rollout.next_frames(forecaster.forecaster(model, found), frames)
+            after = rollout.next_frames(_wrap(recipe.kind, network, found), frames)
             row[found.name] = round(float(metrics.pooled(frames[:, 1:], after).mean()), 4)
         (place / "row.json").write_text(json.dumps(row) + "\n")
         training.free_memory()
     rows = [
         json.loads((folder / str(number) / "row.json").read_text())
-        for number in range(len(PATCHNET_ABLATIONS))
+        for number in range(len(changes))
         if (folder / str(number) / "row.json").exists()
     ]
-    table = pd.DataFrame(rows)
+    null = {"change": "persistence"}
+    for found in formats:
+        frames = found.select(samples)
+        mean = metrics.pooled(frames[:, 1:], frames[:, :-1]).mean()
+        null[found.name] = round(float(mean), 4)
+    table = pd.DataFrame([*rows, null])
     out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(out, index=False)
     return table
@@ -506,14 +480,17 @@ def load(weights: Path, frame_format: FrameFormat, **options):
     kind = KINDS[name].kind
     files = (weights, weights.with_suffix(".json"))
     changed = tuple(file.stat().st_mtime_ns for file in files if file.exists())
-    network = _network(kind, weights.resolve(), changed)
+    if kind is forecaster:
+        thresholds = record.get("thresholds", {}).get(frame_format.name)
+        options = {"thresholds": thresholds} | options
+    return _wrap(kind, _network(kind, weights.resolve(), changed), frame_format, **options)
+
+
+def _wrap(kind, network, frame_format: FrameFormat, **options):
+    """Make a network of one of the kinds a forecaster; a ConvLSTM is the same for any format."""
     if kind is convlstm:
         return convlstm.forecaster(network)
-    if kind is wgan_gp:
-        return wgan_gp.forecaster(network, frame_format, **options)
-    thresholds = record.get("thresholds", {}).get(frame_format.name)
-    options = {"thresholds": thresholds} | options
-    return forecaster.forecaster(network, frame_format, **options)
+    return kind.forecaster(network, frame_format, **options)
 
 
 @functools.lru_cache(maxsize=4)
@@ -764,14 +741,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif options.task == "tune":
         tune(options.weights, options.data, formats)
     elif options.task == "ablate":
-        if options.model == "patchnet":
-            print(
-                ablate_patchnet(
-                    options.data, options.run, options.out, options.steps, options.only
-                )
+        print(
+            ablate(
+                options.model,
+                options.data,
+                formats,
+                options.run,
+                options.out,
+                options.steps,
+                options.only,
             )
-        else:
-            print(ablate(options.data, formats[0], options.run, options.out, options.steps))
+        )
     elif options.task == "average":
         average(options.parts or [], options.weights)
     elif options.task == "ship":

@@ -286,13 +286,14 @@ def test_ablations_are_networks_and_resume(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
     tiny = Config(history=3, ahead=2, channels=2, hidden=3, width=4, blocks=1)
     monkeypatch.setattr(forecaster, "shipped", lambda: tiny)
-    for values in recipes.PATCHNET_ABLATIONS.values():
-        dataclasses.replace(Config(), **values.get("config", {}))
-    recipes.ablate_patchnet(SAMPLE, tmp_path, tmp_path / "t.csv", steps=4, only=[1, 12])
-    table = recipes.ablate_patchnet(SAMPLE, tmp_path, tmp_path / "t.csv", steps=4, only=[1])
-    assert list(table["change"]) == ["only the next frame", "T80_TINC4 only"]
-    assert list(table["windows"]) == [48, 48]
-    assert table["T20_TINC1"].isna().tolist() == [False, True]
+    place = SAMPLE, recipes.THESIS_FORMATS, tmp_path, tmp_path / "t.csv"
+    recipes.ablate("patchnet", *place, steps=4, only=[1, 12])
+    table = recipes.ablate("patchnet", *place, steps=4, only=[1])
+    assert list(table["change"]) == ["only the next frame", "T80_TINC4 only", "persistence"]
+    assert list(table["examples"])[:2] == [48, 48]
+    assert table["T20_TINC1"].isna().tolist() == [False, True, False]
+    # So short a training is still persistence.
+    assert table["T80_TINC4"].std() < 0.02
     capsys.readouterr()
 
 

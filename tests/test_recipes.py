@@ -159,10 +159,14 @@ def test_a_file_is_one_network_until_it_changes(tmp_path):
         recipes.load(path, T20_TINC1)
 
 
-def test_every_ablation_is_a_network():
-    for values in recipes.ABLATIONS.values():
-        values = {name: value for name, value in values.items() if name != "jaccard_weight"}
-        dataclasses.replace(convlstm.workshop(), **values)
+def test_every_ablation_is_a_recipe():
+    for model, changes in recipes.ABLATIONS.items():
+        for values in changes.values():
+            recipe, values = recipes.RECIPES[model](10), dict(values)
+            dataclasses.replace(recipe.config, **values.pop("config", {}))
+            dataclasses.replace(recipe.plan, **values.pop("plan", {}))
+            assert set(values.pop("formats", ())) <= set(recipes.FORMATS)
+            dataclasses.replace(recipe, **values)
 
 
 @pytest.mark.parametrize("file", ["convlstm_{}.npz", "patchnet.npz"])
