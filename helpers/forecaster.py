@@ -495,7 +495,7 @@ def shifted(probability: np.ndarray, threshold: np.ndarray | float) -> np.ndarra
 def best_thresholds(
     truth: np.ndarray,
     probability: np.ndarray,
-    choices: Sequence[float] = tuple(np.arange(8, 25) / 40),
+    choices: Sequence[float] = tuple(np.arange(4, 25) / 40),
     axes: tuple[int, ...] = metrics.FRAME_AXES,
 ) -> list[float]:
     """Find, for each step ahead, the threshold with the smallest mean Jaccard distance.

@@ -663,8 +663,9 @@ def average(weights: Sequence[Path], out: Path) -> Path:
         variables[0].assign(np.mean([variable.numpy() for variable in variables], axis=0))
     own = ("plan", "commit", "made", "steps", "minutes", "validation", "sha256")
     before = first["began_with"]
-    record = {name: value for name, value in first.items() if name in (*shared, "machine")}
-    record |= {
+    device = first["machine"]["device"]
+    record = {name: first[name] for name in shared if name in first} | {
+        "machine": first["machine"] | {"device": f"{len(models)} runs side by side, {device} each"},
         "began_with": before,
         "made": datetime.date.today().isoformat(),
         "average_of": [{name: found[name] for name in own} for found in records_of],
