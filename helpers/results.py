@@ -7,7 +7,7 @@ import hashlib
 import json
 import multiprocessing
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -288,73 +288,96 @@ def _judge(case: Case, source: tuple[Path, int | None], work: Path) -> None:
 def page(found: dict[str, pd.DataFrame]) -> str:
     """Write the results page of the README: Markdown, from the tables of `make`."""
     table, horizons = found["summary"], found["skill_horizons"]
-    formats = list(recipes.FORMATS)
     lines = [
-        f"Test sequences: {', '.join(map(str, sorted(set(table['n']))))} in each format. Mean "
-        "Jaccard distance; lower is better. In brackets the thesis's model of the same kind, over "
-        "992 of them; bold where the 95 % interval of ours lies below it.",
+        f"Test sequences: {', '.join(f'{n:,}' for n in sorted(set(table['n'])))} in each format. "
+        "Mean Jaccard distance, lower is better, ± the longer arm of the 95 % "
+        "interval (bootstrap over sequences). In brackets the thesis's model of the same kind, over 992 of "
+        "them; **bold** where our whole interval lies below it.",
     ]
-    head = ["", "| model | trained | protocol | " + " | ".join(formats) + " |"]
-    head.append("| --- | --- | --- |" + " --- |" * len(formats))
-    shown = [("pooled", 1), ("per_frame", 1), ("rollout", 1), ("rollout", 3), ("rollout", 5)]
+    shown = [("pooled", 1), ("per_frame", 1), ("rollout", HORIZON)]
     for protocol, horizon in shown:
-        if (protocol, horizon) in (shown[0], shown[2]):
-            lines += head
         chosen = table[(table["protocol"] == protocol) & (table["horizon"] == horizon)]
         for history, group in chosen.groupby("history"):
-            label = {
-                "pooled": "next frame, pooled",
-                "per_frame": f"next frame, per frame, from {_frames(history)} on",
-                "rollout": f"{horizon} ahead, from {_frames(history)}",
-            }[protocol]
-            null = {name: rows["persistence"].iloc[0] for name, rows in group.groupby("format")}
-            cells = [f"{null[name]:.4f}" if name in null else "–" for name in formats]
-            lines.append(f"| persistence | | {label} | " + " | ".join(cells) + " |")
-            for title, rows_of in group.groupby("model", sort=False):
-                lines.append(_line(title, rows_of.set_index("format"), label, formats))
+            lines += ["", _label(protocol, history, horizon), "", *_head()]
+            lines.append(_line("persistence", group, _null))
+            for title, rows in group.groupby("model", sort=False):
+                lines.append(_line(title, rows, _mean))
     lines += [
         "",
-        "The *skill horizon* is the last step up to which a model beats persistence (in brackets: "
-        "up to which the whole 95 % interval does); a + says that we looked no farther.",
+        "*Skill horizon*, in steps: the last step up to which a model beats persistence (in "
+        "brackets: up to which the whole 95 % interval does); a + says that we looked no farther.",
         "",
-        "| model | " + " | ".join(formats) + " |",
-        "| --- |" + " --- |" * len(formats),
+        *_head(),
     ]
-    for title, rows_of in horizons.groupby("model", sort=False):
-        rows_of = rows_of.set_index("format")
-        cells = []
-        for name in formats:
-            if name not in rows_of.index:
-                cells.append("–")
-                continue
-            row = rows_of.loc[name]
-            end = "+" if row["steps"] == row["longest"] else ""
-            cells.append(f"{row['steps']}{end} ({row['shown']})")
-        start = _frames(rows_of["history"].iloc[0])
-        lines.append(f"| {title}, from {start} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    for title, rows in horizons.groupby("model", sort=False):
+        lines.append(_line(f"{title}, from {_frames(rows['history'].iloc[0])}", rows, _steps))
+    return "\n".join([*lines, "", "What it costs, beside the thesis's ConvLSTM:", "", *_costs(table)])
 
 
 def _frames(count: int) -> str:
     return "one frame" if count == 1 else f"{count} frames"
 
 
-def _line(title: str, rows: pd.DataFrame, label: str, formats: Sequence[str]) -> str:
+def _label(protocol: str, history: int, horizon: int) -> str:
+    if protocol == "rollout":
+        return f"*{horizon} steps ahead*, from {_frames(history)}, forecasts fed back:"
+    way = "over all 19 frames together (*pooled*)"
+    if protocol == "per_frame":
+        way = f"frame by frame (*per frame*), with at least {_frames(history)} before"
+    return f"*Next frame*, {way}:"
+
+
+def _head() -> list[str]:
+    formats = list(recipes.FORMATS)
+    return ["| model | " + " | ".join(formats) + " |", "| --- |" + " --- |" * len(formats)]
+
+
+def _line(title: str, rows: pd.DataFrame, cell: Callable[[pd.Series], str]) -> str:
     """Write a row of the page; a format without a figure is a dash."""
-    cells = []
-    for name in formats:
-        if name not in rows.index:
-            cells.append("–")
-            continue
-        row = rows.loc[name]
-        thesis = "" if np.isnan(row["thesis"]) else f" ({row['thesis']:.4f})"
-        text = f"{row['jaccard']:.4f}{thesis}"
-        cells.append(f"**{text}**" if thesis and row["high"] < row["thesis"] else text)
-    minutes = rows["training_minutes"]
-    spent = " / ".join(f"{each:.0f}" for each in minutes) + " min"
-    if minutes.nunique() == 1 and len(rows) > 1:
-        spent = f"{minutes.iloc[0]:.0f} min for all"
-    return f"| {title} | {spent} | {label} | " + " | ".join(cells) + " |"
+    rows = rows.drop_duplicates("format").set_index("format")
+    cells = [cell(rows.loc[name]) if name in rows.index else "–" for name in recipes.FORMATS]
+    return f"| {title} | " + " | ".join(cells) + " |"
+
+
+def _null(row: pd.Series) -> str:
+    return _plus_minus(row["persistence"], row["persistence_low"], row["persistence_high"])
+
+
+def _mean(row: pd.Series) -> str:
+    text = _plus_minus(row["jaccard"], row["low"], row["high"])
+    if np.isnan(row["thesis"]):
+        return text
+    text += f" ({row['thesis']:.4f})"
+    return f"**{text}**" if row["high"] < row["thesis"] else text
+
+
+def _plus_minus(mean: float, low: float, high: float) -> str:
+    return f"{mean:.4f} ± {max(high - mean, mean - low):.4f}"
+
+
+def _steps(row: pd.Series) -> str:
+    end = "+" if row["steps"] == row["longest"] else ""
+    return f"{row['steps']}{end} ({row['shown']})"
+
+
+def _costs(table: pd.DataFrame) -> list[str]:
+    thesis = convlstm.thesis()
+    lines = [
+        "| model | parameters | million multiply-adds a forecast | training |",
+        "| --- | --- | --- | --- |",
+        f"| ConvLSTM3D of the thesis | {convlstm.build(thesis).count_params():,} | "
+        f"{convlstm.multiply_adds(thesis) / 1e6:,.0f} | six hours a format, GPU |",
+    ]
+    for title, rows in table.groupby("model", sort=False):
+        first, minutes = rows.iloc[0], rows.groupby("format", sort=False)["training_minutes"].first()
+        spent = " / ".join(f"{each:.0f}" for each in minutes)
+        if minutes.nunique() == 1 and len(minutes) > 1:
+            spent = f"{minutes.iloc[0]:.0f} for all formats"
+        lines.append(
+            f"| {title} | {first['parameters']:,} | {first['million_multiply_adds']:,.0f} | "
+            f"minutes: {spent}; {first['hardware']} |"
+        )
+    return lines
 
 
 def write(found: dict[str, pd.DataFrame], out: Path, readme: Path | None = README) -> None:
@@ -416,7 +439,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
-    print(page(found))
+    print(page(read(options.out or RESULTS)))
     return 0
 
 

@@ -157,12 +157,21 @@ def test_a_damaged_table_is_told(weights, tmp_path, capsys):
 
 
 def test_the_page_has_a_dash_where_there_is_nothing(weights, tmp_path):
-    page = results.page(make(weights, tmp_path))
-    lines = page.splitlines()
-    (line,) = (each for each in lines if each.startswith("| PatchNet") and "pooled" in each)
-    assert line.split(" | ")[4] == "–" and "2 min for all" in line
-    (line,) = (each for each in lines if "WGAN" in each and "per frame" in each)
-    assert line.count("–") == 2 and "(0.3137)" in line
+    found = make(weights, tmp_path)
+    pooled = results.page(found).split("\n*Next frame*")[1]
+    (line,) = (each for each in pooled.splitlines() if each.startswith("| PatchNet"))
+    assert line.split(" | ")[2] == "–" and line.count(" ± ") == 2
+    row = found["summary"].iloc[0]
+    assert f"{row['jaccard']:.4f} ± " in line and row["protocol"] == "pooled"
+    (line,) = (each for each in results.page(found).splitlines() if "WGAN" in each and "0.3137" in each)
+    assert line.count("–") == 2
+
+
+def test_the_page_tells_what_a_model_costs(weights, tmp_path):
+    costs = results.page(make(weights, tmp_path)).split("What it costs")[1]
+    assert "| ConvLSTM3D of the thesis | 762,017 |" in costs
+    (line,) = (each for each in costs.splitlines() if each.startswith("| PatchNet"))
+    assert "minutes: 2 for all formats; " in line
 
 
 def test_no_weights(tmp_path):
