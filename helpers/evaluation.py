@@ -133,9 +133,9 @@ def long_term(
 ) -> pd.DataFrame:
     """Judge a rollout: frames history…history+horizon-1, forecast from frames 0…history-1.
 
-    The defaults are the thesis's for the ConvLSTM, which also keeps the last 10 frames only: no
-    difference up to horizon 6. Its single-frame GAN starts from 1 frame, its three-frame GAN from
-    3.
+    The defaults are the thesis's for the ConvLSTM, except that its loop drops the oldest frame for
+    each new one: `keep=5`. Its single-frame GAN starts from 1 frame and keeps 1, its three-frame
+    GAN from 3 and keeps 3.
 
     Args:
         forecaster, sequences, frame_format, sample_id, threshold, batch_size, name, progress: see

@@ -24,8 +24,8 @@ MODEL = "ConvLSTM3D of the thesis"
 FORMATS = {found.name: found for found in THESIS_FORMATS}
 
 FILE_NAME = "convlstm3d_16_{}.h5"
-# The thesis starts a rollout from five frames and keeps the last ten.
-HISTORY, HORIZON, KEEP = 5, 5, 10
+# The thesis starts a rollout from five frames and drops the oldest one for each that it forecasts.
+HISTORY, HORIZON, KEEP = 5, 5, 5
 
 _CONVOLUTION = {"padding": "same", "strides": [1, 1, 1], "dilation_rate": [1, 1, 1]}
 _MEMORY = {
@@ -194,7 +194,7 @@ def evaluate(
 
     Returns:
         Of these samples, the tables of `helpers.evaluation.next_frame` (pooled) and `long_term`
-        (five frames observed, five forecast, probabilities fed back, the last ten kept).
+        (five frames observed, five forecast, probabilities fed back, only the last five kept).
 
     Raises:
         FileNotFoundError, ValueError: see `load_thesis_convlstm`, `helpers.records.read_sample`

@@ -411,11 +411,9 @@ def learning_curves(
             style = {"color": SERIES[k], "ls": LINES[n % len(LINES)], "lw": 1.5}
             style |= {"marker": MARKS[k], "ms": 3}
             axes.plot(values["step"], values[name], label=text, **style)
-        if names == [distance]:
-            axes.set_ylim(bottom=0)
-            if persistence is not None:
-                text = f"persistence {persistence:.3g}"
-                axes.axhline(persistence, color="black", lw=1.5, ls="--", label=text)
+        if names == [distance] and persistence is not None:
+            text = f"persistence {persistence:.3g}"
+            axes.axhline(persistence, color="black", lw=1.5, ls="--", label=text)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8)
     return figure
 

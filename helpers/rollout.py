@@ -105,7 +105,7 @@ def rollout(
             0 and 1 like the observed ones.
         threshold: what counts as 1 in binary feedback; above 0, at most 1.
         keep: the forecaster sees at most so many of the latest frames; None is all of them. The
-            thesis keeps 10.
+            thesis keeps as many as it began with.
         batch_size: so many sequences at a time.
         recompute: read the whole history at every step even if a state could be carried.
 

@@ -25,6 +25,7 @@ KERAS, RECOMPUTED, CARRIED = (
     "ours, recomputed",
     "ours, state carried",
 )
+THESIS = "Keras's layers, the last five frames, as the thesis"
 
 
 class EachFrame(keras.layers.Layer):
@@ -116,8 +117,11 @@ def measure(runs: int, sequences: int) -> Iterator[tuple[str, str, list[float], 
         runs,
         sequences,
         {
-            name: functools.partial(rollout, found, observed, HORIZON)
-            for name, found in patch_nets.items()
+            THESIS: lambda: rollout(WholeHistory(layers), observed, HORIZON, keep=HISTORY),
+            **{
+                name: functools.partial(rollout, found, observed, HORIZON)
+                for name, found in patch_nets.items()
+            },
         },
     )
     yield from _compare(
