@@ -80,6 +80,8 @@ def test_runs_side_by_side_are_averaged(cache, tmp_path, recipe):
     start, mean = tmp_path / "start.npz", tmp_path / "mean.npz"
     recipes.train(recipe, DATA, [T20_TINC1], tmp_path / "0")
     recipes.ship(tmp_path / "0", start)
+    note = start.with_suffix(".json")
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"minutes_in_all": 5.0}))
     parts = []
     for seed in (2, 3):
         plan = dataclasses.replace(recipe.plan, seed=seed, learning_rate=0.01)
@@ -99,6 +101,9 @@ def test_runs_side_by_side_are_averaged(cache, tmp_path, recipe):
     assert [part["plan"]["seed"] for part in record["average_of"]] == [2, 3]
     # 4 steps of 2 sequences before, then the same in each of the two.
     assert record["examples_in_all"] == 8 + 2 * 8
+    # Side by side takes no longer than the longest of them.
+    longest = max(part["minutes"] for part in record["average_of"])
+    assert record["minutes_in_all"] == pytest.approx(5 + longest, abs=0.06)
     assert record["began_with"]["file"] == "start.npz"
     # The mean is a beginning like any other.
     recipes.train(recipe, DATA, [T20_TINC1], tmp_path / "next", start=mean)
