@@ -290,9 +290,9 @@ def page(found: dict[str, pd.DataFrame]) -> str:
     table, horizons = found["summary"], found["skill_horizons"]
     lines = [
         f"Test sequences: {', '.join(f'{n:,}' for n in sorted(set(table['n'])))} in each format. "
-        "Mean Jaccard distance, lower is better, ± the longer arm of the 95 % "
-        "interval (bootstrap over sequences). In brackets the thesis's model of the same kind, over 992 of "
-        "them; **bold** where our whole interval lies below it.",
+        "Mean Jaccard distance, lower is better, ± the longer arm of the 95 % interval (bootstrap "
+        "over sequences). In brackets the thesis's model of the same kind, over 992 of them; "
+        "**bold** where our whole interval lies below it.",
     ]
     shown = [("pooled", 1), ("per_frame", 1), ("rollout", HORIZON)]
     for protocol, horizon in shown:
@@ -311,7 +311,8 @@ def page(found: dict[str, pd.DataFrame]) -> str:
     ]
     for title, rows in horizons.groupby("model", sort=False):
         lines.append(_line(f"{title}, from {_frames(rows['history'].iloc[0])}", rows, _steps))
-    return "\n".join([*lines, "", "What it costs, beside the thesis's ConvLSTM:", "", *_costs(table)])
+    lines += ["", "What it costs, beside the thesis's ConvLSTM:", "", *_costs(table)]
+    return "\n".join(lines)
 
 
 def _frames(count: int) -> str:
@@ -369,7 +370,8 @@ def _costs(table: pd.DataFrame) -> list[str]:
         f"{convlstm.multiply_adds(thesis) / 1e6:,.0f} | six hours a format, GPU |",
     ]
     for title, rows in table.groupby("model", sort=False):
-        first, minutes = rows.iloc[0], rows.groupby("format", sort=False)["training_minutes"].first()
+        first = rows.iloc[0]
+        minutes = rows.groupby("format", sort=False)["training_minutes"].first()
         spent = " / ".join(f"{each:.0f}" for each in minutes)
         if minutes.nunique() == 1 and len(minutes) > 1:
             spent = f"{minutes.iloc[0]:.0f} for all formats"

@@ -158,12 +158,13 @@ def test_a_damaged_table_is_told(weights, tmp_path, capsys):
 
 def test_the_page_has_a_dash_where_there_is_nothing(weights, tmp_path):
     found = make(weights, tmp_path)
-    pooled = results.page(found).split("\n*Next frame*")[1]
+    page = results.page(found)
+    pooled = page.split("\n*Next frame*")[1]
     (line,) = (each for each in pooled.splitlines() if each.startswith("| PatchNet"))
     assert line.split(" | ")[2] == "–" and line.count(" ± ") == 2
     row = found["summary"].iloc[0]
     assert f"{row['jaccard']:.4f} ± " in line and row["protocol"] == "pooled"
-    (line,) = (each for each in results.page(found).splitlines() if "WGAN" in each and "0.3137" in each)
+    (line,) = (each for each in page.splitlines() if "WGAN" in each and "0.3137" in each)
     assert line.count("–") == 2
 
 
