@@ -543,7 +543,7 @@ def check_sees_the_future(sees_the_future: Callable) -> bool:
 
 def check_cell_steps(cell_steps: Callable) -> bool:
     """Check exercise 4.4: steps of a rollout, state carried and recomputed from a window."""
-    for history, horizon, keep in ((5, 5, 5), (5, 5, 10), (3, 1, 10), (5, 20, 10), (12, 4, 10)):
+    for history, horizon, keep in ((5, 5, 10), (3, 1, 10), (5, 20, 10), (12, 4, 10), (5, 5, 5)):
         result, problem = attempt(cell_steps, history, horizon, keep)
         if problem:
             return report("4.4", [problem])

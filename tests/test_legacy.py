@@ -372,15 +372,20 @@ def test_code_in_the_file_is_never_executed(author_file, tmp_path, monkeypatch):
 
 
 class Counted(Persistence):
-    """Persistence, which counts the sequences of each call."""
+    """Persistence, which notes the sequences and the frames of each history that it reads."""
 
     def __init__(self, calls):
         super().__init__(legacy.MODEL)
         object.__setattr__(self, "calls", calls)
 
-    def begin(self, history):
-        self.calls.append(len(history))
-        return super().begin(history)
+    def __call__(self, history):  # `begin` calls it, too
+        self.calls.append(history.shape[:2])
+        return super().__call__(history)
+
+
+def blocks(*counts):
+    """What is read in blocks of so many samples: pooled from frame 0 on, five windows of five."""
+    return [each for count in counts for each in [(count, 1), *[(count, 5)] * 5]]
 
 
 @pytest.fixture
@@ -408,7 +413,7 @@ def reproduce(weights, data, folder, **options):
 
 def test_results_are_the_tables_of_both_protocols(weights, sample_set, tmp_path, calls):
     pooled, rollouts = reproduce(weights, sample_set, tmp_path / "out", limit=5)
-    assert calls == [2, 2, 2, 2, 1, 1]
+    assert calls == blocks(2, 2, 1)
     assert len(pooled) == 5 and len(rollouts) == 25
     assert set(rollouts["history"]) == {5} and set(rollouts["protocol"]) == {"rollout"}
     for table, kind in ((pooled, "pooled"), (rollouts, "rollout")):
@@ -440,7 +445,7 @@ def test_a_killed_run_goes_on_where_it_stopped(weights, sample_set, tmp_path, ca
     assert len(evaluation.load(folder / "T80_TINC4_rollout.csv")) == 2 * 5
     calls.clear()
     found = reproduce(weights, sample_set, folder, limit=6)
-    assert calls == [2, 2] * 2  # of three blocks, the first is kept
+    assert calls == blocks(2, 2)  # of three, the first is kept
     for table, expected in zip(found, whole):
         pd.testing.assert_frame_equal(table, expected)
     for kind in ("pooled", "rollout"):
@@ -458,7 +463,7 @@ def test_a_run_killed_before_the_second_file_exists_starts_anew(
     (tmp_path / "T80_TINC4_rollout.csv").unlink()
     calls.clear()
     reproduce(weights, sample_set, tmp_path, limit=2)
-    assert calls == [2, 2]
+    assert calls == blocks(2)
 
 
 def test_the_limit_chooses_among_results(weights, sample_set, tmp_path, calls):
