@@ -180,7 +180,7 @@ def evaluate(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Do the thesis's evaluation of its ConvLSTM again, in one format, or go on where it stopped.
 
-    About 0.8 s for each sample on two cores. Two CSV files in the folder, `<format>_pooled.csv`
+    About 4 s for each sample on one core, so an hour or so for 1,000. Two CSV files in the folder, `<format>_pooled.csv`
     and `<format>_rollout.csv`, receive the results after each block of samples. A folder is for
     one set of records; `<format>_weights.json` in it says which weights the results are of.
 
@@ -312,7 +312,7 @@ def _reproduce(options: argparse.Namespace) -> None:
     if not options.weights.is_dir():
         raise FileNotFoundError(f"{options.weights} is not a folder; expected that of the weights.")
     formats = [FORMATS[name] for name in dict.fromkeys(options.formats)]
-    # All of them before the first, since a format takes a quarter of an hour.
+    # All of them before the first, since a format takes an hour.
     files = [_weights_file(options.weights, found) for found in formats]
     if options.report:
         options.report.parent.mkdir(parents=True, exist_ok=True)
