@@ -180,9 +180,10 @@ def evaluate(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Do the thesis's evaluation of its ConvLSTM again, in one format, or go on where it stopped.
 
-    About 4 s for each sample on one core, so an hour or so for 1,000. Two CSV files in the folder, `<format>_pooled.csv`
-    and `<format>_rollout.csv`, receive the results after each block of samples. A folder is for
-    one set of records; `<format>_weights.json` in it says which weights the results are of.
+    About 4 s for each sample on one core, so an hour or so for 1,000. Two CSV files in the folder,
+    `<format>_pooled.csv` and `<format>_rollout.csv`, receive the results after each block of
+    samples. A folder is for one set of records; `<format>_weights.json` in it says which weights
+    the results are of.
 
     Args:
         weights: the folder of the author's HDF5 files, or one of them.
