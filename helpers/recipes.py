@@ -227,9 +227,17 @@ def convlstm_recipe(
 
 
 def patchnet_recipe(
-    steps: int, *, seed: int = 1, learning_rate: float = 4e-3, decay: str = "linear"
+    steps: int,
+    *,
+    seed: int = 1,
+    learning_rate: float = 4e-3,
+    decay: str = "linear",
+    policy: str = "float32",
 ) -> PatchNetRecipe:
-    """Return the recipe of the shipped PatchNet: batches of 12 windows in mixed formats."""
+    """Return the recipe of the shipped PatchNet: batches of 12 windows in mixed formats.
+
+    For the policy `mixed_bfloat16`, see `convlstm_recipe`.
+    """
     plan = training.Plan(
         steps=steps,
         batch_size=12,
@@ -241,7 +249,7 @@ def patchnet_recipe(
         validate_every=min(500, steps),
         seed=seed,
     )
-    return PatchNetRecipe(forecaster.shipped(), plan)
+    return PatchNetRecipe(forecaster.shipped(), plan, policy=policy)
 
 
 def wgan_recipe(
@@ -379,6 +387,7 @@ ABLATIONS = {
         "later frames three times the weight": {"later_weight": 1.5},
         "without soft Jaccard in the loss": {"jaccard_weight": 0.0},
         "T80_TINC4 only": {"formats": ("T80_TINC4",)},
+        "a start at ±1 in place of ±4": {"config": {"residual": 1.0}},
     },
 }
 ABLATION_SAMPLES = 64
@@ -722,7 +731,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--policy",
         choices=["float32", "mixed_bfloat16"],
         default="float32",
-        help="convlstm: the arithmetic of the training",
+        help="convlstm, patchnet: the arithmetic of the training",
     )
     parser.add_argument("--frames", type=int, default=3, help="wgan_gp: how many it reads")
     parser.add_argument(
@@ -744,9 +753,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     formats = list(FORMATS.values()) if options.format == MIXED else [FORMATS[options.format]]
     given = {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
-    if options.model == Recipe.model:
+    if options.model != WGANRecipe.model:
         given |= {"policy": options.policy}
-    if options.model == WGANRecipe.model:
+    else:
         given |= {"frames": options.frames, "adversarial": options.adversarial}
     recipe = RECIPES[options.model](
         options.steps, seed=options.seed, decay=options.decay, **given

@@ -265,7 +265,7 @@ def test_from_training_to_a_judged_file(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
     config = Config(history=4, ahead=2, channels=2, hidden=3, width=4, blocks=1)
     plan = dataclasses.replace(recipes.patchnet_recipe(4).plan, validate_every=2, warm_up=1)
-    recipe = recipes.PatchNetRecipe(config, plan)
+    recipe = recipes.PatchNetRecipe(config, plan, policy="mixed_bfloat16")
     formats = [T20_TINC1, T80_TINC4]
     history = recipes.train(recipe, SAMPLE, formats, tmp_path / "run")
     assert history.step == 4 and "val_next_jaccard_per_frame" in history.best
@@ -274,6 +274,9 @@ def test_from_training_to_a_judged_file(monkeypatch, tmp_path, capsys):
     recipes.tune(path, SAMPLE, formats)
     record = training.read_record(path)
     assert record["model"] == "patchnet" and len(record["thresholds"]["T80_TINC4"]) == 2
+    assert record["policy"] == "mixed_bfloat16"
+    # Forecasts are made in float32.
+    assert forecaster.load(path).compute_dtype == "float32"
     recipes.add_figures(path, SAMPLE, [T80_TINC4], 2)
     found = training.read_record(path)["test, thresholds"]["T80_TINC4"]
     assert found["rollout, horizon 5"]["persistence"]["n"] == 2
