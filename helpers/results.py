@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -27,6 +29,7 @@ HISTORY, HORIZON = 5, 5  # of rollouts, as in the thesis
 TITLES = {
     "convlstm": "ConvLSTM",
     "patchnet": "PatchNet",
+    "patchnet, mirrored": "PatchNet, mean of eight mirrorings",
     "wgan_gp_1": "WGAN-GP, one frame",
     "wgan_gp_1_alone": "its generator alone, one frame",
     "wgan_gp_3": "WGAN-GP, three frames",
@@ -43,16 +46,19 @@ class Case:
         path: of the `.npz`.
         record: the JSON beside it.
         frame_format: one of those that the record names.
+        mirrored: average each forecast over the eight mirrorings.
     """
 
     path: Path
     record: dict
     frame_format: FrameFormat
+    mirrored: bool = False
 
     @property
     def title(self) -> str:
         """How tables call the model."""
         name = self.path.stem.removesuffix(f"_{self.frame_format.name}")
+        name += ", mirrored" * self.mirrored
         return TITLES.get(name, name)
 
     @property
@@ -65,22 +71,31 @@ class Case:
         """Return parameters, million multiply-adds of a forecast, and how it was trained."""
         kind = {"patchnet": forecaster, "wgan_gp": wgan_gp}.get(self.record.get("model"), convlstm)
         config = kind.Config(**self.record["configuration"])
-        model = kind.build(config)
-        variables = model.generator_variables if kind is wgan_gp else model.trainable_variables
+        each = kind.multiply_adds(config)
         minutes = self.record.get("minutes_in_all")
         if minutes is None:  # of this run and of the one that it went on from
             before = self.record.get("began_with", {})
             minutes = round(self.record["minutes"] + before.get("minutes", 0), 1)
         return {
-            "parameters": sum(int(np.prod(each.shape)) for each in variables),
-            "million_multiply_adds": round(kind.multiply_adds(config) / 1e6, 1),
+            "parameters": _parameters(kind, config),
+            "million_multiply_adds": round((8 if self.mirrored else 1) * each / 1e6, 1),
             "training_minutes": minutes,
             "hardware": self.record["machine"]["device"],
         }
 
 
+@functools.lru_cache(maxsize=64)
+def _parameters(kind, config) -> int:
+    """Count the weights that a forecast takes, those of a critic left out."""
+    model = kind.build(config)
+    variables = model.generator_variables if kind is wgan_gp else model.trainable_variables
+    return sum(int(np.prod(variable.shape)) for variable in variables)
+
+
 def cases(weights: Path = WEIGHTS, names: Sequence[str] = ()) -> list[Case]:
     """Find the shipped weights, in the order of `TITLES`, each in every format that it knows.
+
+    A PatchNet comes twice: as it is, and averaged over the mirrorings.
 
     Args:
         weights: a folder of `.npz` files with their records.
@@ -97,6 +112,8 @@ def cases(weights: Path = WEIGHTS, names: Sequence[str] = ()) -> list[Case]:
         record = training.read_record(path)
         for name in record["formats"]:
             found.append(Case(path, record, recipes.FORMATS[name]))
+            if record.get("model") == recipes.PatchNetRecipe.model:
+                found.append(dataclasses.replace(found[-1], mirrored=True))
     if not found:
         raise FileNotFoundError(f"{weights} holds no weights {' or '.join(names)}; expected .npz.")
     places = {title: place for place, title in enumerate(TITLES.values())}
@@ -105,12 +122,13 @@ def cases(weights: Path = WEIGHTS, names: Sequence[str] = ()) -> list[Case]:
 
 def evaluate(
     case: Case, frames: np.ndarray, sample_id: np.ndarray, work: Path
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, ...]:
     """Judge a model in one format, or read what an earlier call has written.
 
     A model for any history forecasts the frames 1 to 19 (pooled and per frame) and rolls out from
     five frames to the end of the format. A WGAN-GP forecasts the frames from the first that it
-    can (per frame) and rolls out five steps from as many as it reads, as the thesis's GANs.
+    can (per frame) and rolls out five steps from as many as it reads, as the thesis's GANs. A
+    mirrored case, eight times the work, rolls out five steps and does nothing else.
 
     Args:
         case: from `cases`.
@@ -120,7 +138,8 @@ def evaluate(
             same weights, on the same samples.
 
     Returns:
-        The tables of `helpers.evaluation.next_frame` and `long_term`.
+        The tables of `helpers.evaluation.next_frame` and `long_term`; of a mirrored case the
+        latter alone.
     """
     note = _note(case, frames, sample_id)
     *files, mark = _files(case, work)
@@ -128,7 +147,8 @@ def evaluate(
         return tuple(evaluation.load(file) for file in files)
     work.mkdir(parents=True, exist_ok=True)
     mark.unlink(missing_ok=True)
-    model = recipes.load(case.path, case.frame_format)
+    mirrored = {"symmetries": 8} if case.mirrored else {}
+    model = recipes.load(case.path, case.frame_format, **mirrored)
     options = {
         "frame_format": case.frame_format,
         "sample_id": sample_id,
@@ -136,21 +156,26 @@ def evaluate(
     }
     first, protocols = case.frames or 1, ("per_frame",) if case.frames else ("pooled", "per_frame")
     history = case.frames or HISTORY
-    horizon = HORIZON if case.frames else frames.shape[1] - history
-    tables = (
-        evaluation.next_frame(model, frames, protocols, first=first, **options),
-        evaluation.long_term(model, frames, history=history, horizon=horizon, **options),
-    )
-    for table, file in zip(tables, files):
+    horizon = HORIZON if case.frames or mirrored else frames.shape[1] - history
+    tables = []
+    if not mirrored:
+        tables.append(evaluation.next_frame(model, frames, protocols, first=first, **options))
+    tables.append(evaluation.long_term(model, frames, history=history, horizon=horizon, **options))
+    for table, file in zip(tables, files, strict=True):
         evaluation.save(table, file)
     mark.write_text(json.dumps(note) + "\n", "utf-8")
-    return tables
+    training.free_memory()
+    return tuple(tables)
 
 
 def _files(case: Case, work: Path) -> list[Path]:
-    """Name the two tables of a case and the note that tells what they were made from."""
-    stem = f"{case.path.stem}, {case.frame_format.name}"
-    return [work / f"{stem}{end}" for end in (", next frame.csv", ", rollout.csv", ".json")]
+    """Name the tables of a case and the note that tells what they were made from."""
+    stem, ends = f"{case.path.stem}, {case.frame_format.name}", (", rollout.csv", ".json")
+    if case.mirrored:
+        stem += ", mirrored"
+    else:
+        ends = (", next frame.csv", *ends)
+    return [work / f"{stem}{end}" for end in ends]
 
 
 def _note(case: Case, frames: np.ndarray, sample_id: np.ndarray) -> dict:
@@ -227,7 +252,8 @@ def make(
     parts, rollouts = [], []
     for case, tables in _progress(found, points, sample_id, work):
         parts.append(summary(case, tables))
-        rollouts.append(evaluation.skill_horizon(tables[1]))
+        if not case.mirrored:
+            rollouts.append(evaluation.skill_horizon(tables[-1]))
     return {
         "summary": pd.concat(parts, ignore_index=True),
         "skill_horizons": pd.concat(rollouts, ignore_index=True),
@@ -246,7 +272,6 @@ def _progress(todo, points, sample_id, work) -> Iterator[tuple[Case, tuple]]:
         bar.set_postfix_str(f"{case.title}, {case.frame_format.name}")
         frames = case.frame_format.select(points)
         yield case, evaluate(case, frames, sample_id, work)
-        training.free_memory()
 
 
 def _side_by_side(todo, points, sample_id, work, source, processes: int) -> None:
@@ -282,7 +307,6 @@ def _use_one_core() -> None:
 def _judge(case: Case, source: tuple[Path, int | None], work: Path) -> None:
     points, sample_id = _samples(*source)
     evaluate(case, case.frame_format.select(points), sample_id, work)
-    training.free_memory()
 
 
 def page(found: dict[str, pd.DataFrame]) -> str:

@@ -55,6 +55,10 @@ def test_every_model_format_and_protocol(weights, tmp_path):
             for name in ("T20_TINC1", "T80_TINC4")
             for kind, count in {("pooled", 1): 1, ("per_frame", 1): 1, ("rollout", 5): 15}.items()
         },
+        **{
+            ("PatchNet, mean of eight mirrorings", name, "rollout", 5): 5
+            for name in ("T20_TINC1", "T80_TINC4")
+        },
         ("WGAN-GP, three frames", "T80_TINC4", "per_frame", 3): 1,
         ("WGAN-GP, three frames", "T80_TINC4", "rollout", 3): 5,
     }
@@ -66,6 +70,10 @@ def test_every_model_format_and_protocol(weights, tmp_path):
     pooled = table.query("protocol == 'pooled' and format == 'T20_TINC1'").iloc[0]
     assert pooled["thesis"] == pytest.approx(0.0743, abs=1e-3)
     assert set(found["skill_horizons"]["steps"]) == {0}
+    assert set(found["skill_horizons"]["model"]) == {"PatchNet", "WGAN-GP, three frames"}
+    once, eight = (table[table["model"] == title] for title in list(results.TITLES.values())[1:3])
+    cost = "million_multiply_adds"
+    assert eight[cost].iloc[0] == pytest.approx(8 * once[cost].iloc[0], abs=0.5)
 
 
 def test_a_second_call_judges_nothing_again(weights, tmp_path, monkeypatch):
@@ -100,7 +108,7 @@ def test_what_was_interrupted_is_taken_up(weights, tmp_path, monkeypatch):
     load, loaded = recipes.load, []
 
     def breaks(path, *args, **options):
-        if len(loaded) == 2:
+        if len(loaded) == 4:
             raise KeyboardInterrupt
         loaded.append(path)
         return load(path, *args, **options)
@@ -141,7 +149,7 @@ def test_stale_tables_are_not_used(weights, tmp_path, monkeypatch, change):
 
     monkeypatch.setattr(recipes, "load", counted)
     assert set(make(weights, tmp_path, limit=limit)["summary"]["n"]) == {limit}
-    assert loaded.count("patchnet") == 2
+    assert loaded.count("patchnet") == 4
     assert loaded.count("wgan_gp_3") == (change == "samples")
 
 
@@ -171,7 +179,7 @@ def test_the_page_has_a_dash_where_there_is_nothing(weights, tmp_path):
 def test_the_page_tells_what_a_model_costs(weights, tmp_path):
     costs = results.page(make(weights, tmp_path)).split("What it costs")[1]
     assert "| ConvLSTM3D of the thesis | 762,017 |" in costs
-    (line,) = (each for each in costs.splitlines() if each.startswith("| PatchNet"))
+    (line,) = (each for each in costs.splitlines() if each.startswith("| PatchNet |"))
     assert "minutes: 2 for all formats; " in line
 
 
@@ -216,7 +224,8 @@ def test_the_readme_says_what_the_tables_say():
     assert {case.title for case in results.cases()} == set(table["model"])
     # Of the same weights as those that lie there.
     for case in results.cases():
-        record = case.record.get("test, thresholds", case.record.get("test", {}))
+        place = "test, mirrorings" if case.mirrored else "test, thresholds"
+        record = case.record.get(place, case.record.get("test", {}))
         figures = record.get(case.frame_format.name, {})
         for place, each in figures.items():
             protocol, horizon = place.split(", horizon ")
