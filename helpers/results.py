@@ -26,6 +26,7 @@ RESULTS = workshop.REPOSITORY / "data" / "results"
 README = workshop.REPOSITORY / "README.md"
 MARKS = "<!-- results: made by make results -->", "<!-- end of results -->"
 HISTORY, HORIZON = 5, 5  # of rollouts, as in the thesis
+BATCH = 8  # sequences at a time: what a network makes of them stays in the processor's cache
 TITLES = {
     "convlstm": "ConvLSTM",
     "patchnet": "PatchNet",
@@ -153,6 +154,7 @@ def evaluate(
         "frame_format": case.frame_format,
         "sample_id": sample_id,
         "name": case.title,
+        "batch_size": BATCH,
     }
     first, protocols = case.frames or 1, ("per_frame",) if case.frames else ("pooled", "per_frame")
     history = case.frames or HISTORY
