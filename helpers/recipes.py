@@ -388,6 +388,7 @@ ABLATIONS = {
         "without soft Jaccard in the loss": {"jaccard_weight": 0.0},
         "T80_TINC4 only": {"formats": ("T80_TINC4",)},
         "a start at ±1 in place of ±4": {"config": {"residual": 1.0}},
+        "blocks not normalised": {"config": {"normalise": False}},
     },
 }
 ABLATION_SAMPLES = 64

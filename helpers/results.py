@@ -30,7 +30,7 @@ BATCH = 8  # sequences at a time: what a network makes of them stays in the proc
 TITLES = {
     "convlstm": "ConvLSTM",
     "patchnet": "PatchNet",
-    "patchnet, mirrored": "PatchNet, mean of eight mirrorings",
+    "patchnet, mirrorings": "PatchNet, mean of eight mirrorings",
     "wgan_gp_1": "WGAN-GP, one frame",
     "wgan_gp_1_alone": "its generator alone, one frame",
     "wgan_gp_3": "WGAN-GP, three frames",
@@ -47,20 +47,26 @@ class Case:
         path: of the `.npz`.
         record: the JSON beside it.
         frame_format: one of those that the record names.
-        mirrored: average each forecast over the eight mirrorings.
+        variant: the way to use a PatchNet, one of `recipes.VARIANTS`; others know no other way.
     """
 
     path: Path
     record: dict
     frame_format: FrameFormat
-    mirrored: bool = False
+    variant: str = "thresholds"
 
     @property
     def title(self) -> str:
         """How tables call the model."""
         name = self.path.stem.removesuffix(f"_{self.frame_format.name}")
-        name += ", mirrored" * self.mirrored
+        if self.mirrored:
+            name += f", {self.variant}"
         return TITLES.get(name, name)
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether each forecast is an average over the eight mirrorings."""
+        return self.variant == "mirrorings"
 
     @property
     def frames(self) -> int | None:
@@ -72,14 +78,14 @@ class Case:
         """Return parameters, million multiply-adds of a forecast, and how it was trained."""
         kind = {"patchnet": forecaster, "wgan_gp": wgan_gp}.get(self.record.get("model"), convlstm)
         config = kind.Config(**self.record["configuration"])
-        each = kind.multiply_adds(config)
+        copies = recipes.VARIANTS[self.variant].get("symmetries", 1)
         minutes = self.record.get("minutes_in_all")
         if minutes is None:  # of this run and of the one that it went on from
             before = self.record.get("began_with", {})
             minutes = round(self.record["minutes"] + before.get("minutes", 0), 1)
         return {
             "parameters": _parameters(kind, config),
-            "million_multiply_adds": round((8 if self.mirrored else 1) * each / 1e6, 1),
+            "million_multiply_adds": round(copies * kind.multiply_adds(config) / 1e6, 1),
             "training_minutes": minutes,
             "hardware": self.record["machine"]["device"],
         }
@@ -114,7 +120,7 @@ def cases(weights: Path = WEIGHTS, names: Sequence[str] = ()) -> list[Case]:
         for name in record["formats"]:
             found.append(Case(path, record, recipes.FORMATS[name]))
             if record.get("model") == recipes.PatchNetRecipe.model:
-                found.append(dataclasses.replace(found[-1], mirrored=True))
+                found.append(dataclasses.replace(found[-1], variant="mirrorings"))
     if not found:
         raise FileNotFoundError(f"{weights} holds no weights {' or '.join(names)}; expected .npz.")
     places = {title: place for place, title in enumerate(TITLES.values())}
@@ -148,8 +154,7 @@ def evaluate(
         return tuple(evaluation.load(file) for file in files)
     work.mkdir(parents=True, exist_ok=True)
     mark.unlink(missing_ok=True)
-    mirrored = {"symmetries": 8} if case.mirrored else {}
-    model = recipes.load(case.path, case.frame_format, **mirrored)
+    model = recipes.load(case.path, case.frame_format, **recipes.VARIANTS[case.variant])
     options = {
         "frame_format": case.frame_format,
         "sample_id": sample_id,
@@ -158,9 +163,9 @@ def evaluate(
     }
     first, protocols = case.frames or 1, ("per_frame",) if case.frames else ("pooled", "per_frame")
     history = case.frames or HISTORY
-    horizon = HORIZON if case.frames or mirrored else frames.shape[1] - history
+    horizon = HORIZON if case.frames or case.mirrored else frames.shape[1] - history
     tables = []
-    if not mirrored:
+    if not case.mirrored:
         tables.append(evaluation.next_frame(model, frames, protocols, first=first, **options))
     tables.append(evaluation.long_term(model, frames, history=history, horizon=horizon, **options))
     for table, file in zip(tables, files, strict=True):
@@ -172,12 +177,10 @@ def evaluate(
 
 def _files(case: Case, work: Path) -> list[Path]:
     """Name the tables of a case and the note that tells what they were made from."""
-    stem, ends = f"{case.path.stem}, {case.frame_format.name}", (", rollout.csv", ".json")
+    stem, tables = f"{case.path.stem}, {case.frame_format.name}", ["next frame", "rollout"]
     if case.mirrored:
-        stem += ", mirrored"
-    else:
-        ends = (", next frame.csv", *ends)
-    return [work / f"{stem}{end}" for end in ends]
+        stem, tables = f"{stem}, {case.variant}", ["rollout"]
+    return [*(work / f"{stem}, {table}.csv" for table in tables), work / f"{stem}.json"]
 
 
 def _note(case: Case, frames: np.ndarray, sample_id: np.ndarray) -> dict:
