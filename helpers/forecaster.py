@@ -427,9 +427,13 @@ class PatchForecaster:
         step, symmetries, ahead, thresholds: see `forecaster`.
     """
 
+    network = PatchNet
+
     def __init__(self, model, frame_format, name, symmetries, ahead, thresholds):
-        if not isinstance(model, PatchNet):
-            raise TypeError(f"model is {model!r}; expected a PatchNet from build() or load().")
+        if not isinstance(model, self.network):
+            raise TypeError(
+                f"model is {model!r}; expected a {self.network.__name__} from build() or load()."
+            )
         config = model.config
         self.model, self.name, self.step = model, name, frame_format.TINC
         if self.step not in config.steps:
@@ -462,22 +466,25 @@ class PatchForecaster:
         Raises:
             ValueError, TypeError: see `helpers.rollout.checked_history`.
         """
+        return self._mean(history, self.ahead)
+
+    def _mean(self, history, ahead: int) -> np.ndarray:
         config = self.model.config
         history = checked_history(history, grid=(config.grid,) * 3)[:, -config.history :]
         count, observed = history.shape[:2]
         frames = np.full((count, config.history, *history.shape[2:]), UNKNOWN, np.float32)
         frames[:, -observed:] = history
-        mean = np.zeros((count, self.ahead, *history.shape[2:]), np.float32)
+        mean = np.zeros((count, ahead, *history.shape[2:]), np.float32)
         for index in range(self.symmetries):
             turned = np.ascontiguousarray(sequences.apply_symmetry(frames, index))
-            found = self._probability(turned, observed)[:, : self.ahead]
+            found = self._probability(turned, observed, ahead)[:, :ahead]
             back = sequences.inverse_symmetry(index)
             mean += sequences.apply_symmetry(found, back) / self.symmetries
         if self.thresholds is None:
             return np.clip(mean, 0, 1)
-        return shifted(mean, self.thresholds[: self.ahead, None, None, None])
+        return shifted(mean, self.thresholds[:ahead, None, None, None])
 
-    def _probability(self, frames: np.ndarray, observed: int) -> np.ndarray:
+    def _probability(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
         count = len(frames)
         found = self.model.compiled_forecast(
             tf.constant(frames), tf.fill([count], observed), tf.fill([count], self.step)

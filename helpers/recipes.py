@@ -28,6 +28,7 @@ from helpers import (
     records,
     rollout,
     sequences,
+    surface,
     training,
     wgan_gp,
     workshop,
@@ -35,6 +36,7 @@ from helpers import (
 from helpers.sequences import THESIS_FORMATS, FrameFormat, Shifted
 
 tf = workshop.tensorflow()
+import keras  # noqa: E402  (after the quiet import of TensorFlow)
 
 FORMATS = {found.name: found for found in THESIS_FORMATS}
 MIXED = "mixed"
@@ -164,6 +166,68 @@ class PatchNetRecipe(Recipe):
 
 
 @dataclass(frozen=True)
+class SurfaceNetRecipe(Recipe):
+    """The same for a SurfaceNet; a batch of the plan is one of windows, in mixed formats.
+
+    Attributes:
+        voxels: so many of each window, see `helpers.surface.Examples`.
+        later_weight: of the loss of the frames after the next one.
+        format_weights: of each format in the loss, by its time step.
+    """
+
+    config: surface.Config
+    voxels: int = 128
+    jaccard_weight: float = 0.0  # there is no whole frame to compare
+    later_weight: float = 0.5
+    format_weights: tuple[tuple[int, float], ...] = ((1, 2.0), (2, 1.4), (4, 1.0))
+
+    model = "surfacenet"
+    kind = surface
+    protocol = "cross_entropy"  # of voxels near a surface; thresholds come later
+    checked = 960  # windows
+
+    @property
+    def monitor(self) -> str:
+        """See `Recipe`."""
+        return "val_loss"
+
+    def compile_options(self) -> dict:
+        """See `Recipe`."""
+        parts = {"next": 1.0, "later": self.later_weight}
+        if self.config.ahead == 1:
+            del parts["later"]
+        return {
+            "optimizer": self.plan.optimizer(),
+            "loss": {part: keras.losses.BinaryCrossentropy() for part in parts},
+            "loss_weights": parts,
+        }
+
+    def _examples(self, split, formats, batch_size: int, seed: int, **options):
+        weights = dict(self.format_weights)
+        return surface.Examples(
+            split,
+            formats,
+            self.config,
+            batch_size,
+            seed=seed,
+            weights=[weights.get(found.TINC, 1.0) for found in formats],
+            voxels=self.voxels,
+            **options,
+        )
+
+    def batches(self, split: records.PackedSplit, formats: Sequence[FrameFormat]):
+        """See `Recipe`; the formats are drawn at random."""
+        return self._examples(split, formats, self.plan.batch_size, self.plan.seed).dataset
+
+    def validation(
+        self, split: records.PackedSplit, formats: Sequence[FrameFormat]
+    ) -> tf.data.Dataset:
+        """Return windows as in training, always the same."""
+        examples = self._examples(split, formats, 32, 0, augment=False)
+        return examples.dataset().take(self.checked // 32).cache()
+
+
+@dataclass(frozen=True)
 class WGANRecipe(Recipe):
     """The same for a WGAN-GP; a batch of the plan is one of windows, one format after the other.
 
@@ -252,6 +316,29 @@ def patchnet_recipe(
     return PatchNetRecipe(forecaster.shipped(), plan, policy=policy)
 
 
+def surfacenet_recipe(
+    steps: int,
+    *,
+    seed: int = 1,
+    learning_rate: float = 3e-3,
+    decay: str = "linear",
+    policy: str = "float32",
+) -> SurfaceNetRecipe:
+    """Return the recipe of the shipped SurfaceNet: batches of 64 windows, 128 voxels of each."""
+    plan = training.Plan(
+        steps=steps,
+        batch_size=64,
+        learning_rate=learning_rate,
+        warm_up=min(200, steps),
+        decay=decay,
+        decay_from=0.4,
+        weight_decay=1e-2,
+        validate_every=min(1000, steps),
+        seed=seed,
+    )
+    return SurfaceNetRecipe(surface.shipped(), plan, policy=policy)
+
+
 def wgan_recipe(
     steps: int,
     *,
@@ -292,8 +379,13 @@ def wgan_recipe(
     return WGANRecipe(config, plan, critic_rate=5e-4)
 
 
-RECIPES = {"convlstm": convlstm_recipe, "patchnet": patchnet_recipe, "wgan_gp": wgan_recipe}
-KINDS = {kind.model: kind for kind in (Recipe, PatchNetRecipe, WGANRecipe)}
+RECIPES = {
+    "convlstm": convlstm_recipe,
+    "patchnet": patchnet_recipe,
+    "surfacenet": surfacenet_recipe,
+    "wgan_gp": wgan_recipe,
+}
+KINDS = {kind.model: kind for kind in (Recipe, PatchNetRecipe, SurfaceNetRecipe, WGANRecipe)}
 
 
 def open_split(data: Path, split: str, limit: int | None = None) -> records.PackedSplit:
@@ -499,7 +591,7 @@ def load(weights: Path, frame_format: FrameFormat, **options):
     kind = KINDS[name].kind
     files = (weights, weights.with_suffix(".json"))
     changed = tuple(file.stat().st_mtime_ns for file in files if file.exists())
-    if kind is forecaster:
+    if kind in (forecaster, surface):
         thresholds = record.get("thresholds", {}).get(frame_format.name)
         options = {"thresholds": thresholds} | options
     return _wrap(kind, _network(kind, weights.resolve(), changed), frame_format, **options)
@@ -798,14 +890,14 @@ def add_figures(
     variant: str = "thresholds",
 ) -> None:
     """Judge shipped weights on a split and add what came out to their record."""
-    patchnet = training.read_record(weights).get("model") == "patchnet"
-    options = VARIANTS[variant] if patchnet else {}
+    varied = training.read_record(weights).get("model") in ("patchnet", "surfacenet")
+    options = VARIANTS[variant] if varied else {}
     found = {
         each.name: figures(judge(weights, data, each, split, limit, **options)) for each in formats
     }
-    print(variant if patchnet else "", json.dumps(found, indent=2))
+    print(variant if varied else "", json.dumps(found, indent=2))
     record = training.read_record(weights)
-    record[f"{split}, {variant}" if patchnet else split] = found
+    record[f"{split}, {variant}" if varied else split] = found
     _write_record(weights, record)
 
 
