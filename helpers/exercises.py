@@ -1381,3 +1381,66 @@ def check_averaged_forecast(averaged: Callable) -> bool:
 
 def _sigmoid(z):
     return 1 / (1 + np.exp(-z))
+
+
+def check_past_number(past_number: Callable) -> bool:
+    """Check exercise 11.1: the past of a voxel as one number.
+
+    `past_number(states)` gets the states (n,), 0 or 1, oldest first.
+    """
+    for states in ([0, 1, 1], [1], [0], [1, 0, 0, 0], [0, 0, 1, 0, 1], [1] * 19, [0] * 19):
+        digits = "".join(map(str, states))
+        expected = int("1" + digits, 2)
+        result, problem = attempt(past_number, np.array(states))
+        if problem:
+            return report("11.1", [problem])
+        if np.size(result) != 1:
+            return report("11.1", [f"Return one number, not shape {np.shape(result)}."])
+        found = np.squeeze(result).item()
+        if found == expected and float(found).is_integer():
+            continue
+        hint = f"expected {expected}, found {found}."
+        if found == int(digits, 2):
+            hint = "the 1 in front is missing; without it [0, 1] and [1] are the same number."
+        elif found == int("1" + digits[::-1], 2):
+            hint = "the latest frame is the last binary digit, not the first."
+        elif found == 2 * int(digits, 2) + 1:
+            hint = "the extra 1 goes in front of the oldest frame, not behind the latest one."
+        return report("11.1", [f"{states}: {hint}"])
+    return report("11.1", [])
+
+
+def check_in_pose(in_pose: Callable) -> bool:
+    """Check exercise 11.2: a neighbourhood in its canonical pose.
+
+    `in_pose(cube, slope)`: cube (k, k, k) and its slope (3,), no two parts of the same size.
+    """
+    rng = np.random.default_rng(112)
+    slopes = [(3.0, 2.0, 1.0), (3.0, -2.0, 1.0), (1.0, 2.0, 3.0), (2.0, 3.0, 1.0)]
+    for slope in [*slopes, (-0.5, 0.1, -4.0), (1.0, -3.0, -2.0)]:
+        cube, slope = rng.random((5, 5, 5)), np.array(slope)
+        result, problem = attempt(in_pose, cube.copy(), slope.copy())
+        if problem:
+            return report("11.2", [problem])
+        result = np.asarray(result)
+        if result.shape != cube.shape:
+            return report("11.2", [f"The result has shape {result.shape}; expected {cube.shape}."])
+        mirrored = np.flip(cube, np.flatnonzero(slope < 0))
+        order = np.argsort(-np.abs(slope))
+        if np.array_equal(result, np.transpose(mirrored, order)):
+            continue
+        hint = "that is not its canonical pose."
+        if np.array_equal(result, mirrored):
+            hint = "mirrored, but its axes are not in order yet."
+        elif np.array_equal(result, np.transpose(cube, order)):
+            hint = "its axes are in order, but it is not mirrored where the slope is negative."
+        elif np.array_equal(result, np.transpose(mirrored, order[::-1])):
+            hint = "the axis with the largest |slope| comes first, not last."
+        elif np.array_equal(result, np.transpose(mirrored, np.argsort(-slope))):
+            hint = "order the axes by the size of the slope, whatever its sign."
+        elif np.array_equal(result, np.transpose(mirrored, np.argsort(order))):
+            hint = "np.transpose wants to know which old axis comes to each new place."
+        elif np.array_equal(result, np.flip(np.transpose(cube, order), np.flatnonzero(slope < 0))):
+            hint = "mirror before you change the order: afterwards the axes have other numbers."
+        return report("11.2", [f"Slope {slope.tolist()}: {hint}"])
+    return report("11.2", [])

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from helpers import convlstm, evaluation, forecaster, recipes, training, wgan_gp, workshop
+from helpers import convlstm, evaluation, recipes, training, wgan_gp, workshop
 from helpers.sequences import FrameFormat
 
 WEIGHTS = workshop.REPOSITORY / "data" / "weights"
@@ -31,6 +31,7 @@ TITLES = {
     "convlstm": "ConvLSTM",
     "patchnet": "PatchNet",
     "patchnet, mirrorings": "PatchNet, mean of eight mirrorings",
+    "surfacenet": "SurfaceNet",
     "wgan_gp_1": "WGAN-GP, one frame",
     "wgan_gp_1_alone": "its generator alone, one frame",
     "wgan_gp_3": "WGAN-GP, three frames",
@@ -76,7 +77,7 @@ class Case:
 
     def cost(self) -> dict:
         """Return parameters, million multiply-adds of a forecast, and how it was trained."""
-        kind = {"patchnet": forecaster, "wgan_gp": wgan_gp}.get(self.record.get("model"), convlstm)
+        kind = recipes.KINDS[self.record.get("model", recipes.Recipe.model)].kind
         config = kind.Config(**self.record["configuration"])
         copies = recipes.VARIANTS[self.variant].get("symmetries", 1)
         minutes = self.record.get("minutes_in_all")

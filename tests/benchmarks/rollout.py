@@ -1,6 +1,7 @@
 """Seconds for a forecast: the thesis's network in Keras's layers, beside the course's networks.
 
-No trained weights are needed: what a forecast costs does not depend on them.
+No trained weights are needed: what a forecast costs does not depend on them. What a SurfaceNet costs
+depends on how much surface there is, so the frames are those of the sample set.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from helpers import convlstm, forecaster, workshop
+from helpers import convlstm, forecaster, records, surface, workshop
 from helpers.rollout import next_frames, rollout
 from helpers.sequences import T80_TINC4
 
@@ -94,18 +95,20 @@ def measure(runs: int, sequences: int) -> Iterator[tuple[str, str, list[float], 
         RuntimeError: the ways of one task give different forecasts.
     """
     keras.utils.set_random_seed(1)
-    frames = np.random.default_rng(1).random((sequences, FRAMES, 16, 16, 16)) < 0.05
-    frames = frames.astype(np.float32)
+    sample = workshop.REPOSITORY / "data" / "sample" / workshop.SPLITS["training"]
+    split = records.packed(sample, progress=False)
+    frames = T80_TINC4.select(split.frames(np.arange(sequences) % len(split))).astype(np.float32)
     model = convlstm.build(convlstm.thesis())
     thesis, small = (
         convlstm.forecaster(found) for found in (model, convlstm.build(convlstm.workshop()))
     )
     layers = in_keras_layers(model)
     net = forecaster.build(forecaster.shipped())
-    patch_nets = {
+    beyond = {
         f"PatchNet, {count} symmetries": forecaster.forecaster(net, T80_TINC4, symmetries=count)
         for count in (1, 8)
     }
+    beyond["SurfaceNet"] = surface.forecaster(surface.build(surface.shipped()), T80_TINC4)
     observed = frames[:, :HISTORY]
     yield from _compare(
         f"rollout, {HORIZON} after {HISTORY} frames",
@@ -120,7 +123,7 @@ def measure(runs: int, sequences: int) -> Iterator[tuple[str, str, list[float], 
             THESIS: lambda: rollout(WholeHistory(layers), observed, HORIZON, keep=HISTORY),
             **{
                 name: functools.partial(rollout, found, observed, HORIZON)
-                for name, found in patch_nets.items()
+                for name, found in beyond.items()
             },
         },
     )
@@ -138,7 +141,7 @@ def measure(runs: int, sequences: int) -> Iterator[tuple[str, str, list[float], 
             "workshop()": lambda: next_frames(small, frames),
             **{
                 name: functools.partial(next_frames, found, frames)
-                for name, found in patch_nets.items()
+                for name, found in beyond.items()
             },
         },
     )

@@ -1,0 +1,93 @@
+"""The exercises of notebook 11, and what it teaches against the helpers."""
+
+import numpy as np
+import pytest
+from notebook_code import definition
+
+from helpers import exercises, surface
+from helpers.workshop import tensorflow
+
+tf = tensorflow()
+
+
+def number(states):
+    return int("1" + "".join(str(int(s)) for s in states), 2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (number, "solved"),
+        (lambda s: (1 << len(s)) + sum(int(b) << k for k, b in enumerate(s[::-1])), "solved"),
+        (lambda s: None, "returns nothing yet"),
+        (lambda s: number(s[::-1]), "not the first"),
+        (lambda s: number(s) - (1 << len(s)), "in front is missing"),
+        (lambda s: 2 * (number(s) - (1 << len(s))) + 1, "not behind"),
+        (lambda s: number(s) + 1, "expected"),
+        (lambda s: number(s) + 0.5, "expected"),
+        (lambda s: s, "Return one number"),
+    ],
+)
+def test_past_number(answer, hint, capsys):
+    assert exercises.check_past_number(answer) == (hint == "solved")
+    assert hint in capsys.readouterr().out
+
+
+def pose(cube, slope):
+    mirrored = np.flip(cube, np.flatnonzero(slope < 0))
+    return np.transpose(mirrored, np.argsort(-np.abs(slope)))
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (pose, "solved"),
+        (lambda c, s: None, "returns nothing yet"),
+        (lambda c, s: np.flip(c, np.flatnonzero(s < 0)), "not in order yet"),
+        (lambda c, s: pose(c, np.abs(s)), "not mirrored"),
+        (lambda c, s: np.transpose(pose(c, s), (2, 1, 0)), "comes first, not last"),
+        (
+            lambda c, s: np.transpose(np.flip(c, np.flatnonzero(s < 0)), np.argsort(-s)),
+            "whatever its sign",
+        ),
+        (
+            lambda c, s: np.transpose(
+                np.flip(c, np.flatnonzero(s < 0)), np.argsort(np.argsort(-np.abs(s)))
+            ),
+            "which old axis",
+        ),
+        (lambda c, s: np.flip(pose(c, np.abs(s)), np.flatnonzero(s < 0)), "mirror before"),
+        (lambda c, s: c[:3], "shape"),
+        (lambda c, s: 2 * c, "not its canonical pose"),
+    ],
+)
+def test_in_pose(answer, hint, capsys):
+    assert exercises.check_in_pose(answer) == (hint == "solved")
+    assert hint in capsys.readouterr().out
+
+
+def test_the_pose_of_the_notebook_is_that_of_the_network(rng):
+    places = surface.neighbours(3)
+    slope_of = definition("11", "slope_of", np=np)
+    canonical = definition("11", "canonical", np=np)
+    model = surface.build(surface.Config())
+    for _ in range(20):
+        slope = slope_of(places, rng.normal(size=len(places)))
+        (chosen,) = np.asarray(model._pose(tf.constant(slope[None].astype(np.float32))))
+        np.testing.assert_array_equal(canonical(places, slope), surface.poses(places)[chosen])
+
+
+def test_the_network_of_the_notebook_has_the_same_size():
+    import keras
+
+    build_open = definition("11", "build_open", keras=keras, surface=surface)
+    for config in (surface.Config(), surface.Config(radius=1, width=20, layers=0, ahead=2)):
+        assert build_open(config).count_params() == surface.build(config).count_params()
+
+
+def test_near_surface_of_the_notebook(rng):
+    from scipy import ndimage
+
+    near = definition("11", "near_surface", ndimage=ndimage)
+    frames = (ndimage.gaussian_filter(rng.random((3, 9, 9, 9)), (0, 1, 1, 1)) > 0.5).astype(np.uint8)
+    np.testing.assert_array_equal(near(frames), np.asarray(surface.near_surface(frames, 1)))

@@ -1,0 +1,347 @@
+"""The network at each surface voxel: what it reads, its pose, what it must not see, its examples."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from helpers import recipes, records, sequences, surface, training, workshop
+from helpers.forecaster import UNKNOWN
+from helpers.rollout import gives_several, next_frames, rollout
+from helpers.sequences import T20_TINC1, T40_TINC2, T80_TINC4, THESIS_FORMATS, FrameFormat
+from helpers.surface import Config, Examples
+
+tf = workshop.tensorflow()
+
+GRID = 8
+SMALL = Config(history=6, ahead=3, radius=2, width=12, layers=1, grid=GRID)
+SAMPLE = workshop.REPOSITORY / "data" / "sample"
+
+
+def randomised(model, seed=3):
+    """Give every weight another value, so that no test passes because of zeros."""
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        weight.assign(rng.normal(size=weight.shape) / np.sqrt(max(1, weight.shape[0])))
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return randomised(surface.build(SMALL))
+
+
+@pytest.fixture
+def frames(rng):
+    """Nine frames of two sequences with surfaces, float32 (2, 9, 8, 8, 8)."""
+    smooth = ndimage.gaussian_filter(rng.random((2, 9, GRID, GRID, GRID)), (0, 1, 1.5, 1.5, 1.5))
+    return (smooth > 0.5).astype(np.float32)
+
+
+# The past as a number
+
+
+def number_of(states):
+    """Write a past, oldest frame first, as the number that stands for it."""
+    return int("1" + "".join(map(str, states)), 2)
+
+
+def test_codes_by_hand():
+    """Oldest first 0 1 1 0 0: the last flip is 2 frames old, the one before it 4."""
+    found = surface.codes(6)[number_of([0, 1, 1, 0, 0])]
+    expected = [-1, -1, 0.2 - 0.5, -(0.2 - 0.5), 1 / 2, 1, 0.4 - 0.5, 2 * 2 / 5 - 1]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_codes_without_flips_tell_how_long_it_was_observed():
+    for count in (1, 3, 6):
+        found = surface.codes(6)[number_of([1] * count)]
+        age = count / 10 - 0.5
+        np.testing.assert_allclose(found, [1, 0, age, age, 0, 0, age, 1], atol=1e-6)
+
+
+def test_codes_of_every_past_against_a_loop():
+    table = surface.codes(4)
+    for count in range(1, 5):
+        for past in np.ndindex(*[2] * count):
+            flips = [age for age in range(1, count) if past[-age] != past[-age - 1]]
+            last, before = (flips + [count, count])[:2] if flips else (count, count)
+            state = 2 * past[-1] - 1
+            expected = [
+                state,
+                state if flips else 0,
+                last / 10 - 0.5,
+                state * (last / 10 - 0.5),
+                1 / last if flips else 0,
+                len(flips) > 1,
+                (before if len(flips) > 1 else count) / 10 - 0.5,
+                2 * np.mean(past) - 1,
+            ]
+            np.testing.assert_allclose(table[number_of(past)], expected, atol=1e-6)
+
+
+# Neighbourhoods and poses
+
+
+def test_neighbours_are_a_ball():
+    assert len(surface.neighbours(0)) == 1
+    assert len(surface.neighbours(1)) == 7
+    assert len(surface.neighbours(3)) == 123
+    assert np.linalg.norm(surface.neighbours(3), axis=1).max() == 3
+
+
+def test_poses_are_the_48_symmetries():
+    places = surface.neighbours(2)
+    found = surface.poses(places)
+    assert len({pose.tobytes() for pose in found}) == 48
+    everywhere = {tuple(place) for place in places}
+    for pose in found:
+        assert {tuple(place) for place in pose} == everywhere
+        # Nothing but a turn or a reflection: distances within the neighbourhood stay.
+        np.testing.assert_array_equal(pose @ pose.T, places @ places.T)
+
+
+def test_the_chosen_pose_puts_the_slope_in_order(model, rng):
+    slope = rng.normal(size=(200, 3)).astype(np.float32)
+    pose = np.asarray(model._pose(tf.constant(slope)))
+    axes = np.eye(3, dtype=int)
+    for direction, number in zip(slope, pose):
+        # Axis k of the pose looks along the direction in which the slope is the k-th largest.
+        turned = surface.poses(axes)[number] @ direction
+        assert (turned >= 0).all() and (np.diff(turned) <= 0).all()
+
+
+def test_near_surface(frames):
+    last = frames[:, -1]
+    for reach in (1, 2):
+        size = (1, *[2 * reach + 1] * 3)
+        full = ndimage.maximum_filter(last, size, mode="nearest")
+        empty = ndimage.minimum_filter(last, size, mode="nearest")
+        expected = full != empty
+        np.testing.assert_array_equal(np.asarray(surface.near_surface(last, reach)), expected)
+        np.testing.assert_array_equal(surface._mixed(last.astype(np.uint8), reach), expected)
+
+
+# The network
+
+
+def wrap(model, **options):
+    frame_format = T40_TINC2
+    return surface.forecaster(model, frame_format, **options)
+
+
+def test_starts_as_persistence(frames):
+    untrained = wrap(surface.build(SMALL))
+    for history in (frames[:, :1], frames[:, :6]):
+        assert np.array_equal(untrained(history) >= 0.5, history[:, -1] == 1)
+        assert np.array_equal(untrained.several(history) >= 0.5, np.repeat(history[:, -1:], 3, 1) == 1)
+
+
+def turned_differences(forecaster, history):
+    """Return how far the forecast of a turned history, turned back, is from the forecast: (48,…)."""
+    expected = forecaster.several(history)
+    assert ((expected > 0.02) & (expected < 0.98)).any()
+    found = []
+    for index in range(48):
+        turned = np.ascontiguousarray(sequences.apply_symmetry(history, index))
+        back = sequences.inverse_symmetry(index)
+        found.append(sequences.apply_symmetry(forecaster.several(turned), back) - expected)
+    return np.abs(found)
+
+
+def test_turns_with_the_history(model, rng):
+    noise = (rng.random((2, 6, GRID, GRID, GRID)) < 0.3).astype(np.float32)
+    assert (turned_differences(wrap(model), noise) > 1e-5).mean() < 0.001
+
+
+def test_turns_with_the_history_of_records_but_for_ties():
+    """Where the slope is the same along two axes, the order of the axes decides."""
+    forecaster = wrap(randomised(surface.build(dataclasses.replace(SMALL, grid=16, radius=3))))
+    packed = records.packed(SAMPLE / workshop.SPLITS["training"], limit=4, progress=False)
+    history = T40_TINC2.select(packed.frames(np.arange(4)))[:, :6].astype(np.float32)
+    assert (turned_differences(forecaster, history) > 1e-5).mean() < 0.03
+
+
+def test_the_average_over_all_symmetries_turns_exactly(model, frames):
+    forecaster = wrap(model, symmetries=48)
+    history = frames[:1, :6]
+    turned = np.ascontiguousarray(sequences.apply_symmetry(history, 17))
+    back = sequences.apply_symmetry(forecaster(turned), sequences.inverse_symmetry(17))
+    np.testing.assert_allclose(back, forecaster(history), atol=1e-5)
+
+
+def test_without_the_canonical_pose_it_does_not(frames):
+    plain = wrap(randomised(surface.build(dataclasses.replace(SMALL, canonical=False))))
+    history = frames[:, :6]
+    turned = np.ascontiguousarray(sequences.apply_symmetry(history, 5))
+    back = sequences.apply_symmetry(plain(turned), sequences.inverse_symmetry(5))
+    assert (np.abs(back - plain(history)) > 1e-5).mean() > 0.2
+
+
+def test_a_call_gives_the_first_of_several_near_the_surface(model, frames):
+    forecaster = wrap(model)
+    history = frames[:, :5]
+    near = np.asarray(surface.near_surface(history[:, -1], surface.NEAR))
+    single, several = forecaster(history), forecaster.several(history)
+    np.testing.assert_allclose(single[near], several[:, 0][near], atol=1e-6)
+    assert np.array_equal(single[~near], history[:, -1][~near])
+    assert gives_several(forecaster) and several.shape == (2, 3, GRID, GRID, GRID)
+
+
+def test_voxels_far_away_do_not_matter(model, frames):
+    """Beyond `radius` nothing is read: neither for the pose nor for the forecast."""
+    forecaster = wrap(model)
+    history = np.zeros((1, 6, GRID, GRID, GRID), np.float32)
+    history[:, 2:, 1:3, 1:3, 1:3] = 1
+    other = history.copy()
+    other[:, 1:, 7, 7, 7] = 1
+    difference = np.abs(forecaster(other) - forecaster(history))[0]
+    assert difference[:5, :5, :5].max() == 0 and difference[6:, 6:, 6:].max() > 0
+
+
+def test_only_the_last_frames_matter(model, frames):
+    forecaster = wrap(model)
+    changed = frames.copy()
+    changed[:, :3] = 1 - changed[:, :3]
+    np.testing.assert_array_equal(forecaster(changed), forecaster(frames))
+    assert np.abs(forecaster(frames[:, -6:]) - forecaster(frames[:, -5:])).max() > 1e-3
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+def test_a_history_of_any_length(model, frames, count):
+    found = wrap(model)(frames[:, :count])
+    assert found.shape == (2, GRID, GRID, GRID) and found.dtype == np.float32
+    assert (found >= 0).all() and (found <= 1).all()
+
+
+def test_an_empty_and_a_full_cube(model):
+    forecaster = wrap(model)
+    assert forecaster(np.zeros((1, 4, GRID, GRID, GRID))).max() == 0
+    assert forecaster(np.ones((1, 4, GRID, GRID, GRID))).min() == 1
+
+
+def test_batches_do_not_matter(model, frames):
+    forecaster = wrap(model)
+    many = np.concatenate([frames[:, :6]] * 6)  # more than `AT_ONCE`
+    assert len(many) > surface.AT_ONCE
+    np.testing.assert_allclose(forecaster(many)[-1], forecaster(frames[1:, :6])[0], atol=1e-6)
+
+
+def test_a_rollout_and_all_next_frames(model, frames):
+    forecaster = wrap(model)
+    found = rollout(forecaster, frames[:, :4], 5)
+    assert found.shape == (2, 5, GRID, GRID, GRID)
+    np.testing.assert_array_equal(found[:, :3], forecaster.several(frames[:, :4]))
+    assert next_frames(forecaster, frames).shape == (2, 8, GRID, GRID, GRID)
+
+
+def test_wrong_arguments(model):
+    with pytest.raises(TypeError, match="SurfaceNet"):
+        wrap(None)
+    with pytest.raises(ValueError, match="knows 1, 2, 4"):
+        surface.forecaster(model, FrameFormat(24, 3))
+    with pytest.raises(ValueError, match="20 frames at most"):
+        Config(history=21)
+    with pytest.raises(ValueError, match="radius"):
+        Config(radius=-1)
+    with pytest.raises(TypeError, match="canonical"):
+        Config(canonical=1)
+    with pytest.raises(TypeError, match="steps"):
+        Config(steps=[])
+    with pytest.raises(ValueError, match="once"):
+        Config(steps=(1, 1))
+
+
+def test_counted_by_hand():
+    config = Config(radius=1, width=10, layers=2, ahead=5)
+    # 7 neighbours with 8 numbers each.
+    assert surface.multiply_adds(config, 3) == 3 * (56 * 10 + 10 * 5 + 5 * 5 + 5 * 5)
+    kernels = sum(np.prod(w.shape) for w in surface.build(config).weights if len(w.shape) == 2)
+    assert kernels == surface.multiply_adds(config, 1) + 10 * 5  # and what it is told
+
+
+# Examples and training
+
+
+@pytest.fixture(scope="module")
+def split():
+    return records.packed(SAMPLE / workshop.SPLITS["training"], limit=8, progress=False)
+
+
+def test_examples_are_voxels_near_a_surface(split):
+    config = Config(history=6, ahead=3)
+    examples = Examples(split, [T20_TINC1, T80_TINC4], config, 6, seed=5, voxels=40, far=0.25)
+    frames, observed, step, chosen, counts = examples.batch(3)
+    for again, first in zip(examples.batch(3), (frames, observed, step, chosen, counts)):
+        np.testing.assert_array_equal(again, first)
+    assert chosen.shape == counts.shape == (6, 40)
+    last = frames[:, 5]
+    near = surface._mixed(last, surface.NEAR).reshape(6, -1)
+    far = surface._mixed(last, surface.FAR).reshape(6, -1) & ~near
+    for sample in range(6):
+        assert len(set(chosen[sample])) == 40
+        weights = counts[sample]
+        assert (weights[near[sample, chosen[sample]]] == 1).all()
+        assert (weights[far[sample, chosen[sample]]] == 4).all()
+        neither = ~(near | far)[sample, chosen[sample]]
+        assert (weights[neither] == 0).all()
+        assert neither.sum() == max(0, 40 - (near | far)[sample].sum())
+
+
+def test_what_is_drawn_stands_for_all_voxels_near_a_surface(split):
+    config = Config(history=2, ahead=1)
+    examples = Examples(split, [T20_TINC1], config, 8, voxels=60, augment=False)
+    drawn = total = 0
+    for step in range(40):
+        frames, _, _, chosen, counts = examples.batch(step)
+        last = frames[:, 1]
+        near = surface._mixed(last, surface.NEAR).reshape(8, -1)
+        far = surface._mixed(last, surface.FAR).reshape(8, -1)
+        weight = np.take_along_axis(near, chosen, 1) * counts
+        drawn += weight.sum() / counts.sum()
+        total += near.sum() / far.sum()
+    assert abs(drawn - total) / total < 0.08
+
+
+def test_targets_are_those_of_the_chosen_voxels(split):
+    config = Config(history=4, ahead=3)
+    examples = Examples(split, [T20_TINC1], config, 3, voxels=30)
+    frames, observed, step, chosen, counts = examples.batch(0)
+    inputs, targets, weights = next(iter(examples.dataset()))
+    np.testing.assert_array_equal(inputs["voxels"], chosen)
+    np.testing.assert_array_equal(weights["next"], counts)
+    flat = frames.reshape(3, 7, -1)
+    for sample in range(3):
+        for number, voxel in enumerate(chosen[sample]):
+            truth = flat[sample, 4:, voxel]
+            assert targets["next"][sample, number, 0] == truth[0]
+            np.testing.assert_array_equal(targets["later"][sample, number], truth[1:])
+        unknown = inputs["frames"][sample, : 4 - observed[sample]].numpy()
+        assert (unknown == UNKNOWN).all()
+
+
+def test_it_learns_and_is_resumed(split, tmp_path):
+    plan = training.Plan(120, 4, 5e-3, validate_every=30)
+    config = Config(history=6, ahead=2, radius=1, width=16, layers=1)
+    recipe = recipes.SurfaceNetRecipe(config, plan, voxels=32)
+    model = surface.build(config)
+    model.compile(**recipe.compile_options())
+    batches = recipe.batches(split, THESIS_FORMATS)
+    validation = recipe._examples(split, THESIS_FORMATS, 8, 0).dataset().take(4)
+    history = training.fit(
+        model, batches, plan, tmp_path, validation=validation, monitor=recipe.monitor
+    )
+    rows = history.rows
+    assert rows[-1]["val_loss"] < rows[0]["val_loss"]
+    again = surface.build(config)
+    training.load_last(tmp_path, again)
+    for one, other in zip(model.weights, again.weights):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_saved_and_loaded(model, frames, tmp_path):
+    path = training.save_weights(tmp_path / "net.npz", model, {"model": "surfacenet"})
+    again = surface.load(path)
+    assert again.config == SMALL
+    np.testing.assert_array_equal(wrap(again)(frames), wrap(model)(frames))
