@@ -150,7 +150,7 @@ def near_surface(last, reach: int):
     """Return where a cube of `reach` voxels each way holds filled and empty voxels: bool.
 
     Args:
-        last: frames (B, D, H, W), 0 or 1, an array or a tensor; beyond the edge all is empty.
+        last: frames (B, D, H, W), 0 or 1, an array or a tensor; nothing lies beyond the edge.
         reach: at least 1.
     """
     volume = ops.cast(last, "float32")[..., None]
@@ -445,5 +445,9 @@ def forecaster(
     ahead: int | None = None,
     thresholds: Sequence[float] | None = None,
 ) -> SurfaceForecaster:
-    """Wrap a model so that `rollout` and `evaluation` can use it; see `helpers.forecaster`."""
+    """Wrap a model so that `rollout` and `evaluation` can use it.
+
+    Args, errors: as in `helpers.forecaster.forecaster`. More `symmetries` than one change little:
+    the pose makes the forecast turn with the history, but where two parts of a slope are equal.
+    """
     return SurfaceForecaster(model, frame_format, name, symmetries, ahead, thresholds)

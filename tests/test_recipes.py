@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from helpers import convlstm, recipes, records, rollout, training, wgan_gp, workshop
+from helpers import convlstm, recipes, records, rollout, surface, training, wgan_gp, workshop
 from helpers.sequences import T20_TINC1, THESIS_FORMATS
 
 DATA = workshop.REPOSITORY / "data" / "sample"
@@ -149,6 +149,34 @@ def test_a_wgan_gp_from_the_generator_alone_to_a_judged_file(cache, tmp_path, mo
     assert found["rollout, horizon 5"]["persistence"]["n"] == 2
 
 
+def test_a_surfacenet_from_training_to_a_tuned_file(cache, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(recipes, "VALIDATION_SAMPLES", 4)
+    monkeypatch.setattr(recipes.SurfaceNetRecipe, "checked", 32)
+    plan = training.Plan(4, 4, 1e-3, validate_every=2)
+    config = surface.Config(history=6, ahead=3, radius=1, width=8, layers=1)
+    recipe = recipes.SurfaceNetRecipe(config, plan, voxels=16)
+    run, out = tmp_path / "run", tmp_path / "surfacenet.npz"
+    history = recipes.train(recipe, DATA, THESIS_FORMATS, run)
+    assert history.step == 4
+    recipes.ship(run, out)
+    record = training.read_record(out)
+    assert record["model"] == "surfacenet" and record["voxels"] == 16
+    assert record["examples_in_all"] == 16
+    best = history.best["val_loss"]
+    assert record["validation"]["cross_entropy"] == pytest.approx(best, abs=1e-5)
+    recipes.tune(out, DATA, [T20_TINC1])
+    (thresholds,) = training.read_record(out)["thresholds"].values()
+    assert len(thresholds) == 3
+    model = recipes.load(out, T20_TINC1)
+    np.testing.assert_allclose(model.thresholds, thresholds)
+    recipes.add_figures(out, DATA, [T20_TINC1], limit=2)
+    found = training.read_record(out)["test, thresholds"]["T20_TINC1"]
+    # So short a training is still persistence.
+    place = found["pooled, horizon 1"]
+    assert place["prediction"]["n"] == 2
+    assert place["prediction"]["mean"] == pytest.approx(place["persistence"]["mean"], abs=0.02)
+
+
 def test_a_file_is_one_network_until_it_changes(tmp_path):
     path, note = tmp_path / "w.npz", {"formats": ["T20_TINC1"]}
     training.save_weights(path, convlstm.build(TINY), note)
@@ -174,7 +202,7 @@ def test_every_ablation_is_a_recipe():
             dataclasses.replace(recipe, **values)
 
 
-@pytest.mark.parametrize("file", ["convlstm_{}.npz", "patchnet.npz"])
+@pytest.mark.parametrize("file", ["convlstm_{}.npz", "patchnet.npz", "surfacenet.npz"])
 @pytest.mark.parametrize("name", [found.name for found in THESIS_FORMATS])
 def test_shipped_weights_beat_persistence(name, file):
     path = workshop.REPOSITORY / "data" / "weights" / file.format(name)

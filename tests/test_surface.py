@@ -1,6 +1,7 @@
 """The network at each surface voxel: what it reads, its pose, what it must not see, its examples."""
 
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from helpers.sequences import T20_TINC1, T40_TINC2, T80_TINC4, THESIS_FORMATS, F
 from helpers.surface import Config, Examples
 
 tf = workshop.tensorflow()
+import keras  # noqa: E402  (after the quiet import of TensorFlow)
 
 GRID = 8
 SMALL = Config(history=6, ahead=3, radius=2, width=12, layers=1, grid=GRID)
@@ -321,23 +323,33 @@ def test_targets_are_those_of_the_chosen_voxels(split):
         assert (unknown == UNKNOWN).all()
 
 
-def test_it_learns_and_is_resumed(split, tmp_path):
-    plan = training.Plan(120, 4, 5e-3, validate_every=30)
+def trained(split, folder, plan, **options):
+    """Train a small network on the sample set; return it and the history."""
     config = Config(history=6, ahead=2, radius=1, width=16, layers=1)
     recipe = recipes.SurfaceNetRecipe(config, plan, voxels=32)
+    keras.utils.set_random_seed(4)
     model = surface.build(config)
     model.compile(**recipe.compile_options())
     batches = recipe.batches(split, THESIS_FORMATS)
-    validation = recipe._examples(split, THESIS_FORMATS, 8, 0).dataset().take(4)
-    history = training.fit(
-        model, batches, plan, tmp_path, validation=validation, monitor=recipe.monitor
-    )
-    rows = history.rows
-    assert rows[-1]["val_loss"] < rows[0]["val_loss"]
-    again = surface.build(config)
-    training.load_last(tmp_path, again)
-    for one, other in zip(model.weights, again.weights):
-        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    options["validation"] = recipe._examples(split, THESIS_FORMATS, 8, 0).dataset().take(4)
+    return model, training.fit(model, batches, plan, folder, monitor=recipe.monitor, **options)
+
+
+def test_it_learns(split, tmp_path):
+    _, history = trained(split, tmp_path, training.Plan(120, 4, 5e-3, validate_every=30))
+    assert history.rows[-1]["val_loss"] < history.rows[0]["val_loss"]
+
+
+def test_a_stopped_training_goes_on_as_if_it_had_not_been(split, tmp_path):
+    plan, stop = training.Plan(8, 4, 5e-3, validate_every=4), threading.Event()
+    whole, _ = trained(split, tmp_path / "whole", plan)
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: stop.set())
+    _, first = trained(split, tmp_path / "parts", plan, stop=stop, callbacks=[callback])
+    assert first.step == 4
+    resumed, second = trained(split, tmp_path / "parts", plan)
+    assert second.step == 8
+    for one, other in zip(whole.weights, resumed.weights):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6)
 
 
 def test_saved_and_loaded(model, frames, tmp_path):
