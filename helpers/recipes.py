@@ -171,12 +171,14 @@ class SurfaceNetRecipe(Recipe):
 
     Attributes:
         voxels: so many of each window, see `helpers.surface.Examples`.
+        muon: train with Muon; False takes the AdamW of the plan, as for the other models.
         later_weight: of the loss of the frames after the next one.
         format_weights: of each format in the loss, by its time step.
     """
 
     config: surface.Config
     voxels: int = 128
+    muon: bool = True
     jaccard_weight: float = 0.0  # there is no whole frame to compare
     later_weight: float = 0.5
     format_weights: tuple[tuple[int, float], ...] = ((1, 2.0), (2, 1.4), (4, 1.0))
@@ -208,6 +210,8 @@ class SurfaceNetRecipe(Recipe):
         From half as many voxels it learned as much as AdamW (K. Jordan, 2024,
         kellerjordan.github.io/posts/muon). Biases and the last layer are left to Adam.
         """
+        if not self.muon:
+            return self.plan.optimizer()
         return keras.optimizers.Muon(
             self.plan.schedule(),
             weight_decay=self.plan.weight_decay,
@@ -495,6 +499,19 @@ ABLATIONS = {
         "T80_TINC4 only": {"formats": ("T80_TINC4",)},
         "a start at ±1 in place of ±4": {"config": {"residual": 1.0}},
         "blocks not normalised": {"config": {"normalise": False}},
+    },
+    "surfacenet": {
+        "as it is": {},
+        "neighbourhoods as they lie": {"config": {"canonical": False}},
+        "neighbours within 2 voxels": {"config": {"radius": 2}},
+        "neighbours within 4 voxels": {"config": {"radius": 4}},
+        "8 frames of history": {"config": {"history": 8}},
+        "half as wide": {"config": {"width": 192}},
+        "AdamW, half the rate": {"muon": False, "plan": {"learning_rate": 2.5e-3}},
+        "half the rate": {"plan": {"learning_rate": 2.5e-3}},
+        "twice the rate": {"plan": {"learning_rate": 1e-2}},
+        "only the next frame": {"config": {"ahead": 1}},
+        "T80_TINC4 only": {"formats": ("T80_TINC4",)},
     },
 }
 ABLATION_SAMPLES = 64
