@@ -89,5 +89,6 @@ def test_near_surface_of_the_notebook(rng):
     from scipy import ndimage
 
     near = definition("11", "near_surface", ndimage=ndimage)
-    frames = (ndimage.gaussian_filter(rng.random((3, 9, 9, 9)), (0, 1, 1, 1)) > 0.5).astype(np.uint8)
+    frames = ndimage.gaussian_filter(rng.random((3, 9, 9, 9)), (0, 1, 1, 1)) > 0.5
+    frames = frames.astype(np.uint8)
     np.testing.assert_array_equal(near(frames), np.asarray(surface.near_surface(frames, 1)))

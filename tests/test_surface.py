@@ -1,4 +1,4 @@
-"""The network at each surface voxel: what it reads, its pose, what it must not see, its examples."""
+"""The network at each surface voxel: what it reads, its pose, what it must not see, examples."""
 
 import dataclasses
 import threading
@@ -137,11 +137,12 @@ def test_starts_as_persistence(frames):
     untrained = wrap(surface.build(SMALL))
     for history in (frames[:, :1], frames[:, :6]):
         assert np.array_equal(untrained(history) >= 0.5, history[:, -1] == 1)
-        assert np.array_equal(untrained.several(history) >= 0.5, np.repeat(history[:, -1:], 3, 1) == 1)
+        repeated = np.repeat(history[:, -1:], 3, axis=1)
+        assert np.array_equal(untrained.several(history) >= 0.5, repeated == 1)
 
 
 def turned_differences(forecaster, history):
-    """Return how far the forecast of a turned history, turned back, is from the forecast: (48,…)."""
+    """Return how far a forecast turned with its history is from the forecast: (48, …)."""
     expected = forecaster.several(history)
     assert ((expected > 0.02) & (expected < 0.98)).any()
     found = []

@@ -1,7 +1,7 @@
 """Seconds for a forecast: the thesis's network in Keras's layers, beside the course's networks.
 
-No trained weights are needed: what a forecast costs does not depend on them. What a SurfaceNet costs
-depends on how much surface there is, so the frames are those of the sample set.
+No trained weights are needed: what a forecast costs does not depend on them. What a SurfaceNet
+costs depends on how much surface there is, so the frames are those of the sample set.
 """
 
 from __future__ import annotations
