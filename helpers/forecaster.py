@@ -21,6 +21,20 @@ from keras import ops  # noqa: E402
 UNKNOWN = 0.5  # what stands for a frame that was not observed
 
 
+def check_steps(config) -> None:
+    """Check the field `steps` of a frozen dataclass and keep it as a tuple.
+
+    Raises:
+        TypeError: it is no tuple or list, is empty, or holds something other than whole numbers.
+        ValueError: a number below 1, or one that is there twice.
+    """
+    if not isinstance(config.steps, (tuple, list)) or not config.steps:
+        raise TypeError(f"steps is {config.steps!r}; expected a tuple such as (1, 2, 4).")
+    object.__setattr__(config, "steps", tuple(whole("steps", step, 1) for step in config.steps))
+    if len(set(config.steps)) < len(config.steps):
+        raise ValueError(f"steps is {config.steps}; expected each time step once.")
+
+
 @dataclass(frozen=True)
 class Config:
     """Everything that shapes the network: `shipped()` and `workshop()` are two of them.
@@ -66,11 +80,7 @@ class Config:
         lowest = {"history": 1, "ahead": 1, "channels": 1, "hidden": 1, "patch": 1, "width": 4}
         for name, least in (lowest | {"blocks": 0, "grid": 1}).items():
             object.__setattr__(self, name, whole(name, getattr(self, name), least))
-        if not isinstance(self.steps, (tuple, list)) or not self.steps:
-            raise TypeError(f"steps is {self.steps!r}; expected a tuple such as (1, 2, 4).")
-        object.__setattr__(self, "steps", tuple(whole("steps", step, 1) for step in self.steps))
-        if len(set(self.steps)) < len(self.steps):
-            raise ValueError(f"steps is {self.steps}; expected each time step once.")
+        check_steps(self)
         if self.grid % self.patch:
             raise ValueError(
                 f"patch is {self.patch}, grid is {self.grid}; patches must fill the grid."
@@ -302,23 +312,25 @@ class Examples:
 
     def dataset(self, start_step: int = 0) -> tf.data.Dataset:
         """Return batches (inputs, targets, weight) without end, from a step on."""
-        config = self.config
-        grid = self.split.shape[1:]
+        first = self.batch(start_step)  # all batches are of the same types and shapes
 
         def make(step):
             found = tf.numpy_function(
                 lambda number: self.batch(int(number)),
                 [step],
-                [tf.uint8, tf.int64, tf.int64, tf.float32],
+                [part.dtype for part in first],
                 stateful=False,
             )
-            shapes = [(self.batch_size, config.history + config.ahead, *grid)]
-            for part, shape in zip(found, shapes + [(self.batch_size,)] * 3):
-                part.set_shape(shape)
-            return example(config, *found)
+            for part, known in zip(found, first):
+                part.set_shape(known.shape)
+            return self.example(*found)
 
         data = tf.data.Dataset.counter(start_step).map(make, 2, deterministic=True)
         return data.prefetch(4)
+
+    def example(self, *batch) -> tuple[dict, dict, dict]:
+        """Split a batch into what `fit` reads."""
+        return example(self.config, *batch)
 
 
 def example(config: Config, frames, observed, step, weight) -> tuple[dict, dict, dict]:
@@ -427,7 +439,7 @@ class PatchForecaster:
         step, symmetries, ahead, thresholds: see `forecaster`.
     """
 
-    network = PatchNet
+    network = PatchNet  # what `model` must be
 
     def __init__(self, model, frame_format, name, symmetries, ahead, thresholds):
         if not isinstance(model, self.network):
@@ -458,7 +470,7 @@ class PatchForecaster:
 
     def __call__(self, history) -> np.ndarray:
         """Forecast the next frame: (B, T, D, H, W) with values 0…1 to (B, D, H, W), float32."""
-        return self.several(history)[:, 0]
+        return self._mean(history, 1)[:, 0]
 
     def several(self, history) -> np.ndarray:
         """Forecast the next `ahead` frames: (B, T, D, H, W) to (B, ahead, D, H, W), float32.

@@ -147,6 +147,10 @@ class PatchNetRecipe(Recipe):
 
     def batches(self, split: records.PackedSplit, formats: Sequence[FrameFormat]):
         """See `Recipe`; the formats are drawn at random."""
+        return self.examples(split, formats).dataset
+
+    def examples(self, split: records.PackedSplit, formats: Sequence[FrameFormat]):
+        """Return what the batches are drawn from."""
         weights = dict(self.format_weights)
         return forecaster.Examples(
             split,
@@ -155,7 +159,7 @@ class PatchNetRecipe(Recipe):
             self.plan.batch_size,
             seed=self.plan.seed,
             weights=[weights.get(found.TINC, 1.0) for found in formats],
-        ).dataset
+        )
 
     def validation(
         self, split: records.PackedSplit, formats: Sequence[FrameFormat]
@@ -166,26 +170,22 @@ class PatchNetRecipe(Recipe):
 
 
 @dataclass(frozen=True)
-class SurfaceNetRecipe(Recipe):
-    """The same for a SurfaceNet; a batch of the plan is one of windows, in mixed formats.
+class SurfaceNetRecipe(PatchNetRecipe):
+    """The same for a SurfaceNet, which learns from some voxels of each window.
 
     Attributes:
-        voxels: so many of each window, see `helpers.surface.Examples`.
+        voxels: so many, see `helpers.surface.Examples`.
         muon: train with Muon; False takes the AdamW of the plan, as for the other models.
-        later_weight: of the loss of the frames after the next one.
-        format_weights: of each format in the loss, by its time step.
     """
 
     config: surface.Config
     voxels: int = 128
     muon: bool = True
     jaccard_weight: float = 0.0  # there is no whole frame to compare
-    later_weight: float = 0.5
-    format_weights: tuple[tuple[int, float], ...] = ((1, 2.0), (2, 1.4), (4, 1.0))
 
     model = "surfacenet"
     kind = surface
-    protocol = "cross_entropy"  # of voxels near a surface; thresholds come later
+    protocol = "loss"  # of voxels near a surface, weighted as in training; thresholds come later
     checked = 960  # windows
 
     @property
@@ -195,13 +195,10 @@ class SurfaceNetRecipe(Recipe):
 
     def compile_options(self) -> dict:
         """See `Recipe`."""
-        parts = {"next": 1.0, "later": self.later_weight}
-        if self.config.ahead == 1:
-            del parts["later"]
         return {
             "optimizer": self.optimizer(),
-            "loss": {part: keras.losses.BinaryCrossentropy() for part in parts},
-            "loss_weights": parts,
+            "loss": {part: keras.losses.BinaryCrossentropy() for part in self.parts},
+            "loss_weights": dict(zip(self.parts, (1.0, self.later_weight))),
         }
 
     def optimizer(self) -> keras.optimizers.Optimizer:
@@ -220,28 +217,18 @@ class SurfaceNetRecipe(Recipe):
             global_clipnorm=self.plan.clip_norm,
         )
 
-    def _examples(self, split, formats, batch_size: int, seed: int, **options):
-        weights = dict(self.format_weights)
-        return surface.Examples(
-            split,
-            formats,
-            self.config,
-            batch_size,
-            seed=seed,
-            weights=[weights.get(found.TINC, 1.0) for found in formats],
-            voxels=self.voxels,
-            **options,
-        )
-
-    def batches(self, split: records.PackedSplit, formats: Sequence[FrameFormat]):
-        """See `Recipe`; the formats are drawn at random."""
-        return self._examples(split, formats, self.plan.batch_size, self.plan.seed).dataset
+    def examples(self, split: records.PackedSplit, formats: Sequence[FrameFormat]):
+        """See `PatchNetRecipe`."""
+        found = super().examples(split, formats)
+        return surface.Examples(**vars(found), voxels=self.voxels)
 
     def validation(
         self, split: records.PackedSplit, formats: Sequence[FrameFormat]
     ) -> tf.data.Dataset:
         """Return windows as in training, always the same."""
-        examples = self._examples(split, formats, 32, 0, augment=False)
+        examples = dataclasses.replace(
+            self.examples(split, formats), batch_size=32, seed=0, augment=False
+        )
         return examples.dataset().take(self.checked // 32).cache()
 
 
@@ -622,7 +609,7 @@ def load(weights: Path, frame_format: FrameFormat, **options):
     kind = KINDS[name].kind
     files = (weights, weights.with_suffix(".json"))
     changed = tuple(file.stat().st_mtime_ns for file in files if file.exists())
-    if kind in (forecaster, surface):
+    if kind in VARIED:
         thresholds = record.get("thresholds", {}).get(frame_format.name)
         options = {"thresholds": thresholds} | options
     return _wrap(kind, _network(kind, weights.resolve(), changed), frame_format, **options)
@@ -641,7 +628,9 @@ def _network(kind, weights: Path, changed: tuple[int, ...]):
     return kind.load(weights)
 
 
-# What a PatchNet gains without training. `load` gives "thresholds" unless it is told otherwise.
+# The networks that give several frames at once, and what these gain without training. `load` gives
+# "thresholds" unless it is told otherwise.
+VARIED = (forecaster, surface)
 VARIANTS = {
     "fed back": {"thresholds": None, "ahead": 1},
     "plain": {"thresholds": None},
@@ -660,8 +649,8 @@ def judge(
 ):
     """Evaluate shipped weights on a split, as the thesis did: two tables by sample.
 
-    A ConvLSTM or PatchNet is judged by the pooled protocol and by rollouts from five frames; a
-    WGAN-GP, as the thesis's GANs, frame by frame and by rollouts from as many frames as it reads.
+    A WGAN-GP is judged, as the thesis's GANs, frame by frame and by rollouts from as many frames
+    as it reads; all others by the pooled protocol and by rollouts from five frames.
 
     Args:
         weights, options: see `load`.
@@ -685,7 +674,7 @@ def judge(
 
 
 def tune(weights: Path, data: Path, formats: Sequence[FrameFormat]) -> None:
-    """Choose the thresholds of a PatchNet on 192 validation sequences; note them in its record.
+    """Choose thresholds on 192 validation sequences and note them in the record.
 
     The first is the best one for the next frame after histories of all lengths, the others those
     for frames farther ahead after the thesis's five.
@@ -855,7 +844,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--policy",
         choices=["float32", "mixed_bfloat16"],
         default="float32",
-        help="convlstm, patchnet: the arithmetic of the training",
+        help="all but wgan_gp: the arithmetic of the training",
     )
     parser.add_argument("--frames", type=int, default=3, help="wgan_gp: how many it reads")
     parser.add_argument(
@@ -872,7 +861,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nargs="+",
         choices=list(VARIANTS),
         default=["thresholds"],
-        help="validate, test: how a PatchNet is used",
+        help="validate, test: how a PatchNet or SurfaceNet is used",
     )
     options = parser.parse_args(arguments)
     formats = list(FORMATS.values()) if options.format == MIXED else [FORMATS[options.format]]
@@ -921,7 +910,7 @@ def add_figures(
     variant: str = "thresholds",
 ) -> None:
     """Judge shipped weights on a split and add what came out to their record."""
-    varied = training.read_record(weights).get("model") in ("patchnet", "surfacenet")
+    varied = KINDS[training.read_record(weights).get("model", Recipe.model)].kind in VARIED
     options = VARIANTS[variant] if varied else {}
     found = {
         each.name: figures(judge(weights, data, each, split, limit, **options)) for each in formats

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from helpers import forecaster as patchnet
 from helpers import training
@@ -64,11 +65,7 @@ class Config:
             object.__setattr__(self, name, whole(name, getattr(self, name), least))
         if self.history > 20:
             raise ValueError(f"history is {self.history}; expected 20 frames at most.")
-        if not isinstance(self.steps, (tuple, list)) or not self.steps:
-            raise TypeError(f"steps is {self.steps!r}; expected a tuple such as (1, 2, 4).")
-        object.__setattr__(self, "steps", tuple(whole("steps", step, 1) for step in self.steps))
-        if len(set(self.steps)) < len(self.steps):
-            raise ValueError(f"steps is {self.steps}; expected each time step once.")
+        patchnet.check_steps(self)
         if not isinstance(self.canonical, bool):
             raise TypeError(f"canonical is {self.canonical!r}; expected True or False.")
         training.check_number(self, "residual", "above 0", lambda value: 0 < value < math.inf)
@@ -327,8 +324,7 @@ class Examples(patchnet.Examples):
         frames, observed, strides, weight = super().batch(step)
         rng = np.random.default_rng([self.seed, step, 1])
         last = frames[:, self.config.history - 1]
-        far = _mixed(last, FAR).reshape(len(last), -1)
-        near = _mixed(last, NEAR).reshape(len(last), -1)
+        near, far = (mixed(last, reach).reshape(len(last), -1) for reach in (NEAR, FAR))
         chance = np.where(near, 1.0, self.far).astype(np.float32) * far
         # The largest of u^(1/w) are a draw by weight (Efraimidis & Spirakis, 2006).
         drawn = np.maximum(rng.random(chance.shape, dtype=np.float32), 1e-9)
@@ -338,43 +334,15 @@ class Examples(patchnet.Examples):
         counts = np.where(found > 0, weight[:, None] / np.maximum(found, self.far), 0)
         return frames, observed, strides, chosen.astype(np.int32), counts.astype(np.float32)
 
-    def dataset(self, start_step: int = 0) -> tf.data.Dataset:
-        """Return batches (inputs, targets, weights) without end, from a step on."""
-        config, size = self.config, self.batch_size
-
-        def make(step):
-            found = tf.numpy_function(
-                lambda number: self.batch(int(number)),
-                [step],
-                [tf.uint8, tf.int64, tf.int64, tf.int32, tf.float32],
-                stateful=False,
-            )
-            frames = (size, config.history + config.ahead, *self.split.shape[1:])
-            several = (size, self.voxels)
-            for part, shape in zip(found, (frames, (size,), (size,), several, several)):
-                part.set_shape(shape)
-            return example(config, *found)
-
-        data = tf.data.Dataset.counter(start_step).map(make, 2, deterministic=True)
-        return data.prefetch(4)
+    def example(self, *batch) -> tuple[dict, dict, dict]:
+        """Split a batch into what `fit` reads."""
+        return example(self.config, *batch)
 
 
-def _mixed(frames: np.ndarray, reach: int) -> np.ndarray:
-    """Do what `near_surface` does, in NumPy and many times faster: uint8 (B, D, H, W) to bool."""
-    full, gap = frames.astype(bool), frames == 0
-    for axis in (1, 2, 3):
-        for _ in range(reach):
-            full, gap = (_grown(values, axis) for values in (full, gap))
-    return full & gap
-
-
-def _grown(values: np.ndarray, axis: int) -> np.ndarray:
-    grown = values.copy()
-    ahead = tuple(slice(1, None) if a == axis else slice(None) for a in range(values.ndim))
-    behind = tuple(slice(None, -1) if a == axis else slice(None) for a in range(values.ndim))
-    grown[ahead] |= values[behind]
-    grown[behind] |= values[ahead]
-    return grown
+def mixed(frames: np.ndarray, reach: int) -> np.ndarray:
+    """Do what `near_surface` does, in NumPy, where examples are drawn: (B, D, H, W) to bool."""
+    size = (1, *[2 * reach + 1] * 3)
+    return ndimage.maximum_filter(frames, size) != ndimage.minimum_filter(frames, size)
 
 
 def example(config: Config, frames, observed, step, chosen, weight) -> tuple[dict, dict, dict]:
@@ -414,17 +382,13 @@ def load(path) -> SurfaceNet:
     return training.load_model(path, Config, build, "surface")
 
 
-AT_ONCE = 8  # windows: more do not fit the caches
+AT_ONCE = 8  # windows: what all neighbourhoods of one hold takes about 7 MB
 
 
 class SurfaceForecaster(patchnet.PatchForecaster):
     """A `SurfaceNet` in the interface of all forecasters; see `helpers.rollout.Several`."""
 
     network = SurfaceNet
-
-    def __call__(self, history) -> np.ndarray:
-        """Forecast the next frame: (B, T, D, H, W) with values 0…1 to (B, D, H, W), float32."""
-        return self._mean(history, 1)[:, 0]
 
     def _probability(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
         forecast = self.model.compiled_several if ahead > 1 else self.model.compiled_next

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from benchmarks.rollout import WholeHistory, in_keras_layers
+from random_weights import randomised
 from scipy import ndimage, special
 
 from helpers import convlstm, evaluation, records, training
@@ -26,15 +27,6 @@ SMALL = {
         (3, 2), (3, 1), batch_normalisation=True, patch=3, width=5, residual=1.0, grid=GRID
     ),
 }
-
-
-def randomised(model, seed=3):
-    """Give every weight another value, so that no test passes because of zeros or ones."""
-    rng = np.random.default_rng(seed)
-    for weight in model.weights:
-        values = rng.normal(size=weight.shape) / math.sqrt(max(1, math.prod(weight.shape[:-1])))
-        weight.assign(np.abs(values) + 0.5 if "variance" in weight.name else values)
-    return model
 
 
 @pytest.fixture(scope="module", params=list(SMALL))

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from random_weights import randomised
 
 from helpers import convlstm, forecaster, recipes, records, training, workshop
 from helpers.forecaster import UNKNOWN, Config, Examples, Past
@@ -22,14 +23,6 @@ tf = workshop.tensorflow()
 GRID = 8
 SMALL = Config(history=6, ahead=3, channels=4, hidden=5, width=8, blocks=2, grid=GRID)
 SAMPLE = workshop.REPOSITORY / "data" / "sample"
-
-
-def randomised(model, seed=3):
-    """Give every weight another value, so that no test passes because of zeros."""
-    rng = np.random.default_rng(seed)
-    for weight in model.weights:
-        weight.assign(rng.normal(size=weight.shape) / np.sqrt(max(1, weight.shape[0])))
-    return model
 
 
 @pytest.fixture(scope="module")

@@ -163,7 +163,7 @@ def test_a_surfacenet_from_training_to_a_tuned_file(cache, tmp_path, monkeypatch
     assert record["model"] == "surfacenet" and record["voxels"] == 16
     assert record["examples_in_all"] == 16
     best = history.best["val_loss"]
-    assert record["validation"]["cross_entropy"] == pytest.approx(best, abs=1e-5)
+    assert record["validation"]["loss"] == pytest.approx(best, abs=1e-5)
     recipes.tune(out, DATA, [T20_TINC1])
     (thresholds,) = training.read_record(out)["thresholds"].values()
     assert len(thresholds) == 3

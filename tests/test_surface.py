@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from random_weights import randomised
 from scipy import ndimage
 
 from helpers import recipes, records, sequences, surface, training, workshop
@@ -19,14 +20,6 @@ import keras  # noqa: E402  (after the quiet import of TensorFlow)
 GRID = 8
 SMALL = Config(history=6, ahead=3, radius=2, width=12, layers=1, grid=GRID)
 SAMPLE = workshop.REPOSITORY / "data" / "sample"
-
-
-def randomised(model, seed=3):
-    """Give every weight another value, so that no test passes because of zeros."""
-    rng = np.random.default_rng(seed)
-    for weight in model.weights:
-        weight.assign(rng.normal(size=weight.shape) / np.sqrt(max(1, weight.shape[0])))
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +115,7 @@ def test_near_surface(frames):
         empty = ndimage.minimum_filter(last, size, mode="nearest")
         expected = full != empty
         np.testing.assert_array_equal(np.asarray(surface.near_surface(last, reach)), expected)
-        np.testing.assert_array_equal(surface._mixed(last.astype(np.uint8), reach), expected)
+        np.testing.assert_array_equal(surface.mixed(last.astype(np.uint8), reach), expected)
 
 
 # The network
@@ -280,8 +273,8 @@ def test_examples_are_voxels_near_a_surface(split):
         np.testing.assert_array_equal(again, first)
     assert chosen.shape == counts.shape == (6, 40)
     last = frames[:, 5]
-    near = surface._mixed(last, surface.NEAR).reshape(6, -1)
-    far = surface._mixed(last, surface.FAR).reshape(6, -1) & ~near
+    near = surface.mixed(last, surface.NEAR).reshape(6, -1)
+    far = surface.mixed(last, surface.FAR).reshape(6, -1) & ~near
     for sample in range(6):
         assert len(set(chosen[sample])) == 40
         weights = counts[sample]
@@ -299,8 +292,8 @@ def test_what_is_drawn_stands_for_all_voxels_near_a_surface(split):
     for step in range(40):
         frames, _, _, chosen, counts = examples.batch(step)
         last = frames[:, 1]
-        near = surface._mixed(last, surface.NEAR).reshape(8, -1)
-        far = surface._mixed(last, surface.FAR).reshape(8, -1)
+        near = surface.mixed(last, surface.NEAR).reshape(8, -1)
+        far = surface.mixed(last, surface.FAR).reshape(8, -1)
         weight = np.take_along_axis(near, chosen, 1) * counts
         drawn += weight.sum() / counts.sum()
         total += near.sum() / far.sum()
@@ -332,7 +325,7 @@ def trained(split, folder, plan, **options):
     model = surface.build(config)
     model.compile(**recipe.compile_options())
     batches = recipe.batches(split, THESIS_FORMATS)
-    options["validation"] = recipe._examples(split, THESIS_FORMATS, 8, 0).dataset().take(4)
+    options["validation"] = recipe.validation(split, THESIS_FORMATS)
     return model, training.fit(model, batches, plan, folder, monitor=recipe.monitor, **options)
 
 

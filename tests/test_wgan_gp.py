@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+from random_weights import randomised
 from test_training import At, python
 
 from helpers import metrics, training, wgan_gp, workshop
@@ -91,15 +92,6 @@ def values(variables):
 def moved(before, variables):
     """Which of the variables have another value than before."""
     return [not np.array_equal(old, new) for old, new in zip(before, values(variables))]
-
-
-def randomised(model, seed=3):
-    """Give every weight another value, so that no test passes because of zeros or ones."""
-    rng = np.random.default_rng(seed)
-    for weight in model.weights:
-        found = rng.normal(size=weight.shape) / math.sqrt(max(1, math.prod(weight.shape[:-1])))
-        weight.assign(np.abs(found) + 0.5 if "variance" in weight.name else found)
-    return model
 
 
 @pytest.fixture(scope="module", params=list(SMALL))
