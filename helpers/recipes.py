@@ -179,7 +179,7 @@ class SurfaceNetRecipe(PatchNetRecipe):
     """
 
     config: surface.Config
-    voxels: int = 128
+    voxels: int = 256
     muon: bool = True
     jaccard_weight: float = 0.0  # there is no whole frame to compare
 
@@ -329,7 +329,7 @@ def surfacenet_recipe(
     decay: str = "linear",
     policy: str = "float32",
 ) -> SurfaceNetRecipe:
-    """Return the recipe of the shipped SurfaceNet: batches of 64 windows, 128 voxels of each."""
+    """Return the recipe of the shipped SurfaceNet: batches of 64 windows, 256 voxels of each."""
     plan = training.Plan(
         steps=steps,
         batch_size=64,

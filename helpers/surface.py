@@ -21,7 +21,8 @@ tf = tensorflow()
 import keras  # noqa: E402  (after the quiet import of TensorFlow)
 from keras import ops  # noqa: E402
 
-NEAR, FAR = 1, 2  # so many voxels from a surface: of the next frame, of all frames ahead
+RINGS = (1, 2, 4)  # voxels are told apart by the reach within which they have a surface
+FAR = RINGS[-1]  # beyond it, nothing is forecast: voxels stay as they are
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,17 @@ class Config:
     """Everything that shapes the network: `shipped()` is one of them.
 
     The past of each voxel is summed up in a few numbers, see `codes`. A voxel near a surface reads
-    those of all neighbours within `radius`, after the neighbourhood was turned and mirrored into
-    its canonical pose. Dense layers make of this one logit for each step ahead, added to
-    ± `residual` of the last frame.
+    those of all neighbours within `radius`, and what the blocks of 3³ voxels further out held, see
+    `courses`, after its surroundings were turned and mirrored into their canonical pose. Dense
+    layers make of this one logit for each step ahead, added to ± `residual` of the last frame.
 
     Attributes:
         history: the network reads so many of the latest frames, 1…20.
         ahead: so many frames are forecast at once, at least 1.
         steps: the time steps (TINC) that it knows; it is told which one a history has.
         radius: neighbours are voxels whose centres are so far away at most, in voxels.
+        blocks: blocks are read whose centres are so far away at most, in edges of a block; 0 for
+            none.
         canonical: turn each neighbourhood into its canonical pose.
         width: units of the first dense layer; the others have half of them.
         layers: how many dense layers follow the first one.
@@ -53,6 +56,7 @@ class Config:
     ahead: int = 5
     steps: tuple[int, ...] = (1, 2, 4)
     radius: int = 3
+    blocks: int = 2
     canonical: bool = True
     width: int = 384
     layers: int = 3
@@ -60,7 +64,8 @@ class Config:
     grid: int = 16
 
     def __post_init__(self):
-        lowest = {"history": 1, "ahead": 1, "radius": 0, "width": 2, "layers": 0, "grid": 1}
+        lowest = {"history": 1, "ahead": 1, "radius": 0, "blocks": 0, "width": 2, "layers": 0}
+        lowest["grid"] = 1
         for name, least in lowest.items():
             object.__setattr__(self, name, whole(name, getattr(self, name), least))
         if self.history > 20:
@@ -80,6 +85,13 @@ def shipped() -> Config:
     return Config()
 
 
+def _pasts(history: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bits of the past, and how many frames it holds, for every number: int (N,)."""
+    numbers = np.arange(2 ** (history + 1), dtype=np.int64)
+    observed = np.frexp(numbers)[1] - 1  # the highest bit
+    return numbers ^ (1 << np.maximum(observed, 0)), observed
+
+
 @functools.lru_cache(maxsize=4)
 def codes(history: int) -> np.ndarray:
     """Return what a neighbour's past is summed up in: float32 (2^(`history` + 1), 8).
@@ -91,9 +103,7 @@ def codes(history: int) -> np.ndarray:
     s (a / 10 - 1/2); 1 / a or 0 if it never flipped; 1 if it flipped twice; b / 10 - 1/2; the
     share of frames in which it was filled, as -1…1.
     """
-    numbers = np.arange(2 ** (history + 1), dtype=np.int64)
-    observed = np.frexp(numbers)[1] - 1  # the highest bit
-    past = numbers ^ (1 << np.maximum(observed, 0))
+    past, observed = _pasts(history)
     flips = (past ^ past >> 1) & (1 << np.maximum(observed - 1, 0)) - 1
 
     def lowest(bits):
@@ -116,6 +126,27 @@ def codes(history: int) -> np.ndarray:
         2 * filled / np.maximum(observed, 1) - 1,
     ]
     table = np.stack(table, axis=1).astype(np.float32)
+    table.flags.writeable = False
+    return table
+
+
+BLOCK = 3  # voxels along the edge of a block, odd so that a voxel is its centre
+SINCE = (1, 2, 4, 8, 16)  # frames: the ages of the changes that blocks are told by
+
+
+@functools.lru_cache(maxsize=4)
+def courses(history: int) -> np.ndarray:
+    """Return what a voxel adds to the mean of its block: float32 (2^(`history` + 1), 6).
+
+    The rows are those of `codes`. The columns: 1 if filled, and twice the change of this since 1,
+    2, 4, 8 and 16 frames ago, or since the oldest frame observed.
+    """
+    past, observed = _pasts(history)
+    filled = past & 1
+    ages = (np.minimum(age, np.maximum(observed - 1, 0)) for age in SINCE)
+    table = np.stack([filled, *(2 * (filled - (past >> age & 1)) for age in ages)], axis=1)
+    table[0] = 0  # beyond the edge
+    table = table.astype(np.float32)
     table.flags.writeable = False
     return table
 
@@ -157,6 +188,47 @@ def near_surface(last, reach: int):
     return ops.logical_and(full > 0.5, gap > 0.5)[..., 0]
 
 
+class _Surroundings:
+    """Places around a voxel, and how to read what a padded grid holds there, in any pose.
+
+    Args:
+        places: relative to the voxel, (P, 3), in steps of `stride` voxels.
+        grid: voxels along the edge of a frame.
+        reach: the places are so many voxels beyond it at most.
+        stride: in voxels.
+        weight: of these places in the slope.
+    """
+
+    def __init__(self, places, grid: int, reach: int, stride: int, weight: float = 1.0):
+        self.reach, self.padded, self.count = reach, grid + 2 * reach, len(places)
+        line = stride * np.array([self.padded**2, self.padded, 1])
+        self.offsets = (poses(places) @ line).astype("int32")
+        # Nearer neighbours say more about where the surface lies.
+        weights = weight * np.exp(-(places**2).sum(1) / (2 * 1.3**2))
+        self.slopes = (places * weights[:, None]).astype("float32")
+
+    def _rows(self, content, place, beyond=0.0):
+        """Return the padded grid as rows (R, …), and the rows of the voxels themselves, (N,)."""
+        around = [(0, 0), *[(self.reach, self.reach)] * 3, *[(0, 0)] * (len(content.shape) - 4)]
+        content = ops.pad(content, around, constant_values=beyond)
+        sample, d, h, w = place
+        row = sample
+        for coordinate in (d, h, w):
+            row = row * self.padded + coordinate + self.reach
+        return ops.reshape(content, (-1, *content.shape[4:])), row
+
+    def slope(self, amount, place, beyond=0.0):
+        """Return where the amount (B, D, H, W) grows: (N, 3)."""
+        rows, row = self._rows(amount, place, beyond)
+        return ops.matmul(ops.take(rows, row[:, None] + self.offsets[0]), self.slopes)
+
+    def read(self, content, place, pose):
+        """Return what (B, D, H, W, C) holds around N voxels, each in its pose: (N, P · C)."""
+        rows, row = self._rows(content, place)
+        where = row[:, None] + ops.take(ops.convert_to_tensor(self.offsets), pose, axis=0)
+        return ops.reshape(ops.take(rows, where, axis=0), (-1, self.count * content.shape[-1]))
+
+
 @keras.saving.register_keras_serializable("forecasting_4d")
 class SurfaceNet(keras.Model):
     """The network as a Keras model: made by `build`, trained by `fit`.
@@ -172,16 +244,16 @@ class SurfaceNet(keras.Model):
         self.config = config if isinstance(config, Config) else Config(**config)
         config, policy = self.config, self.dtype_policy
 
-        def dense(units, name, **options):
-            return keras.layers.Dense(units, name=name, dtype=policy, **options)
+        def dense(units, name):
+            return keras.layers.Dense(units, name=name, dtype=policy, activation="silu")
 
-        self.told = dense(config.width, "told", use_bias=False)
         self.first = dense(config.width, "first")
         half = max(config.width // 2, 1)
-        self.further = [
-            dense(half, f"further_{number}", activation="silu") for number in range(config.layers)
-        ]
-        self.head = dense(config.ahead, "head", kernel_initializer="zeros")
+        self.further = [dense(half, f"further_{number}") for number in range(config.layers)]
+        # Logits need float32, also where the rest is computed in half precision.
+        self.head = keras.layers.Dense(
+            config.ahead, name="head", dtype="float32", kernel_initializer="zeros"
+        )
         # Compiled once for the model, whatever the batch and whichever forecaster asks.
         grid = [config.grid] * 3
         signature = [
@@ -189,17 +261,19 @@ class SurfaceNet(keras.Model):
             tf.TensorSpec((None,), tf.int32),
             tf.TensorSpec((None,), tf.int32),
         ]
-        self.compiled_next, self.compiled_several = (
-            tf.function(functools.partial(self._forecast, reach, ahead), signature)
-            for reach, ahead in ((NEAR, 1), (FAR, config.ahead))
+        self.compiled = functools.cache(
+            lambda reach, ahead: tf.function(
+                functools.partial(self._forecast, reach, ahead), signature
+            )
         )
-        self._codes = tf.constant(codes(config.history))
-        places = neighbours(config.radius)
-        # Nearer neighbours say more about where the surface lies.
-        weight = np.exp(-(places**2).sum(1) / (2 * 1.3**2))
-        self._slope = (places * weight[:, None]).astype("float32")
-        padded = config.grid + 2 * config.radius
-        self._offsets = (poses(places) @ [padded**2, padded, 1]).astype("int32")
+        self._codes, self._courses = (
+            tf.constant(table(config.history)) for table in (codes, courses)
+        )
+        self._ball = _Surroundings(neighbours(config.radius), config.grid, config.radius, 1)
+        # Blocks decide where the ball does not: far from a surface, and between equal slopes.
+        self._blocks = _Surroundings(
+            neighbours(config.blocks), config.grid, BLOCK * config.blocks, BLOCK, weight=0.1
+        )
         # Of the comparisons |x| ≥ |y|, |x| ≥ |z|, |y| ≥ |z| as bits: which order the axes are in.
         orders = list(itertools.permutations(range(3)))
         self._orders = np.zeros(8, "int32")
@@ -210,8 +284,7 @@ class SurfaceNet(keras.Model):
     def build(self, shape=None):
         """Make every weight; the shape of the input plays no role but in its grid."""
         config = self.config
-        self.told.build((None, len(config.steps) + 2))
-        units = len(neighbours(config.radius)) * self._codes.shape[-1]
+        units = read(config)
         for layer in (self.first, *self.further, self.head):
             layer.build((None, units))
             units = layer.units
@@ -233,37 +306,38 @@ class SurfaceNet(keras.Model):
         """Return float32 (N, `ahead`) for N voxels, given by their sample and number, int (N,)."""
         config = self.config
         frames, observed, step = inputs["frames"], inputs["observed"], inputs["step"]
-        known = ops.cast(step[:, None] == np.array(config.steps), "float32")
-        seen = ops.cast(observed, "float32")[:, None]
-        told = self.told(ops.concatenate([known, seen / config.history, 1 / seen], axis=-1))
         # The past of each voxel as one number, see `codes`.
+        seen = ops.cast(observed, "float32")[:, None]
         value = (2.0 ** np.arange(config.history - 1, -1, -1)).astype("float32")
         filled = ops.cast(frames > patchnet.UNKNOWN, "float32")
         number = ops.tensordot(value, filled, axes=[[0], [1]])
         number = ops.cast(number + (2.0**seen)[:, :, None, None], "int32")
         past = ops.take(self._codes, number, axis=0)
 
-        # Everything beyond the edge gets the code 0, which no voxel has.
-        radius, channels = config.radius, past.shape[-1]
-        side, padded = config.grid, config.grid + 2 * config.radius
-        around = [(0, 0), *[(radius, radius)] * 3]
-        rows = ops.reshape(ops.pad(past, [*around, (0, 0)]), (-1, channels))
-        d, h, w = voxel // side**2, voxel // side % side, voxel % side
-        place = ((sample * padded + d + radius) * padded + h + radius) * padded + w + radius
-        if config.canonical:
-            # How much a voxel was filled, of late and all along, falls off across the surface.
-            amount = ops.pad(past[..., 0] + past[..., -1], around, constant_values=-2.0)
-            here = place[:, None] + self._offsets[0]
-            slope = ops.matmul(ops.take(ops.reshape(amount, (-1,)), here), self._slope)
-            poses_of = ops.take(ops.convert_to_tensor(self._offsets), self._pose(slope), axis=0)
-            where = place[:, None] + poses_of
-        else:
-            where = place[:, None] + self._offsets[0]
-        values = ops.reshape(ops.take(rows, where, axis=0), (-1, len(self._slope) * channels))
-        values = ops.silu(self.first(values) + ops.take(told, sample, axis=0))
+        side = config.grid
+        place = (sample, voxel // side**2, voxel // side % side, voxel % side)
+        # How much a voxel was filled, of late and all along, falls off across the surface.
+        amount = past[..., 0] + past[..., -1]
+        slope = self._ball.slope(amount, place, beyond=-2.0)
+        sources = [(self._ball, past)]
+        if config.blocks:
+            course = ops.take(self._courses, number, axis=0)
+            edge = [(0, 0), *[(BLOCK // 2,) * 2] * 3, (0, 0)]
+            mean = ops.average_pool(ops.pad(course, edge), BLOCK, strides=1, padding="valid")
+            slope = slope + self._blocks.slope(mean[..., 0], place)
+            sources.append((self._blocks, mean))
+        pose = self._pose(slope) if config.canonical else ops.zeros_like(voxel)
+        known = ops.cast(step[:, None] == np.array(config.steps), "float32")
+        told = ops.concatenate([known, seen / config.history, 1 / seen], axis=-1)
+        values = [
+            around.read(ops.cast(content, self.compute_dtype), place, pose)
+            for around, content in sources
+        ]
+        values.append(ops.cast(ops.take(told, sample, axis=0), self.compute_dtype))
+        values = self.first(ops.concatenate(values, axis=-1))
         for layer in self.further:
             values = layer(values)
-        changed = ops.cast(self.head(values), "float32")
+        changed = self.head(values)
         # The farther ahead, the less the last frame says.
         weights = (config.residual / np.sqrt(1.0 + np.arange(config.ahead))).astype("float32")
         last = ops.take(ops.reshape(frames[:, -1], (-1,)), sample * side**3 + voxel)
@@ -308,12 +382,12 @@ class Examples(patchnet.Examples):
 
     Attributes:
         voxels: so many of each window.
-        far: how often a voxel is drawn that has a surface within `FAR` voxels but not within
-            `NEAR`, relative to one that has; it counts so much more in the loss.
+        chances: how often a voxel of each of the `RINGS` is drawn, relative to one of the first,
+            above 0; it counts so much more in the loss.
     """
 
-    voxels: int = 128
-    far: float = 0.15
+    voxels: int = 256
+    chances: tuple[float, ...] = (1.0, 0.2, 0.1)
 
     def batch(self, step: int) -> tuple[np.ndarray, ...]:
         """Return frames uint8 (B, history + ahead, D, H, W), observed, step (B,), chosen, weight.
@@ -324,14 +398,15 @@ class Examples(patchnet.Examples):
         frames, observed, strides, weight = super().batch(step)
         rng = np.random.default_rng([self.seed, step, 1])
         last = frames[:, self.config.history - 1]
-        near, far = (mixed(last, reach).reshape(len(last), -1) for reach in (NEAR, FAR))
-        chance = np.where(near, 1.0, self.far).astype(np.float32) * far
+        chance = np.zeros((len(last), last[0].size), np.float32)
+        for reach, found in zip(RINGS[::-1], self.chances[::-1]):
+            chance[mixed(last, reach).reshape(chance.shape)] = found
         # The largest of u^(1/w) are a draw by weight (Efraimidis & Spirakis, 2006).
         drawn = np.maximum(rng.random(chance.shape, dtype=np.float32), 1e-9)
         key = np.log(drawn) / np.maximum(chance, 1e-9)
         chosen = np.argpartition(-key, self.voxels, axis=1)[:, : self.voxels]
         found = np.take_along_axis(chance, chosen, 1)
-        counts = np.where(found > 0, weight[:, None] / np.maximum(found, self.far), 0)
+        counts = np.where(found > 0, weight[:, None] / np.maximum(found, min(self.chances)), 0)
         return frames, observed, strides, chosen.astype(np.int32), counts.astype(np.float32)
 
     def example(self, *batch) -> tuple[dict, dict, dict]:
@@ -360,15 +435,22 @@ def example(config: Config, frames, observed, step, chosen, weight) -> tuple[dic
     return inputs, targets, weights
 
 
+def read(config: Config) -> int:
+    """Return how many numbers the network reads for each voxel."""
+    neighbour = len(neighbours(config.radius)) * codes(1).shape[-1]
+    block = len(neighbours(config.blocks)) * courses(1).shape[-1] if config.blocks else 0
+    return neighbour + block + len(config.steps) + 2
+
+
 def multiply_adds(config: Config, voxels: int = 900) -> int:
     """Return how many multiplications, each with an addition, one forecast costs.
 
     Args:
         config: of the network.
-        voxels: how many are near a surface; in the thesis's data about 900 for the next frame and
-            1,700 for all frames ahead.
+        voxels: how many are forecast; in the thesis's data about 900 for the next frame, in T80
+            1,800, and 3,100 for all frames ahead.
     """
-    units = [len(neighbours(config.radius)) * codes(1).shape[-1], config.width]
+    units = [read(config), config.width]
     units += [max(config.width // 2, 1)] * config.layers + [config.ahead]
     return voxels * sum(a * b for a, b in zip(units, units[1:]))
 
@@ -382,7 +464,16 @@ def load(path) -> SurfaceNet:
     return training.load_model(path, Config, build, "surface")
 
 
-AT_ONCE = 8  # windows: what all neighbourhoods of one hold takes about 7 MB
+AT_ONCE = 8  # windows: what the surroundings in one hold takes 4 to 15 MB
+
+
+def reach_of(step: int) -> int:
+    """Return how far from a surface the next frame may differ, in voxels, for a TINC.
+
+    In the thesis's data a surface moves half a voxel in a time point at most, but for cavities
+    that are born or vanish. Of the union of two frames, 0.3, 0.7 and 1.8 % change beyond.
+    """
+    return max(1, step // 2)
 
 
 class SurfaceForecaster(patchnet.PatchForecaster):
@@ -391,7 +482,8 @@ class SurfaceForecaster(patchnet.PatchForecaster):
     network = SurfaceNet
 
     def _probability(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
-        forecast = self.model.compiled_several if ahead > 1 else self.model.compiled_next
+        reach = FAR if ahead > 1 else reach_of(self.step)
+        forecast = self.model.compiled(reach, self.model.config.ahead if ahead > 1 else 1)
         found = []
         for start in range(0, len(frames), AT_ONCE):
             part = tf.constant(frames[start : start + AT_ONCE])
