@@ -407,7 +407,7 @@ def forecaster(
     *,
     symmetries: int = 1,
     ahead: int | None = None,
-    thresholds: Sequence[float] | None = None,
+    thresholds: Sequence[float | None] | None = None,
 ) -> PatchForecaster:
     """Wrap a model so that `rollout` and `evaluation` can use it.
 
@@ -420,8 +420,9 @@ def forecaster(
         ahead: take so many frames from each forecast before feeding back; None takes all that
             the model gives, 1 feeds back each frame.
         thresholds: for each frame that the model gives, the probability above which a voxel is
-            best called filled, as `best_thresholds` finds it. The forecast is shifted, so that
-            these become 0.5; None leaves the probabilities as they are.
+            best called filled, as `best_thresholds` finds it; None in place of a number is
+            `fitting_threshold`, another one for each forecast. The forecast is shifted, so that
+            these become 0.5. No list at all leaves the probabilities as they are.
 
     Raises:
         TypeError: not a `PatchNet`.
@@ -461,12 +462,13 @@ class PatchForecaster:
             raise ValueError(f"ahead is {ahead}; this model gives {config.ahead} frames at most.")
         self.thresholds = None
         if thresholds is not None:
-            found = np.asarray(thresholds, np.float32)
+            given = [0.5 if each is None else each for each in thresholds]
+            found = np.asarray(given, np.float32)
             if found.shape != (config.ahead,) or not ((0 < found) & (found < 1)).all():
                 raise ValueError(
                     f"thresholds is {thresholds}; expected {config.ahead} numbers between 0 and 1."
                 )
-            self.thresholds = found
+            self.thresholds = tuple(thresholds)
 
     def __call__(self, history) -> np.ndarray:
         """Forecast the next frame: (B, T, D, H, W) with values 0…1 to (B, D, H, W), float32."""
@@ -494,7 +496,12 @@ class PatchForecaster:
             mean += sequences.apply_symmetry(found, back) / self.symmetries
         if self.thresholds is None:
             return np.clip(mean, 0, 1)
-        return shifted(mean, self.thresholds[:ahead, None, None, None])
+        for number, threshold in enumerate(self.thresholds[:ahead]):
+            frame = mean[:, number]
+            if threshold is None:
+                threshold = fitting_threshold(frame)[:, None, None, None]
+            mean[:, number] = shifted(frame, threshold)
+        return mean
 
     def _probability(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
         count = len(frames)
@@ -511,12 +518,29 @@ def shifted(probability: np.ndarray, threshold: np.ndarray | float) -> np.ndarra
     return yes / np.maximum(yes + no, np.finfo(np.float32).tiny)
 
 
+def fitting_threshold(probability: np.ndarray) -> np.ndarray:
+    """Return the threshold that suits each frame, from its own forecast: (…, D, H, W) to (…).
+
+    Let voxels be called filled in the order of falling probability, and divide the expected
+    intersection with the truth by the expected union. Where this is largest, at J, the last voxel
+    had J / (1 + J): the threshold (S. Nowozin, 2014). Where no voxel is more likely filled than
+    not, it is 1/2, so that the frame is called empty.
+    """
+    shape = probability.shape[: -len(metrics.FRAME_AXES)]
+    falling = -np.sort(-probability.reshape(*shape, -1).astype(np.float64), axis=-1)
+    intersection = np.cumsum(falling, axis=-1)
+    taken = np.arange(1, falling.shape[-1] + 1)
+    index = (intersection / (taken + intersection[..., -1:] - intersection)).max(axis=-1)
+    return np.where(falling[..., 0] < 0.5, 0.5, index / (1 + index)).astype(np.float32)
+
+
 def best_thresholds(
     truth: np.ndarray,
     probability: np.ndarray,
     choices: Sequence[float] = tuple(np.arange(4, 25) / 40),
     axes: tuple[int, ...] = metrics.FRAME_AXES,
-) -> list[float]:
+    fitting: bool = False,
+) -> list[float | None]:
     """Find, for each step ahead, the threshold with the smallest mean Jaccard distance.
 
     A voxel is worth calling filled where its probability is above J / (1 + J), with J the Jaccard
@@ -527,6 +551,7 @@ def best_thresholds(
         probability: of the same shape.
         choices: thresholds to try.
         axes: what one distance is over, counted without the axis K.
+        fitting: try `fitting_threshold`, too; where it is better, None stands for it.
     """
     best = []
     for step in range(truth.shape[1]):
@@ -535,4 +560,8 @@ def best_thresholds(
             metrics.jaccard_distance(*pair, axes=axes, threshold=float(q)).mean() for q in choices
         ]
         best.append(round(float(choices[int(np.argmin(means))]), 3))
+        if fitting:
+            own = fitting_threshold(pair[1])[..., None, None, None]
+            if metrics.jaccard_distance(pair[0], pair[1] >= own, axes=axes).mean() < min(means):
+                best[-1] = None
     return best

@@ -677,7 +677,8 @@ def tune(weights: Path, data: Path, formats: Sequence[FrameFormat]) -> None:
     """Choose thresholds on 192 validation sequences and note them in the record.
 
     The first is the best one for the next frame after histories of all lengths, the others those
-    for frames farther ahead after the thesis's five.
+    for frames farther ahead after the thesis's five; null where it is better to choose one for
+    each forecast, see `helpers.forecaster.fitting_threshold`.
     """
     record = training.read_record(weights)
     split = open_split(data, "validation", VALIDATION_SAMPLES)
@@ -692,7 +693,9 @@ def tune(weights: Path, data: Path, formats: Sequence[FrameFormat]) -> None:
         )
         history, ahead = 5, model.ahead
         later = forecaster.best_thresholds(
-            frames[:, history : history + ahead], model.several(frames[:, :history])
+            frames[:, history : history + ahead],
+            model.several(frames[:, :history]),
+            fitting=True,
         )
         record["thresholds"][found.name] = first + later[1:]
         print(found.name, record["thresholds"][found.name])

@@ -499,7 +499,7 @@ def forecaster(
     *,
     symmetries: int = 1,
     ahead: int | None = None,
-    thresholds: Sequence[float] | None = None,
+    thresholds: Sequence[float | None] | None = None,
 ) -> SurfaceForecaster:
     """Wrap a model so that `rollout` and `evaluation` can use it.
 

@@ -154,6 +154,55 @@ def test_thresholds_shift_each_step(model, frames):
     np.testing.assert_array_equal(ours[:, 2] > 0.5, plain[:, 2] > 0.3)
 
 
+def test_the_fitting_threshold_by_hand():
+    """Two sure voxels, four at 0.4: the first two give 1.8 / 3.6, all six 3.4 / 6."""
+    frame = np.zeros((2, 2, 2))
+    frame.flat[[0, 1]] = 0.9
+    frame.flat[[2, 3, 4, 5]] = 0.4
+    index = 3.4 / 6
+    np.testing.assert_allclose(forecaster.fitting_threshold(frame), index / (1 + index))
+    assert 0.9 > index / (1 + index) and (frame.flat[2:6] > index / (1 + index)).all()
+    unsure = np.where(frame == 0.9, 0.49, frame)
+    several = np.stack([frame, unsure, np.zeros((2, 2, 2))])
+    np.testing.assert_allclose(
+        forecaster.fitting_threshold(several), [index / (1 + index), 0.5, 0.5], rtol=1e-6
+    )
+
+
+def test_no_other_voxels_make_a_better_ratio_than_those_above_the_fitting_threshold(rng):
+    for _ in range(20):
+        p = rng.random((2, 2, 2)) ** 2
+        p.flat[0] = 0.7
+        taken = (p > forecaster.fitting_threshold(p)).ravel()
+
+        def ratio(chosen):
+            return p.ravel()[chosen].sum() / (chosen.sum() + p.ravel()[~chosen].sum())
+
+        every = (np.array(bits, bool) for bits in np.ndindex(*[2] * 8))
+        assert ratio(taken) == pytest.approx(max(ratio(chosen) for chosen in every))
+
+
+def test_a_threshold_for_each_forecast(model, frames):
+    plain = forecaster.forecaster(model, T20_TINC1).several(frames)
+    ours = forecaster.forecaster(model, T20_TINC1, thresholds=[0.5, None, 0.3]).several(frames)
+    own = forecaster.fitting_threshold(plain[:, 1])
+    assert own.shape == (len(frames),) and len(set(own)) > 1
+    np.testing.assert_array_equal(ours[:, 1] > 0.5, plain[:, 1] > own[:, None, None, None])
+    np.testing.assert_array_equal(ours[:, 2] > 0.5, plain[:, 2] > 0.3)
+
+
+def test_a_fitting_threshold_is_chosen_where_it_is_better():
+    """A frame of sure voxels and one of unsure ones: no threshold for both takes the right ones."""
+    truth, probability = np.zeros((2, 1, 2, 2, 2)), np.zeros((2, 1, 2, 2, 2))
+    probability[0].flat[:] = [1, 1, 1, 1, 0.4, 0.4, 0.4, 0.4]
+    truth[0].flat[:4] = 1
+    probability[1].flat[:] = [0.5, 0.38, 0.38, 0.38, 0.38, 0, 0, 0]
+    truth[1].flat[:5] = 1
+    assert forecaster.best_thresholds(truth, probability, fitting=True) == [None]
+    assert forecaster.best_thresholds(truth, probability) != [None]
+    assert forecaster.best_thresholds(truth[:1], probability[:1], fitting=True) != [None]
+
+
 # Several frames at once
 
 

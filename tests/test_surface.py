@@ -18,7 +18,7 @@ tf = workshop.tensorflow()
 import keras  # noqa: E402  (after the quiet import of TensorFlow)
 
 GRID = 8
-SMALL = Config(history=6, ahead=3, radius=2, width=12, layers=1, grid=GRID)
+SMALL = Config(history=6, ahead=3, radius=2, blocks=1, width=12, layers=1, grid=GRID)
 SAMPLE = workshop.REPOSITORY / "data" / "sample"
 
 
@@ -74,6 +74,16 @@ def test_codes_of_every_past_against_a_loop():
                 2 * np.mean(past) - 1,
             ]
             np.testing.assert_allclose(table[number_of(past)], expected, atol=1e-6)
+
+
+def test_courses_of_every_past_against_a_loop():
+    table = surface.courses(5)
+    assert not table[0].any()  # beyond the edge
+    for count in range(1, 6):
+        for past in np.ndindex(*[2] * count):
+            changes = [past[-1] - past[max(-1 - age, -count)] for age in surface.SINCE]
+            expected = [past[-1], *(2 * change for change in changes)]
+            np.testing.assert_array_equal(table[number_of(past)], expected)
 
 
 # Neighbourhoods and poses
@@ -153,10 +163,14 @@ def test_turns_with_the_history(model, rng):
 
 def test_turns_with_the_history_of_records_but_for_ties():
     """Where the slope is the same along two axes, the order of the axes decides."""
-    forecaster = wrap(randomised(surface.build(dataclasses.replace(SMALL, grid=16, radius=3))))
+    config = dataclasses.replace(SMALL, grid=16, radius=3, blocks=2)
+    forecaster = wrap(randomised(surface.build(config)))
     packed = records.packed(SAMPLE / workshop.SPLITS["training"], limit=4, progress=False)
     history = T40_TINC2.select(packed.frames(np.arange(4)))[:, :6].astype(np.float32)
-    assert (turned_differences(forecaster, history) > 1e-5).mean() < 0.03
+    differ = (turned_differences(forecaster, history) > 1e-5).any(axis=2)
+    rings = rings_of(history[:, -1]).reshape(differ.shape[1:])
+    for ring, share in enumerate((0.005, 0.03)):
+        assert differ[:, rings == ring].mean() < share
 
 
 def test_the_average_over_all_symmetries_turns_exactly(model, frames):
@@ -175,25 +189,48 @@ def test_without_the_canonical_pose_it_does_not(frames):
     assert (np.abs(back - plain(history)) > 1e-5).mean() > 0.2
 
 
-def test_a_call_gives_the_first_of_several_near_the_surface(model, frames):
-    forecaster = wrap(model)
+@pytest.mark.parametrize("frame_format", THESIS_FORMATS)
+def test_a_call_gives_the_first_of_several_near_the_surface(model, frames, frame_format):
+    forecaster = surface.forecaster(model, frame_format)
     history = frames[:, :5]
-    near = np.asarray(surface.near_surface(history[:, -1], surface.NEAR))
+    reach = surface.reach_of(frame_format.TINC)
+    near = np.asarray(surface.near_surface(history[:, -1], reach))
+    assert not near.all()
     single, several = forecaster(history), forecaster.several(history)
     np.testing.assert_allclose(single[near], several[:, 0][near], atol=1e-6)
     assert np.array_equal(single[~near], history[:, -1][~near])
     assert gives_several(forecaster) and several.shape == (2, 3, GRID, GRID, GRID)
 
 
-def test_voxels_far_away_do_not_matter(model, frames):
-    """Beyond `radius` nothing is read: neither for the pose nor for the forecast."""
-    forecaster = wrap(model)
-    history = np.zeros((1, 6, GRID, GRID, GRID), np.float32)
+def test_how_far_next_frames_differ_from_the_last():
+    assert [surface.reach_of(step) for step in (1, 2, 4)] == [1, 1, 2]
+
+
+@pytest.mark.parametrize("blocks, reach", [(0, 2), (1, 4)])
+def test_voxels_far_away_do_not_matter(blocks, reach):
+    """Beyond the ball and the blocks nothing is read: not for the pose, not for the forecast."""
+    config = dataclasses.replace(SMALL, blocks=blocks, grid=16)
+    forecaster = wrap(randomised(surface.build(config)))
+    history = np.zeros((1, 6, 16, 16, 16), np.float32)
     history[:, 2:, 1:3, 1:3, 1:3] = 1
     other = history.copy()
-    other[:, 1:, 7, 7, 7] = 1
-    difference = np.abs(forecaster(other) - forecaster(history))[0]
-    assert difference[:5, :5, :5].max() == 0 and difference[6:, 6:, 6:].max() > 0
+    other[:, 1:, 8, 8, 8] = 1
+    difference = np.abs(forecaster.several(other) - forecaster.several(history))[0].max(0)
+    first = 8 - reach
+    assert difference[:first, :first, :first].max() == 0
+    assert difference[8, 8, first] > 0 or difference[8, first, 8] > 0
+    assert difference[8:, 8:, 8:].max() > 0
+
+
+def test_a_block_tells_how_much_of_it_is_filled(model):
+    """What is read from a block is the mean of its 27 voxels; beyond the edge there is nothing."""
+    course = np.zeros((1, 5, 5, 5, 1), np.float32)
+    course[0, 0, 0, 0] = 1
+    blocks = surface._Surroundings(surface.neighbours(1), 5, 3, 3)
+    places = [tf.constant([0]), *(tf.constant([0]) for _ in range(3))]
+    found = np.asarray(blocks.read(tf.constant(course), places, tf.constant([0])))
+    middle = surface.neighbours(1).tolist().index([0, 0, 0])
+    assert found[0, middle] == 1 and found.sum() == 1
 
 
 def test_only_the_last_frames_matter(model, frames):
@@ -241,6 +278,8 @@ def test_wrong_arguments(model):
         Config(history=21)
     with pytest.raises(ValueError, match="radius"):
         Config(radius=-1)
+    with pytest.raises(ValueError, match="blocks"):
+        Config(blocks=-1)
     with pytest.raises(TypeError, match="canonical"):
         Config(canonical=1)
     with pytest.raises(TypeError, match="steps"):
@@ -250,11 +289,13 @@ def test_wrong_arguments(model):
 
 
 def test_counted_by_hand():
-    config = Config(radius=1, width=10, layers=2, ahead=5)
-    # 7 neighbours with 8 numbers each.
-    assert surface.multiply_adds(config, 3) == 3 * (56 * 10 + 10 * 5 + 5 * 5 + 5 * 5)
+    config = Config(radius=1, blocks=1, width=10, layers=2, ahead=5)
+    # 7 neighbours with 8 numbers each, 7 blocks with 6, 5 of what the network is told.
+    assert surface.read(config) == 56 + 42 + 5
+    assert surface.read(dataclasses.replace(config, blocks=0)) == 56 + 5
+    assert surface.multiply_adds(config, 3) == 3 * (103 * 10 + 10 * 5 + 5 * 5 + 5 * 5)
     kernels = sum(np.prod(w.shape) for w in surface.build(config).weights if len(w.shape) == 2)
-    assert kernels == surface.multiply_adds(config, 1) + 10 * 5  # and what it is told
+    assert kernels == surface.multiply_adds(config, 1)
 
 
 # Examples and training
@@ -267,37 +308,39 @@ def split():
 
 def test_examples_are_voxels_near_a_surface(split):
     config = Config(history=6, ahead=3)
-    examples = Examples(split, [T20_TINC1, T80_TINC4], config, 6, seed=5, voxels=40, far=0.25)
+    chances = (1.0, 0.25, 0.125)
+    options = {"seed": 5, "voxels": 40, "chances": chances}
+    examples = Examples(split, [T20_TINC1, T80_TINC4], config, 6, **options)
     frames, observed, step, chosen, counts = examples.batch(3)
     for again, first in zip(examples.batch(3), (frames, observed, step, chosen, counts)):
         np.testing.assert_array_equal(again, first)
     assert chosen.shape == counts.shape == (6, 40)
-    last = frames[:, 5]
-    near = surface.mixed(last, surface.NEAR).reshape(6, -1)
-    far = surface.mixed(last, surface.FAR).reshape(6, -1) & ~near
+    rings = rings_of(frames[:, 5])
+    assert {0, 1} <= set(np.take_along_axis(rings, chosen, 1).ravel())
     for sample in range(6):
         assert len(set(chosen[sample])) == 40
-        weights = counts[sample]
-        assert (weights[near[sample, chosen[sample]]] == 1).all()
-        assert (weights[far[sample, chosen[sample]]] == 4).all()
-        neither = ~(near | far)[sample, chosen[sample]]
-        assert (weights[neither] == 0).all()
-        assert neither.sum() == max(0, 40 - (near | far)[sample].sum())
+        expected = np.array([1, 4, 8, 0])[rings[sample, chosen[sample]]]
+        np.testing.assert_array_equal(counts[sample], expected)
+        assert (expected == 0).sum() == max(0, 40 - (rings[sample] < 3).sum())
+
+
+def rings_of(last):
+    """Return the number of the ring of each voxel, 3 where it is in none: int (B, voxels)."""
+    return sum(~surface.mixed(last, reach).reshape(len(last), -1) for reach in surface.RINGS)
 
 
 def test_what_is_drawn_stands_for_all_voxels_near_a_surface(split):
     config = Config(history=2, ahead=1)
     examples = Examples(split, [T20_TINC1], config, 8, voxels=60, augment=False)
-    drawn = total = 0
-    for step in range(40):
+    drawn, total = np.zeros(3), np.zeros(3)
+    for step in range(60):
         frames, _, _, chosen, counts = examples.batch(step)
-        last = frames[:, 1]
-        near = surface.mixed(last, surface.NEAR).reshape(8, -1)
-        far = surface.mixed(last, surface.FAR).reshape(8, -1)
-        weight = np.take_along_axis(near, chosen, 1) * counts
-        drawn += weight.sum() / counts.sum()
-        total += near.sum() / far.sum()
-    assert abs(drawn - total) / total < 0.08
+        rings = rings_of(frames[:, 1])
+        of_chosen = np.take_along_axis(rings, chosen, 1)
+        for ring in range(3):
+            drawn[ring] += counts[of_chosen == ring].sum() / counts.sum()
+            total[ring] += (rings == ring).sum() / (rings < 3).sum()
+    np.testing.assert_allclose(drawn, total, rtol=0.12)
 
 
 def test_targets_are_those_of_the_chosen_voxels(split):
