@@ -1444,3 +1444,39 @@ def check_in_pose(in_pose: Callable) -> bool:
             hint = "mirror before you change the order: afterwards the axes have other numbers."
         return report("11.2", [f"Slope {slope.tolist()}: {hint}"])
     return report("11.2", [])
+
+
+def check_how_many(how_many: Callable) -> bool:
+    """Check exercise 11.3: how many voxels are worth calling filled.
+
+    `how_many(probability)`: probabilities (M,) in any order, of which at least one is above 1/2.
+    """
+    rng = np.random.default_rng(113)
+    drawn = [rng.permutation(rng.random(30) ** power) for power in (0.5, 1, 2, 4)]
+    for p in [np.array([0.9, 0.9, 0.4, 0.4, 0.4, 0.4, 0.1]), np.array([0.6, 0.2]), *drawn]:
+        result, problem = attempt(how_many, p.copy())
+        if problem:
+            return report("11.3", [problem])
+        result = np.asarray(result)
+        if result.shape != ():
+            return report("11.3", [f"Return one number; the result has shape {result.shape}."])
+        expected, as_it_comes = _most_to_expect(np.sort(p)[::-1]), _most_to_expect(p)
+        if result == expected:
+            continue
+        hint = f"expected {expected}, found {result}."
+        if result == as_it_comes:
+            hint = "sort the probabilities, the largest first."
+        elif result == (p > 0.5).sum():
+            hint = "that is the number of those above 1/2; where does I / U have its top?"
+        elif result == expected - 1:
+            hint = "the place of the top counts from 0: one more voxel is taken."
+        elif result == _most_to_expect(np.sort(p)):
+            hint = "the largest probability comes first."
+        return report("11.3", [f"{p.round(2).tolist()}: {hint}"])
+    return report("11.3", [])
+
+
+def _most_to_expect(p: np.ndarray) -> int:
+    """Return how many of the first voxels have the largest ratio of expectations."""
+    hits = p.cumsum()
+    return int(np.argmax(hits / (np.arange(1, len(p) + 1) + hits[-1] - hits))) + 1

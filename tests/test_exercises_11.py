@@ -5,6 +5,7 @@ import pytest
 from notebook_code import definition
 
 from helpers import exercises, surface
+from helpers.forecaster import fitting_threshold
 from helpers.workshop import tensorflow
 
 tf = tensorflow()
@@ -66,6 +67,31 @@ def test_in_pose(answer, hint, capsys):
     assert hint in capsys.readouterr().out
 
 
+def how_many(p):
+    falling = np.sort(p)[::-1]
+    hits = falling.cumsum()
+    return np.argmax(hits / (np.arange(1, len(p) + 1) + hits[-1] - hits)) + 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (how_many, "solved"),
+        (lambda p: (p > fitting_threshold(p[None, None])).sum(), "solved"),
+        (lambda p: None, "returns nothing yet"),
+        (lambda p: how_many(p) - 1, "one more voxel"),
+        (lambda p: (p > 0.5).sum(), "above 1/2"),
+        (lambda p: exercises._most_to_expect(p), "sort the probabilities"),
+        (lambda p: exercises._most_to_expect(np.sort(p)), "comes first"),
+        (lambda p: len(p) + 5, "expected"),
+        (lambda p: p, "Return one number"),
+    ],
+)
+def test_how_many(answer, hint, capsys):
+    assert exercises.check_how_many(answer) == (hint == "solved")
+    assert hint in capsys.readouterr().out
+
+
 def test_the_pose_of_the_notebook_is_that_of_the_network(rng):
     places = surface.neighbours(3)
     slope_of = definition("11", "slope_of", np=np)
@@ -81,7 +107,8 @@ def test_the_network_of_the_notebook_has_the_same_size():
     import keras
 
     build_open = definition("11", "build_open", keras=keras, surface=surface)
-    for config in (surface.Config(), surface.Config(radius=1, width=20, layers=0, ahead=2)):
+    small = surface.Config(radius=1, blocks=0, width=20, layers=0, ahead=2)
+    for config in (surface.Config(), small):
         assert build_open(config).count_params() == surface.build(config).count_params()
 
 
@@ -91,4 +118,6 @@ def test_near_surface_of_the_notebook(rng):
     near = definition("11", "near_surface", ndimage=ndimage)
     frames = ndimage.gaussian_filter(rng.random((3, 9, 9, 9)), (0, 1, 1, 1)) > 0.5
     frames = frames.astype(np.uint8)
-    np.testing.assert_array_equal(near(frames), np.asarray(surface.near_surface(frames, 1)))
+    for reach in (1, 2):
+        expected = np.asarray(surface.near_surface(frames, reach))
+        np.testing.assert_array_equal(near(frames, reach), expected)
