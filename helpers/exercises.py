@@ -1383,30 +1383,41 @@ def _sigmoid(z):
     return 1 / (1 + np.exp(-z))
 
 
-def check_past_number(past_number: Callable) -> bool:
-    """Check exercise 11.1: the past of a voxel as one number.
+def check_past_numbers(past_numbers: Callable) -> bool:
+    """Check exercise 11.1: the pasts of all voxels as numbers.
 
-    `past_number(states)` gets the states (n,), 0 or 1, oldest first.
+    `past_numbers(frames)` gets frames (n, D, H, W), 0 or 1, oldest first.
     """
-    for states in ([0, 1, 1], [1], [0], [1, 0, 0, 0], [0, 0, 1, 0, 1], [1] * 19, [0] * 19):
-        digits = "".join(map(str, states))
-        expected = int("1" + digits, 2)
-        result, problem = attempt(past_number, np.array(states))
+    rng = np.random.default_rng(111)
+    for count in (3, 1, 4, 19):
+        frames = rng.integers(2, size=(count, 2, 3, 2))
+        digits = ["".join(map(str, states)) for states in frames.reshape(count, -1).T]
+
+        def wrong(read, digits=digits, shape=frames.shape[1:]):
+            return np.array([read(each) for each in digits], dtype=float).reshape(shape)
+
+        expected = wrong(lambda each: int("1" + each, 2))
+        result, problem = attempt(past_numbers, frames.copy())
         if problem:
             return report("11.1", [problem])
-        if np.size(result) != 1:
-            return report("11.1", [f"Return one number, not shape {np.shape(result)}."])
-        found = np.squeeze(result).item()
-        if found == expected and float(found).is_integer():
+        result = np.asarray(result)
+        if result.shape != expected.shape:
+            shapes = f"shape {expected.shape}, not {result.shape}"
+            return report("11.1", [f"Return one number for each voxel: {shapes}."])
+        if np.array_equal(result, expected):
             continue
-        hint = f"expected {expected}, found {found}."
-        if found == int(digits, 2):
+        place = tuple(np.argwhere(result != expected)[0])
+        states, found = frames[:, *place].tolist(), result[place]
+        hint = f"{states}: expected {expected[place]:.0f}, found {found}."
+        if np.array_equal(result, wrong(lambda each: int(each, 2))):
             hint = "the 1 in front is missing; without it [0, 1] and [1] are the same number."
-        elif found == int("1" + digits[::-1], 2):
+        elif np.array_equal(result, wrong(lambda each: int("1" + each[::-1], 2))):
             hint = "the latest frame is the last binary digit, not the first."
-        elif found == 2 * int(digits, 2) + 1:
+        elif np.array_equal(result, wrong(lambda each: 2 * int(each, 2) + 1)):
             hint = "the extra 1 goes in front of the oldest frame, not behind the latest one."
-        return report("11.1", [f"{states}: {hint}"])
+        elif np.array_equal(result, wrong(lambda each: int("1" + each))):
+            hint = "these are binary digits, not decimal ones: each counts twice the next one."
+        return report("11.1", [hint])
     return report("11.1", [])
 
 

@@ -523,8 +523,8 @@ def fitting_threshold(probability: np.ndarray) -> np.ndarray:
 
     Let voxels be called filled in the order of falling probability, and divide the expected
     intersection with the truth by the expected union. Where this is largest, at J, the last voxel
-    had J / (1 + J): the threshold (S. Nowozin, 2014). Where no voxel is more likely filled than
-    not, it is 1/2, so that the frame is called empty.
+    had at least J / (1 + J), and the next one has at most that: the threshold (S. Nowozin, 2014).
+    Where no voxel is more likely filled than not, it is 1/2, so that the frame is called empty.
     """
     shape = probability.shape[: -len(metrics.FRAME_AXES)]
     falling = -np.sort(-probability.reshape(*shape, -1).astype(np.float64), axis=-1)

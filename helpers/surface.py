@@ -33,6 +33,7 @@ class Config:
     those of all neighbours within `radius`, and what the blocks of 3³ voxels further out held, see
     `courses`, after its surroundings were turned and mirrored into their canonical pose. Dense
     layers make of this one logit for each step ahead, added to ± `residual` of the last frame.
+    A place beyond the edge of the frame is read as zeros, and so is a block with its centre there.
 
     Attributes:
         history: the network reads so many of the latest frames, 1…20.
@@ -145,7 +146,6 @@ def courses(history: int) -> np.ndarray:
     filled = past & 1
     ages = (np.minimum(age, np.maximum(observed - 1, 0)) for age in SINCE)
     table = np.stack([filled, *(2 * (filled - (past >> age & 1)) for age in ages)], axis=1)
-    table[0] = 0  # beyond the edge
     table = table.astype(np.float32)
     table.flags.writeable = False
     return table
@@ -261,7 +261,7 @@ class SurfaceNet(keras.Model):
             tf.TensorSpec((None,), tf.int32),
             tf.TensorSpec((None,), tf.int32),
         ]
-        self.compiled = functools.cache(
+        self.compiled_forecast = functools.cache(
             lambda reach, ahead: tf.function(
                 functools.partial(self._forecast, reach, ahead), signature
             )
@@ -389,6 +389,14 @@ class Examples(patchnet.Examples):
     voxels: int = 256
     chances: tuple[float, ...] = (1.0, 0.2, 0.1)
 
+    def __post_init__(self):
+        count = whole("voxels", self.voxels, 1)
+        if count > (most := self.config.grid**3):
+            raise ValueError(f"voxels is {count}; a frame has {most}.")
+        chances = tuple(self.chances)
+        if len(chances) != len(RINGS) or not all(0 < chance <= 1 for chance in chances):
+            raise ValueError(f"chances is {chances}; expected {len(RINGS)} numbers above 0, to 1.")
+
     def batch(self, step: int) -> tuple[np.ndarray, ...]:
         """Return frames uint8 (B, history + ahead, D, H, W), observed, step (B,), chosen, weight.
 
@@ -404,7 +412,7 @@ class Examples(patchnet.Examples):
         # The largest of u^(1/w) are a draw by weight (Efraimidis & Spirakis, 2006).
         drawn = np.maximum(rng.random(chance.shape, dtype=np.float32), 1e-9)
         key = np.log(drawn) / np.maximum(chance, 1e-9)
-        chosen = np.argpartition(-key, self.voxels, axis=1)[:, : self.voxels]
+        chosen = np.argpartition(-key, self.voxels - 1, axis=1)[:, : self.voxels]
         found = np.take_along_axis(chance, chosen, 1)
         counts = np.where(found > 0, weight[:, None] / np.maximum(found, min(self.chances)), 0)
         return frames, observed, strides, chosen.astype(np.int32), counts.astype(np.float32)
@@ -473,7 +481,7 @@ def reach_of(step: int) -> int:
     In the thesis's data a surface moves half a voxel in a time point at most, but for cavities
     that are born or vanish. Of the union of two frames, 0.3, 0.7 and 1.8 % change beyond.
     """
-    return max(1, step // 2)
+    return -(-step // 2)
 
 
 class SurfaceForecaster(patchnet.PatchForecaster):
@@ -483,7 +491,7 @@ class SurfaceForecaster(patchnet.PatchForecaster):
 
     def _probability(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
         reach = FAR if ahead > 1 else reach_of(self.step)
-        forecast = self.model.compiled(reach, self.model.config.ahead if ahead > 1 else 1)
+        forecast = self.model.compiled_forecast(reach, self.model.config.ahead if ahead > 1 else 1)
         found = []
         for start in range(0, len(frames), AT_ONCE):
             part = tf.constant(frames[start : start + AT_ONCE])
@@ -504,6 +512,7 @@ def forecaster(
     """Wrap a model so that `rollout` and `evaluation` can use it.
 
     Args, errors: as in `helpers.forecaster.forecaster`. More `symmetries` than one change little:
-    the pose makes the forecast turn with the history, but where two parts of a slope are equal.
+    the pose makes the forecast turn with the history, but where two parts of a slope are equal,
+    or one is 0.
     """
     return SurfaceForecaster(model, frame_format, name, symmetries, ahead, thresholds)

@@ -11,26 +11,29 @@ from helpers.workshop import tensorflow
 tf = tensorflow()
 
 
-def number(states):
-    return int("1" + "".join(str(int(s)) for s in states), 2)
+def number(frames):
+    values = 2 ** np.arange(len(frames))[::-1]
+    return 2 ** len(frames) + np.tensordot(values, frames, axes=1)
 
 
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
         (number, "solved"),
-        (lambda s: (1 << len(s)) + sum(int(b) << k for k, b in enumerate(s[::-1])), "solved"),
-        (lambda s: None, "returns nothing yet"),
-        (lambda s: number(s[::-1]), "not the first"),
-        (lambda s: number(s) - (1 << len(s)), "in front is missing"),
-        (lambda s: 2 * (number(s) - (1 << len(s))) + 1, "not behind"),
-        (lambda s: number(s) + 1, "expected"),
-        (lambda s: number(s) + 0.5, "expected"),
-        (lambda s: s, "Return one number"),
+        (lambda f: sum(s << k for k, s in enumerate(f[::-1])) + (1 << len(f)), "solved"),
+        (lambda f: number(f).astype(float), "solved"),
+        (lambda f: None, "returns nothing yet"),
+        (lambda f: number(f[::-1]), "not the first"),
+        (lambda f: number(f) - (1 << len(f)), "in front is missing"),
+        (lambda f: 2 * (number(f) - (1 << len(f))) + 1, "not behind"),
+        (lambda f: 10 ** len(f) + np.tensordot(10 ** np.arange(len(f))[::-1], f, 1), "decimal"),
+        (lambda f: number(f) + 1, "expected"),
+        (lambda f: number(f) + 0.5, "expected"),
+        (lambda f: f, "one number for each voxel"),
     ],
 )
-def test_past_number(answer, hint, capsys):
-    assert exercises.check_past_number(answer) == (hint == "solved")
+def test_past_numbers(answer, hint, capsys):
+    assert exercises.check_past_numbers(answer) == (hint == "solved")
     assert hint in capsys.readouterr().out
 
 
@@ -118,6 +121,6 @@ def test_near_surface_of_the_notebook(rng):
     near = definition("11", "near_surface", ndimage=ndimage)
     frames = ndimage.gaussian_filter(rng.random((3, 9, 9, 9)), (0, 1, 1, 1)) > 0.5
     frames = frames.astype(np.uint8)
-    for reach in (1, 2):
+    for reach in surface.RINGS:
         expected = np.asarray(surface.near_surface(frames, reach))
         np.testing.assert_array_equal(near(frames, reach), expected)
