@@ -1407,7 +1407,7 @@ def check_past_numbers(past_numbers: Callable) -> bool:
         if np.array_equal(result, expected):
             continue
         place = tuple(np.argwhere(result != expected)[0])
-        states, found = frames[:, *place].tolist(), result[place]
+        states, found = frames[(slice(None), *place)].tolist(), result[place]
         hint = f"{states}: expected {expected[place]:.0f}, found {found}."
         if np.array_equal(result, wrong(lambda each: int(each, 2))):
             hint = "the 1 in front is missing; without it [0, 1] and [1] are the same number."

@@ -460,15 +460,7 @@ class PatchForecaster:
         self.ahead = config.ahead if ahead is None else whole("ahead", ahead, 1)
         if self.ahead > config.ahead:
             raise ValueError(f"ahead is {ahead}; this model gives {config.ahead} frames at most.")
-        self.thresholds = None
-        if thresholds is not None:
-            given = [0.5 if each is None else each for each in thresholds]
-            found = np.asarray(given, np.float32)
-            if found.shape != (config.ahead,) or not ((0 < found) & (found < 1)).all():
-                raise ValueError(
-                    f"thresholds is {thresholds}; expected {config.ahead} numbers between 0 and 1."
-                )
-            self.thresholds = tuple(thresholds)
+        self.thresholds = _checked_thresholds(thresholds, config.ahead)
 
     def __call__(self, history) -> np.ndarray:
         """Forecast the next frame: (B, T, D, H, W) with values 0…1 to (B, D, H, W), float32."""
@@ -494,14 +486,7 @@ class PatchForecaster:
             found = self._probability(turned, observed, ahead)[:, :ahead]
             back = sequences.inverse_symmetry(index)
             mean += sequences.apply_symmetry(found, back) / self.symmetries
-        if self.thresholds is None:
-            return np.clip(mean, 0, 1)
-        for number, threshold in enumerate(self.thresholds[:ahead]):
-            frame = mean[:, number]
-            if threshold is None:
-                threshold = fitting_threshold(frame)[:, None, None, None]
-            mean[:, number] = shifted(frame, threshold)
-        return mean
+        return _shifted_each(mean, self.thresholds)
 
     def _probability(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
         count = len(frames)
@@ -509,6 +494,66 @@ class PatchForecaster:
             tf.constant(frames), tf.fill([count], observed), tf.fill([count], self.step)
         )
         return found.numpy()
+
+
+class Together:
+    """The mean of what several forecasters say; see `helpers.rollout.Several`.
+
+    Networks that are built differently err differently, and part of that goes out of the mean.
+
+    Attributes:
+        forecasters: without thresholds of their own, which would shift what is averaged.
+        name: how tables and figures call it.
+        ahead: so many frames at once, as many as all of them give.
+        thresholds: of the mean, see `forecaster`.
+
+    Raises:
+        ValueError: no forecasters; wrong thresholds.
+    """
+
+    def __init__(
+        self,
+        forecasters: Sequence[PatchForecaster],
+        name: str = "mean",
+        thresholds: Sequence[float | None] | None = None,
+    ):
+        if not forecasters:
+            raise ValueError("forecasters is empty; expected at least one.")
+        self.forecasters, self.name = tuple(forecasters), name
+        self.ahead = min(each.ahead for each in self.forecasters)
+        self.thresholds = _checked_thresholds(thresholds, self.ahead)
+
+    def __call__(self, history) -> np.ndarray:
+        """Forecast the next frame: (B, T, D, H, W) with values 0…1 to (B, D, H, W), float32."""
+        return self._mean([each(history)[:, np.newaxis] for each in self.forecasters])[:, 0]
+
+    def several(self, history) -> np.ndarray:
+        """Forecast the next `ahead` frames: (B, T, D, H, W) to (B, ahead, D, H, W), float32."""
+        return self._mean([each.several(history)[:, : self.ahead] for each in self.forecasters])
+
+    def _mean(self, found) -> np.ndarray:
+        return _shifted_each(np.mean(found, axis=0), self.thresholds)
+
+
+def _checked_thresholds(thresholds, ahead: int) -> tuple[float | None, ...] | None:
+    if thresholds is None:
+        return None
+    found = np.asarray([0.5 if each is None else each for each in thresholds], np.float32)
+    if found.shape != (ahead,) or not ((0 < found) & (found < 1)).all():
+        raise ValueError(f"thresholds is {thresholds}; expected {ahead} numbers between 0 and 1.")
+    return tuple(thresholds)
+
+
+def _shifted_each(mean: np.ndarray, thresholds) -> np.ndarray:
+    """Shift the frames of a forecast (B, K, D, H, W), each by its threshold."""
+    if thresholds is None:
+        return np.clip(mean, 0, 1)
+    for number, threshold in enumerate(thresholds[: mean.shape[1]]):
+        frame = mean[:, number]
+        if threshold is None:
+            threshold = fitting_threshold(frame)[:, None, None, None]
+        mean[:, number] = shifted(frame, threshold)
+    return mean
 
 
 def shifted(probability: np.ndarray, threshold: np.ndarray | float) -> np.ndarray:

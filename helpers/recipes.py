@@ -594,7 +594,8 @@ def load(weights: Path, frame_format: FrameFormat, **options):
         weights: `NAME.npz` with its record `NAME.json` beside it.
         frame_format: of the histories it will see.
         options: of `helpers.forecaster.forecaster`, whose thresholds are those of the record
-            unless they are given here, or of `helpers.wgan_gp.forecaster`.
+            unless they are given here, or of `helpers.wgan_gp.forecaster`; `together=True` takes
+            the mean of this network and of the PatchNet in the same folder.
 
     Raises:
         FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_weights`.
@@ -610,8 +611,13 @@ def load(weights: Path, frame_format: FrameFormat, **options):
     files = (weights, weights.with_suffix(".json"))
     changed = tuple(file.stat().st_mtime_ns for file in files if file.exists())
     if kind in VARIED:
-        thresholds = record.get("thresholds", {}).get(frame_format.name)
-        options = {"thresholds": thresholds} | options
+        together = options.pop("together", False)
+        chosen = record.get(thresholds_name("together" if together else ""), {})
+        options = {"thresholds": chosen.get(frame_format.name)} | options
+        if together:
+            parts = [partner(weights), weights]
+            plain = [load(part, frame_format, thresholds=None) for part in parts]
+            return forecaster.Together(plain, **options)
     return _wrap(kind, _network(kind, weights.resolve(), changed), frame_format, **options)
 
 
@@ -636,7 +642,18 @@ VARIANTS = {
     "plain": {"thresholds": None},
     "thresholds": {},
     "mirrorings": {"symmetries": 8},
+    "together": {"together": True},
 }
+
+
+def partner(weights: Path) -> Path:
+    """Return where the PatchNet is that the variant `"together"` takes the mean with."""
+    return weights.with_name(f"{PatchNetRecipe.model}.npz")
+
+
+def thresholds_name(variant: str) -> str:
+    """Return under which name a record holds the thresholds of a variant."""
+    return "thresholds, together" if variant == "together" else "thresholds"
 
 
 def judge(
@@ -673,20 +690,24 @@ def judge(
     )
 
 
-def tune(weights: Path, data: Path, formats: Sequence[FrameFormat]) -> None:
+def tune(
+    weights: Path, data: Path, formats: Sequence[FrameFormat], variant: str = "thresholds"
+) -> None:
     """Choose thresholds on 192 validation sequences and note them in the record.
 
     The first is the best one for the next frame after histories of all lengths, the others those
     for frames farther ahead after the thesis's five; null where it is better to choose one for
-    each forecast, see `helpers.forecaster.fitting_threshold`.
+    each forecast, see `helpers.forecaster.fitting_threshold`. The variant `"together"`, the mean
+    with the PatchNet beside it, has thresholds of its own.
     """
     record = training.read_record(weights)
     split = open_split(data, "validation", VALIDATION_SAMPLES)
     samples = split.frames(np.arange(min(VALIDATION_SAMPLES, len(split))))
-    record["thresholds"] = {}
+    name = thresholds_name(variant)
+    record[name] = {}
     for found in formats:
         frames = found.select(samples)
-        model = load(weights, found, **VARIANTS["plain"])
+        model = load(weights, found, **VARIANTS[variant] | VARIANTS["plain"])
         following = rollout.next_frames(model, frames)
         first = forecaster.best_thresholds(
             frames[:, np.newaxis, 1:], following[:, np.newaxis], axes=(-4, *metrics.FRAME_AXES)
@@ -697,8 +718,8 @@ def tune(weights: Path, data: Path, formats: Sequence[FrameFormat]) -> None:
             model.several(frames[:, :history]),
             fitting=True,
         )
-        record["thresholds"][found.name] = first + later[1:]
-        print(found.name, record["thresholds"][found.name])
+        record[name][found.name] = first + later[1:]
+        print(found.name, record[name][found.name])
     record["thresholds_by"] = f"{len(samples)} validation sequences"
     _write_record(weights, record)
 
@@ -864,7 +885,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nargs="+",
         choices=list(VARIANTS),
         default=["thresholds"],
-        help="validate, test: how a PatchNet or SurfaceNet is used",
+        help="tune, validate, test: how a PatchNet or SurfaceNet is used",
     )
     options = parser.parse_args(arguments)
     formats = list(FORMATS.values()) if options.format == MIXED else [FORMATS[options.format]]
@@ -882,7 +903,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for variant in options.variants:
             add_figures(options.weights, options.data, formats, limit, split, variant)
     elif options.task == "tune":
-        tune(options.weights, options.data, formats)
+        for variant in options.variants:
+            tune(options.weights, options.data, formats, variant)
     elif options.task == "ablate":
         print(
             ablate(

@@ -32,6 +32,7 @@ TITLES = {
     "patchnet": "PatchNet",
     "patchnet, mirrorings": "PatchNet, mean of eight mirrorings",
     "surfacenet": "SurfaceNet",
+    "surfacenet, together": "SurfaceNet and PatchNet, mean",
     "wgan_gp_1": "WGAN-GP, one frame",
     "wgan_gp_1_alone": "its generator alone, one frame",
     "wgan_gp_3": "WGAN-GP, three frames",
@@ -48,7 +49,8 @@ class Case:
         path: of the `.npz`.
         record: the JSON beside it.
         frame_format: one of those that the record names.
-        variant: the way to use a PatchNet, one of `recipes.VARIANTS`; others know no other way.
+        variant: the way to use a PatchNet or SurfaceNet, one of `recipes.VARIANTS`; others know no
+            other way.
     """
 
     path: Path
@@ -60,7 +62,7 @@ class Case:
     def title(self) -> str:
         """How tables call the model."""
         name = self.path.stem.removesuffix(f"_{self.frame_format.name}")
-        if self.mirrored:
+        if self.variant != "thresholds":
             name += f", {self.variant}"
         return TITLES.get(name, name)
 
@@ -68,6 +70,14 @@ class Case:
     def mirrored(self) -> bool:
         """Whether each forecast is an average over the eight mirrorings."""
         return self.variant == "mirrorings"
+
+    @property
+    def partner(self) -> Case | None:
+        """The PatchNet that the mean of two networks takes in; None for all else."""
+        if self.variant != "together":
+            return None
+        path = recipes.partner(self.path)
+        return Case(path, training.read_record(path), self.frame_format)
 
     @property
     def frames(self) -> int | None:
@@ -84,12 +94,18 @@ class Case:
         if minutes is None:  # of this run and of the one that it went on from
             before = self.record.get("began_with", {})
             minutes = round(self.record["minutes"] + before.get("minutes", 0), 1)
-        return {
+        cost = {
             "parameters": _parameters(kind, config),
             "million_multiply_adds": round(copies * kind.multiply_adds(config) / 1e6, 1),
             "training_minutes": minutes,
             "hardware": self.record["machine"]["device"],
         }
+        if self.partner:
+            other = self.partner.cost()
+            hardware = "; ".join({cost.pop("hardware"): None, other["hardware"]: None})
+            cost = {name: round(value + other[name], 1) for name, value in cost.items()}
+            cost["hardware"] = hardware
+        return cost
 
 
 @functools.lru_cache(maxsize=64)
@@ -103,7 +119,8 @@ def _parameters(kind, config) -> int:
 def cases(weights: Path = WEIGHTS, names: Sequence[str] = ()) -> list[Case]:
     """Find the shipped weights, in the order of `TITLES`, each in every format that it knows.
 
-    A PatchNet comes twice: as it is, and averaged over the mirrorings.
+    A PatchNet comes twice: as it is, and averaged over the mirrorings. So does a SurfaceNet with a
+    PatchNet beside it: as it is, and averaged with that.
 
     Args:
         weights: a folder of `.npz` files with their records.
@@ -122,6 +139,9 @@ def cases(weights: Path = WEIGHTS, names: Sequence[str] = ()) -> list[Case]:
             found.append(Case(path, record, recipes.FORMATS[name]))
             if record.get("model") == recipes.PatchNetRecipe.model:
                 found.append(dataclasses.replace(found[-1], variant="mirrorings"))
+            elif record.get("model") == recipes.SurfaceNetRecipe.model:
+                if recipes.partner(path).exists():
+                    found.append(dataclasses.replace(found[-1], variant="together"))
     if not found:
         raise FileNotFoundError(f"{weights} holds no weights {' or '.join(names)}; expected .npz.")
     places = {title: place for place, title in enumerate(TITLES.values())}
@@ -179,15 +199,18 @@ def evaluate(
 def _files(case: Case, work: Path) -> list[Path]:
     """Name the tables of a case and the note that tells what they were made from."""
     stem, tables = f"{case.path.stem}, {case.frame_format.name}", ["next frame", "rollout"]
+    if case.variant != "thresholds":
+        stem = f"{stem}, {case.variant}"
     if case.mirrored:
-        stem, tables = f"{stem}, {case.variant}", ["rollout"]
+        tables = ["rollout"]
     return [*(work / f"{stem}, {table}.csv" for table in tables), work / f"{stem}.json"]
 
 
 def _note(case: Case, frames: np.ndarray, sample_id: np.ndarray) -> dict:
+    paths = [case.path, *([case.partner.path] if case.partner else [])]
     return {
-        "weights": hashlib.sha256(case.path.read_bytes()).hexdigest(),
-        "thresholds": case.record.get("thresholds"),
+        "weights": hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest(),
+        "thresholds": case.record.get(recipes.thresholds_name(case.variant)),
         "samples": hashlib.sha256(np.ascontiguousarray(sample_id)).hexdigest(),
         "frames": hashlib.sha256(np.packbits(frames)).hexdigest(),
     }

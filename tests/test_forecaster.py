@@ -203,6 +203,26 @@ def test_a_fitting_threshold_is_chosen_where_it_is_better():
     assert forecaster.best_thresholds(truth[:1], probability[:1], fitting=True) != [None]
 
 
+def test_together_is_the_mean(model, frames):
+    other = randomised(forecaster.build(dataclasses.replace(SMALL, ahead=2)))
+    parts = [forecaster.forecaster(each, T20_TINC1) for each in (model, other)]
+    both = forecaster.Together(parts, "both")
+    assert both.ahead == 2 and gives_several(both)
+    several = [part.several(frames)[:, :2] for part in parts]
+    np.testing.assert_allclose(both.several(frames), (several[0] + several[1]) / 2, atol=1e-6)
+    np.testing.assert_allclose(both(frames), both.several(frames)[:, 0], atol=1e-6)
+    shifted = forecaster.Together(parts, thresholds=[0.4, None])
+    plain = both.several(frames)
+    np.testing.assert_array_equal(shifted(frames) > 0.5, plain[:, 0] > np.float32(0.4))
+    own = forecaster.fitting_threshold(plain[:, 1])[:, None, None, None]
+    np.testing.assert_array_equal(shifted.several(frames)[:, 1] > 0.5, plain[:, 1] > own)
+    assert rollout(both, frames, 5).shape == (len(frames), 5, *frames.shape[2:])
+    with pytest.raises(ValueError, match="2 numbers"):
+        forecaster.Together(parts, thresholds=[0.5])
+    with pytest.raises(ValueError, match="at least one"):
+        forecaster.Together([])
+
+
 # Several frames at once
 
 

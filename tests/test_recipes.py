@@ -4,7 +4,17 @@ import json
 import numpy as np
 import pytest
 
-from helpers import convlstm, recipes, records, rollout, surface, training, wgan_gp, workshop
+from helpers import (
+    convlstm,
+    forecaster,
+    recipes,
+    records,
+    rollout,
+    surface,
+    training,
+    wgan_gp,
+    workshop,
+)
 from helpers.sequences import T20_TINC1, THESIS_FORMATS
 
 DATA = workshop.REPOSITORY / "data" / "sample"
@@ -169,6 +179,18 @@ def test_a_surfacenet_from_training_to_a_tuned_file(cache, tmp_path, monkeypatch
     assert len(thresholds) == 3
     model = recipes.load(out, T20_TINC1)
     assert list(model.thresholds) == thresholds
+    # The mean with a PatchNet has thresholds of its own.
+    patch = forecaster.Config(history=4, ahead=3, channels=2, hidden=3, width=4, blocks=1)
+    training.save_weights(tmp_path / "patchnet.npz", forecaster.build(patch), {"model": "patchnet"})
+    recipes.tune(out, DATA, [T20_TINC1], "together")
+    record = training.read_record(out)
+    assert record["thresholds"]["T20_TINC1"] == thresholds
+    both = recipes.load(out, T20_TINC1, **recipes.VARIANTS["together"])
+    assert list(both.thresholds) == record["thresholds, together"]["T20_TINC1"]
+    assert [type(part.model) for part in both.forecasters] == [
+        forecaster.PatchNet,
+        surface.SurfaceNet,
+    ]
     recipes.add_figures(out, DATA, [T20_TINC1], limit=2)
     found = training.read_record(out)["test, thresholds"]["T20_TINC1"]
     # So short a training is still persistence.

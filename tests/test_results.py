@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import forecaster, recipes, results, training, wgan_gp, workshop
+from helpers import forecaster, recipes, results, surface, training, wgan_gp, workshop
 
 DATA = workshop.REPOSITORY / "data" / "sample"
 NOTE = {"minutes": 2.0, "machine": {"device": "CPU"}}
@@ -75,6 +75,36 @@ def test_every_model_format_and_protocol(weights, tmp_path):
     once, eight = (table[table["model"] == title] for title in titles)
     cost = "million_multiply_adds"
     assert eight[cost].iloc[0] == pytest.approx(8 * once[cost].iloc[0], abs=0.5)
+
+
+def test_a_surfacenet_beside_a_patchnet_is_judged_alone_and_with_it(weights, tmp_path):
+    config = surface.Config(history=4, ahead=2, radius=1, blocks=1, width=4, layers=0)
+    note = {**NOTE, "model": "surfacenet", "formats": ["T80_TINC4"]}
+    path = training.save_weights(weights / "surfacenet.npz", surface.build(config), note)
+    alone, both = found = results.cases(weights, ["surfacenet"])
+    assert [case.title for case in found] == ["SurfaceNet", "SurfaceNet and PatchNet, mean"]
+    (patch,) = (
+        case
+        for case in results.cases(weights, ["patchnet"])
+        if case.title == "PatchNet" and case.frame_format == both.frame_format
+    )
+    cost = both.cost()
+    for name in ("parameters", "million_multiply_adds", "training_minutes"):
+        assert cost[name] == pytest.approx(alone.cost()[name] + patch.cost()[name], abs=0.11)
+    assert cost["hardware"] == "CPU"
+    made = make(weights, tmp_path, names=["surfacenet"])
+    assert set(made["summary"]["model"]) == {case.title for case in found}
+    kinds = made["summary"].groupby("model").size()
+    assert kinds.iloc[0] == kinds.iloc[1]
+    # Another PatchNet makes the tables of the mean stale, and of nothing else.
+    points, sample_id = results._samples(DATA, 3)
+    frames = both.frame_format.select(points)
+    before = [results._note(case, frames, sample_id) for case in found]
+    (weights / "patchnet.npz").write_bytes(path.read_bytes())
+    after = [results._note(case, frames, sample_id) for case in found]
+    assert before[0] == after[0] and before[1] != after[1]
+    (weights / "patchnet.npz").unlink()
+    assert [case.title for case in results.cases(weights, ["surfacenet"])] == ["SurfaceNet"]
 
 
 def test_a_second_call_judges_nothing_again(weights, tmp_path, monkeypatch):

@@ -239,7 +239,7 @@ def test_what_the_network_reads(observed, rng, monkeypatch):
         sample, place = row // 4, np.array(np.unravel_index(voxels[row % 4], (5, 5, 5)))
         pasts = np.full((11, 11, 11), 0)
         for voxel in np.ndindex(5, 5, 5):
-            states = frames[sample, 4 - observed :, *voxel].astype(int)
+            states = frames[(sample, slice(4 - observed, None), *voxel)].astype(int)
             pasts[tuple(np.array(voxel) + 3)] = number_of(states)
         expected = []
         for neighbour in surface.neighbours(1):
