@@ -595,9 +595,10 @@ def load(weights: Path, frame_format: FrameFormat, **options):
         frame_format: of the histories it will see.
         options: of `helpers.forecaster.forecaster`, whose thresholds are those of the record
             unless they are given here, or of `helpers.wgan_gp.forecaster`; `together=True` takes
-            the mean of this network and of the PatchNet in the same folder.
+            the mean of this SurfaceNet and of the PatchNet in the same folder.
 
     Raises:
+        ValueError: `together` for another network.
         FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_weights`.
     """
     weights = Path(weights)
@@ -614,6 +615,8 @@ def load(weights: Path, frame_format: FrameFormat, **options):
         together = options.pop("together", False)
         chosen = record.get(thresholds_name("together" if together else ""), {})
         options = {"thresholds": chosen.get(frame_format.name)} | options
+        if together and kind is not surface:
+            raise ValueError(f"{weights} is no SurfaceNet: it is not averaged with a PatchNet.")
         if together:
             parts = [partner(weights), weights]
             plain = [load(part, frame_format, thresholds=None) for part in parts]
@@ -698,8 +701,13 @@ def tune(
     The first is the best one for the next frame after histories of all lengths, the others those
     for frames farther ahead after the thesis's five; null where it is better to choose one for
     each forecast, see `helpers.forecaster.fitting_threshold`. The variant `"together"`, the mean
-    with the PatchNet beside it, has thresholds of its own.
+    with the PatchNet beside it, has thresholds of its own; other variants have none.
+
+    Raises:
+        ValueError: a variant without thresholds of its own.
     """
+    if variant not in ("thresholds", "together"):
+        raise ValueError(f"{variant!r} has no thresholds; choose thresholds or together.")
     record = training.read_record(weights)
     split = open_split(data, "validation", VALIDATION_SAMPLES)
     samples = split.frames(np.arange(min(VALIDATION_SAMPLES, len(split))))

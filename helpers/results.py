@@ -102,7 +102,7 @@ class Case:
         }
         if self.partner:
             other = self.partner.cost()
-            hardware = "; ".join({cost.pop("hardware"): None, other["hardware"]: None})
+            hardware = "; ".join(dict.fromkeys([cost.pop("hardware"), other["hardware"]]))
             cost = {name: round(value + other[name], 1) for name, value in cost.items()}
             cost["hardware"] = hardware
         return cost

@@ -191,6 +191,10 @@ def test_a_surfacenet_from_training_to_a_tuned_file(cache, tmp_path, monkeypatch
         forecaster.PatchNet,
         surface.SurfaceNet,
     ]
+    with pytest.raises(ValueError, match="no SurfaceNet"):
+        recipes.load(recipes.partner(out), T20_TINC1, together=True)
+    with pytest.raises(ValueError, match="'fed back' has no thresholds"):
+        recipes.tune(out, DATA, [T20_TINC1], "fed back")
     recipes.add_figures(out, DATA, [T20_TINC1], limit=2)
     found = training.read_record(out)["test, thresholds"]["T20_TINC1"]
     # So short a training is still persistence.

@@ -161,7 +161,7 @@ def test_turns_with_the_history(model, rng):
 
 
 def test_turns_with_the_history_of_records_but_for_ties():
-    """Where the slope is the same along two axes, the order of the axes decides."""
+    """Where slopes are equal or 0, how the history lies decides."""
     config = dataclasses.replace(SMALL, grid=16, radius=3, blocks=2)
     forecaster = wrap(randomised(surface.build(config)))
     packed = records.packed(SAMPLE / workshop.SPLITS["training"], limit=4, progress=False)
@@ -314,8 +314,8 @@ def test_wrong_arguments(model):
 def test_counted_by_hand():
     config = Config(radius=1, blocks=1, width=10, layers=2, ahead=5)
     # 7 neighbours with 8 numbers each, 7 blocks with 6, 5 of what the network is told.
-    assert surface.read(config) == 56 + 42 + 5
-    assert surface.read(dataclasses.replace(config, blocks=0)) == 56 + 5
+    assert surface.numbers_read(config) == 56 + 42 + 5
+    assert surface.numbers_read(dataclasses.replace(config, blocks=0)) == 56 + 5
     assert surface.multiply_adds(config, 3) == 3 * (103 * 10 + 10 * 5 + 5 * 5 + 5 * 5)
     kernels = sum(np.prod(w.shape) for w in surface.build(config).weights if len(w.shape) == 2)
     assert kernels == surface.multiply_adds(config, 1)
