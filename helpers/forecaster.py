@@ -18,6 +18,7 @@ tf = tensorflow()
 import keras  # noqa: E402  (after the quiet import of TensorFlow)
 from keras import ops  # noqa: E402
 
+ROLLOUT_HISTORY = 5  # frames, as in the thesis
 UNKNOWN = 0.5  # what stands for a frame that was not observed
 
 
@@ -260,8 +261,8 @@ def build(config: Config) -> PatchNet:
 class Examples:
     """What one batch of training examples is drawn from, the same for the same seed and step.
 
-    An example is a window of a sample in one of the formats: 1 to `config.history` frames seen,
-    the next `config.ahead` to be forecast, the first of them no later than the format's last frame.
+    An example is a window of a sample in one of the formats: 1 to all but one of its frames seen,
+    of which the network reads the last `config.history`, and the next `config.ahead` to forecast.
     The window may lie anywhere at least `border` time points from both ends of a sample, may be
     turned and mirrored, and may run backwards.
 
@@ -274,6 +275,8 @@ class Examples:
         border: time points, so that few windows see the empty ends of a sample.
         augment: turn, mirror and reverse.
         weights: of the formats in the loss, or None for equal ones.
+        fives: in this share of the examples, 0…1, five frames are seen, as in the thesis's
+            rollouts; in the others, each number has the same chance.
     """
 
     split: object
@@ -284,6 +287,7 @@ class Examples:
     border: int = 12
     augment: bool = True
     weights: Sequence[float] | None = None
+    fives: float = 0.0
 
     def batch(self, step: int) -> tuple[np.ndarray, ...]:
         """Return frames uint8 (B, history + ahead, D, H, W), observed, step, weight, each (B,)."""
@@ -293,7 +297,9 @@ class Examples:
         chosen = rng.integers(len(self.formats), size=size)
         strides = np.array([found.TINC for found in self.formats])[chosen]
         longest = np.array([found.steps - 1 for found in self.formats])[chosen]
-        observed = rng.integers(1, np.minimum(longest, config.history) + 1)
+        observed = np.minimum(rng.integers(1, longest + 1), config.history)
+        if self.fives:
+            observed[rng.random(size) < self.fives] = min(ROLLOUT_HISTORY, config.history)
         span = (observed + config.ahead - 1) * strides
         free = np.maximum(self.split.shape[0] - 2 * self.border - span, 1)
         start = self.border + (rng.random(size) * free).astype(int)

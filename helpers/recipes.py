@@ -174,13 +174,17 @@ class SurfaceNetRecipe(PatchNetRecipe):
     """The same for a SurfaceNet, which learns from some voxels of each window.
 
     Attributes:
-        voxels: so many, see `helpers.surface.Examples`.
+        voxels, chances, fives: see `helpers.surface.Examples`.
         muon: train with Muon; False takes the AdamW of the plan, as for the other models.
     """
 
     config: surface.Config
     voxels: int = 256
+    chances: tuple[float, ...] = (1.0, 0.3, 0.2)
+    fives: float = 0.25
     muon: bool = True
+    later_weight: float = 2.0
+    format_weights: tuple[tuple[int, float], ...] = ((1, 1.5), (2, 1.4), (4, 1.4))
     jaccard_weight: float = 0.0  # there is no whole frame to compare
 
     model = "surfacenet"
@@ -220,7 +224,8 @@ class SurfaceNetRecipe(PatchNetRecipe):
     def examples(self, split: records.PackedSplit, formats: Sequence[FrameFormat]):
         """See `PatchNetRecipe`."""
         found = super().examples(split, formats)
-        return surface.Examples(**vars(found), voxels=self.voxels)
+        chosen = {"voxels": self.voxels, "chances": self.chances, "fives": self.fives}
+        return surface.Examples(**vars(found) | chosen)
 
     def validation(
         self, split: records.PackedSplit, formats: Sequence[FrameFormat]

@@ -33,7 +33,7 @@ class Config:
     those of all neighbours within `radius`, and what the blocks of 3³ voxels further out held, see
     `courses`, after its surroundings were turned and mirrored into their canonical pose. Dense
     layers make of this one logit for each step ahead, added to ± `residual` of the last frame.
-    A place beyond the edge of the frame is read as zeros, and so is a block with its centre there.
+    A place beyond the edge of the frame is read as zeros.
 
     Attributes:
         history: the network reads so many of the latest frames, 1…20.
@@ -53,7 +53,7 @@ class Config:
         ValueError: one of them breaks the rules above.
     """
 
-    history: int = 19
+    history: int = 12
     ahead: int = 5
     steps: tuple[int, ...] = (1, 2, 4)
     radius: int = 3
@@ -191,6 +191,8 @@ def near_surface(last, reach: int):
 class _Surroundings:
     """Places around a voxel, and how to read what a padded grid holds there, in any pose.
 
+    A grid may reach beyond the edge of the frame, by as many voxels on all sides.
+
     Args:
         places: relative to the voxel, (P, 3), in steps of `stride` voxels.
         grid: voxels along the edge of a frame.
@@ -209,7 +211,8 @@ class _Surroundings:
 
     def _rows(self, content, place, beyond=0.0):
         """Return the padded grid as rows (R, …), and the rows of the voxels themselves, (N,)."""
-        around = [(0, 0), *[(self.reach, self.reach)] * 3, *[(0, 0)] * (len(content.shape) - 4)]
+        beside = (self.padded - content.shape[1]) // 2
+        around = [(0, 0), *[(beside, beside)] * 3, *[(0, 0)] * (len(content.shape) - 4)]
         content = ops.pad(content, around, constant_values=beyond)
         sample, d, h, w = place
         row = sample
@@ -322,7 +325,8 @@ class SurfaceNet(keras.Model):
         sources = [(self._ball, past)]
         if config.blocks:
             course = ops.take(self._courses, number, axis=0)
-            edge = [(0, 0), *[(BLOCK // 2,) * 2] * 3, (0, 0)]
+            # With the blocks that reach into the frame from beyond its edge.
+            edge = [(0, 0), *[(BLOCK - 1,) * 2] * 3, (0, 0)]
             mean = ops.average_pool(ops.pad(course, edge), BLOCK, strides=1, padding="valid")
             slope = slope + self._blocks.slope(mean[..., 0], place)
             sources.append((self._blocks, mean))
@@ -387,7 +391,7 @@ class Examples(patchnet.Examples):
     """
 
     voxels: int = 256
-    chances: tuple[float, ...] = (1.0, 0.2, 0.1)
+    chances: tuple[float, ...] = (1.0, 0.3, 0.2)
 
     def __post_init__(self):
         count = whole("voxels", self.voxels, 1)
