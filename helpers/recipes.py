@@ -38,6 +38,7 @@ from helpers.sequences import THESIS_FORMATS, FrameFormat, Shifted
 tf = workshop.tensorflow()
 import keras  # noqa: E402  (after the quiet import of TensorFlow)
 
+WEIGHTS = workshop.REPOSITORY / "data" / "weights"
 FORMATS = {found.name: found for found in THESIS_FORMATS}
 MIXED = "mixed"
 NOTE = "recipe.json"
@@ -174,13 +175,16 @@ class SurfaceNetRecipe(PatchNetRecipe):
     """The same for a SurfaceNet, which learns from some voxels of each window.
 
     Attributes:
-        voxels, chances, fives: see `helpers.surface.Examples`.
+        voxels, chances, candidates, fives: see `helpers.surface.Examples`.
+        scout: the file of the scout's weights among those that are shipped; None for none.
         muon: train with Muon; False takes the AdamW of the plan, as for the other models.
     """
 
     config: surface.Config
     voxels: int = 256
     chances: tuple[float, ...] = (1.0, 0.3, 0.2)
+    scout: str | None = "scout.npz"
+    candidates: int = 1024
     fives: float = 0.25
     muon: bool = True
     later_weight: float = 2.0
@@ -224,7 +228,9 @@ class SurfaceNetRecipe(PatchNetRecipe):
     def examples(self, split: records.PackedSplit, formats: Sequence[FrameFormat]):
         """See `PatchNetRecipe`."""
         found = super().examples(split, formats)
-        chosen = {"voxels": self.voxels, "chances": self.chances, "fives": self.fives}
+        names = ("voxels", "chances", "candidates", "fives")
+        chosen = {name: getattr(self, name) for name in names}
+        chosen["scout"] = surface.load(WEIGHTS / self.scout) if self.scout else None
         return surface.Examples(**vars(found) | chosen)
 
     def validation(
@@ -235,6 +241,15 @@ class SurfaceNetRecipe(PatchNetRecipe):
             self.examples(split, formats), batch_size=32, seed=0, augment=False
         )
         return examples.dataset().take(self.checked // 32).cache()
+
+
+@dataclass(frozen=True)
+class ScoutRecipe(SurfaceNetRecipe):
+    """The same for the small SurfaceNet that tells where the large one has to look."""
+
+    scout: str | None = None
+
+    model = "scout"
 
 
 @dataclass(frozen=True)
@@ -349,6 +364,12 @@ def surfacenet_recipe(
     return SurfaceNetRecipe(surface.shipped(), plan, policy=policy)
 
 
+def scout_recipe(steps: int, **options) -> ScoutRecipe:
+    """Return the recipe of the shipped scout, trained as the SurfaceNet; options: the same."""
+    recipe = surfacenet_recipe(steps, **options)
+    return ScoutRecipe(surface.scout(), recipe.plan, policy=recipe.policy)
+
+
 def wgan_recipe(
     steps: int,
     *,
@@ -393,9 +414,13 @@ RECIPES = {
     "convlstm": convlstm_recipe,
     "patchnet": patchnet_recipe,
     "surfacenet": surfacenet_recipe,
+    "scout": scout_recipe,
     "wgan_gp": wgan_recipe,
 }
-KINDS = {kind.model: kind for kind in (Recipe, PatchNetRecipe, SurfaceNetRecipe, WGANRecipe)}
+KINDS = {
+    kind.model: kind
+    for kind in (Recipe, PatchNetRecipe, SurfaceNetRecipe, ScoutRecipe, WGANRecipe)
+}
 
 
 def open_split(data: Path, split: str, limit: int | None = None) -> records.PackedSplit:

@@ -23,6 +23,7 @@ from keras import ops  # noqa: E402
 
 RINGS = (1, 2, 4)  # voxels are told apart by the reach within which they have a surface
 FAR = RINGS[-1]  # beyond it, nothing is forecast: voxels stay as they are
+SURE = 0.02  # a scout's forecast stands where it gives every change at most this probability
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ class Config:
 def shipped() -> Config:
     """The network of the shipped weights: one for the three formats."""
     return Config()
+
+
+def scout() -> Config:
+    """A much smaller network that sees less: it tells where the shipped one has to look."""
+    return Config(radius=2, blocks=1, width=64, layers=1)
 
 
 def _pasts(history: int) -> tuple[np.ndarray, np.ndarray]:
@@ -265,10 +271,11 @@ class SurfaceNet(keras.Model):
             tf.TensorSpec((None,), tf.int32),
         ]
         self.compiled_forecast = functools.cache(
-            lambda reach, ahead: tf.function(
-                functools.partial(self._forecast, reach, ahead), signature
+            lambda reach, ahead, scout=None: tf.function(
+                functools.partial(self._forecast, reach, ahead, scout), signature
             )
         )
+        self.compiled_call = tf.function(lambda inputs: self.call(inputs))
         self._codes, self._courses = (
             tf.constant(table(config.history)) for table in (codes, courses)
         )
@@ -307,11 +314,11 @@ class SurfaceNet(keras.Model):
 
     def logits(self, inputs, sample, voxel):
         """Return float32 (N, `ahead`) for N voxels, given by their sample and number, int (N,)."""
-        config = self.config
-        frames, observed, step = inputs["frames"], inputs["observed"], inputs["step"]
+        config, step = self.config, inputs["step"]
+        frames = inputs["frames"][:, -config.history :]
         # The past of each voxel as one number, see `codes`.
-        seen = ops.cast(observed, "float32")[:, None]
-        value = (2.0 ** np.arange(config.history - 1, -1, -1)).astype("float32")
+        seen = ops.cast(ops.minimum(inputs["observed"], config.history), "float32")[:, None]
+        value = (2.0 ** np.arange(frames.shape[1] - 1, -1, -1)).astype("float32")
         filled = ops.cast(frames > patchnet.UNKNOWN, "float32")
         number = ops.tensordot(value, filled, axes=[[0], [1]])
         number = ops.cast(number + (2.0**seen)[:, :, None, None], "int32")
@@ -319,18 +326,20 @@ class SurfaceNet(keras.Model):
 
         side = config.grid
         place = (sample, voxel // side**2, voxel // side % side, voxel % side)
-        # How much a voxel was filled, of late and all along, falls off across the surface.
-        amount = past[..., 0] + past[..., -1]
-        slope = self._ball.slope(amount, place, beyond=-2.0)
         sources = [(self._ball, past)]
         if config.blocks:
             course = ops.take(self._courses, number, axis=0)
             # With the blocks that reach into the frame from beyond its edge.
             edge = [(0, 0), *[(BLOCK - 1,) * 2] * 3, (0, 0)]
             mean = ops.average_pool(ops.pad(course, edge), BLOCK, strides=1, padding="valid")
-            slope = slope + self._blocks.slope(mean[..., 0], place)
             sources.append((self._blocks, mean))
-        pose = self._pose(slope) if config.canonical else ops.zeros_like(voxel)
+        pose = ops.zeros_like(voxel)
+        if config.canonical:
+            # How much a voxel was filled, of late and all along, falls off across the surface.
+            slope = self._ball.slope(past[..., 0] + past[..., -1], place, beyond=-2.0)
+            if config.blocks:
+                slope = slope + self._blocks.slope(mean[..., 0], place)
+            pose = self._pose(slope)
         known = ops.cast(step[:, None] == np.array(config.steps), "float32")
         told = ops.concatenate([known, seen / config.history, 1 / seen], axis=-1)
         values = [
@@ -355,17 +364,24 @@ class SurfaceNet(keras.Model):
         order = ops.take(ops.convert_to_tensor(self._orders), 4 * bits[0] + 2 * bits[1] + bits[2])
         return 6 * mirror + order
 
-    def _forecast(self, reach, ahead, frames, observed, step):
-        """Return probabilities (B, `ahead`, D, H, W); beyond `reach`, voxels stay as they are."""
-        last = frames[:, -1] > patchnet.UNKNOWN
+    def _forecast(self, reach, ahead, scout, frames, observed, step):
+        """Return probabilities (B, `ahead`, D, H, W); beyond `reach`, voxels stay as they are.
+
+        Where the scout is sure, if there is one, its probabilities stand.
+        """
+        count = tf.shape(frames)[0]
+        last = tf.reshape(frames[:, -1] > patchnet.UNKNOWN, (count, *[self.config.grid] * 3))
         near = near_surface(last, reach)
-        chosen = tf.cast(tf.where(tf.reshape(near, (tf.shape(frames)[0], -1))), tf.int32)
+        chosen = tf.cast(tf.where(tf.reshape(near, (count, -1))), tf.int32)
         inputs = {"frames": frames, "observed": observed, "step": step}
-        found = ops.sigmoid(self.logits(inputs, chosen[:, 0], chosen[:, 1]))[:, :ahead]
-        rest = tf.repeat(tf.cast(last, tf.float32)[..., None], ahead, axis=-1)
-        rest = tf.reshape(rest, (tf.shape(frames)[0], -1, ahead))
-        found = tf.tensor_scatter_nd_update(rest, chosen, found)
-        shape = (tf.shape(frames)[0], *[self.config.grid] * 3, ahead)
+        last = tf.reshape(tf.cast(last, tf.float32), (count, -1, 1))
+        found = tf.repeat(last, ahead, axis=-1)
+        for network in [self] if scout is None else [scout, self]:
+            forecast = ops.sigmoid(network.logits(inputs, chosen[:, 0], chosen[:, 1]))[:, :ahead]
+            found = tf.tensor_scatter_nd_update(found, chosen, forecast)
+            change = tf.reduce_max(tf.abs(forecast - tf.gather_nd(last, chosen)), axis=1)
+            chosen = tf.boolean_mask(chosen, change > SURE)
+        shape = (count, *[self.config.grid] * 3, ahead)
         return tf.transpose(tf.reshape(found, shape), (0, 4, 1, 2, 3))
 
     def get_config(self):
@@ -384,19 +400,31 @@ def build(config: Config) -> SurfaceNet:
 class Examples(patchnet.Examples):
     """Windows as in `helpers.forecaster`, and of each some voxels near a surface.
 
+    Voxels that are drawn more seldom than others count so much more in the loss, which is thus an
+    estimate of the mean over all voxels within the last of the `RINGS`.
+
     Attributes:
         voxels: so many of each window.
         chances: how often a voxel of each of the `RINGS` is drawn, relative to one of the first,
-            above 0; it counts so much more in the loss.
+            above 0.
+        scout: a trained network that looks at `candidates`, drawn by `chances`; the less sure it
+            is of one, the more often this is among the `voxels`. None draws these at once.
+        candidates: so many of each window.
     """
 
     voxels: int = 256
     chances: tuple[float, ...] = (1.0, 0.3, 0.2)
+    scout: SurfaceNet | None = None
+    candidates: int = 1024
 
     def __post_init__(self):
-        count = whole("voxels", self.voxels, 1)
-        if count > (most := self.config.grid**3):
-            raise ValueError(f"voxels is {count}; a frame has {most}.")
+        count, most = whole("voxels", self.voxels, 1), self.config.grid**3
+        if self.scout is not None:
+            if (wanted := whole("candidates", self.candidates, 1)) < count:
+                raise ValueError(f"voxels is {count}; there are {wanted} candidates.")
+            count = wanted
+        if count > most:
+            raise ValueError(f"{count} voxels are to be drawn; a frame has {most}.")
         chances = tuple(self.chances)
         if len(chances) != len(RINGS) or not all(0 < chance <= 1 for chance in chances):
             raise ValueError(f"chances is {chances}; expected {len(RINGS)} numbers above 0, to 1.")
@@ -413,17 +441,59 @@ class Examples(patchnet.Examples):
         chance = np.zeros((len(last), last[0].size), np.float32)
         for reach, found in zip(RINGS[::-1], self.chances[::-1]):
             chance[mixed(last, reach).reshape(chance.shape)] = found
-        # The largest of u^(1/w) are a draw by weight (Efraimidis & Spirakis, 2006).
-        drawn = np.maximum(rng.random(chance.shape, dtype=np.float32), 1e-9)
-        key = np.log(drawn) / np.maximum(chance, 1e-9)
-        chosen = np.argpartition(-key, self.voxels - 1, axis=1)[:, : self.voxels]
-        found = np.take_along_axis(chance, chosen, 1)
-        counts = np.where(found > 0, weight[:, None] / np.maximum(found, min(self.chances)), 0)
+        near = np.count_nonzero(chance, axis=1)
+        chosen, share = draw(chance, self.voxels if self.scout is None else self.candidates, rng)
+        if self.scout is not None:
+            unsure = self._unsure(frames, observed, strides, chosen)
+            further = np.where(share > 0, unsure / np.maximum(share, 1e-9), 0)
+            places, again = draw(further, self.voxels, rng)
+            chosen = np.take_along_axis(chosen, places, 1)
+            share = np.take_along_axis(share, places, 1) * again
+        scale = weight * self.voxels / np.maximum(near, 1)
+        counts = np.where(share > 0, scale[:, None] / np.maximum(share, 1e-9), 0)
         return frames, observed, strides, chosen.astype(np.int32), counts.astype(np.float32)
+
+    def _unsure(self, frames, observed, step, chosen) -> np.ndarray:
+        """Return how unsure the scout is of voxels, above 0: (B, K) to float32 (B, K).
+
+        It is the length of the gradient that a forecast p is to expect, √(p (1 - p)), over all
+        frames ahead, and a little more, as a scout may err.
+        """
+        inputs, *_ = example(self.config, frames, observed, step, chosen, np.float32(1))
+        found = self.scout.compiled_call(inputs)
+        variance = sum(ops.sum(part * (1 - part), axis=-1) for part in found.values())
+        return np.sqrt(np.asarray(variance)) + 0.03
 
     def example(self, *batch) -> tuple[dict, dict, dict]:
         """Split a batch into what `fit` reads."""
         return example(self.config, *batch)
+
+
+def draw(
+    chance: np.ndarray, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw `count` places of each row, by chance: (B, N) to places and shares, each (B, count).
+
+    The share of a place is the probability with which it is drawn, at most 1 and below that
+    proportional to its chance. Where a row has too few chances above 0, places with a share of 0
+    fill up the number. Systematic sampling (W. G. Madow, 1949): shares are laid end to end, and
+    every place is taken on which one of the marks u, u + 1, u + 2, … falls.
+    """
+    share = chance.astype(np.float64)
+    for _ in range(10):
+        full = share >= 1
+        free = np.where(full, 0, share)
+        left = np.maximum(count - full.sum(1), 0) / np.maximum(free.sum(1), 1e-12)
+        share = np.where(full, 1, free * left[:, None])
+    ends = np.cumsum(np.minimum(share, 1), axis=1)
+    rows = 2 * count * np.arange(len(ends))[:, None]  # one search for all rows
+    marks = rng.random((len(ends), 1)) + np.arange(count)
+    found = np.searchsorted((ends + rows).ravel(), (marks + rows).ravel(), "right")
+    places = found.reshape(marks.shape) - chance.shape[1] * np.arange(len(ends))[:, None]
+    beyond = places >= chance.shape[1]
+    places = np.where(beyond, 0, places)
+    drawn = np.where(beyond, 0, np.minimum(np.take_along_axis(share, places, 1), 1))
+    return places, drawn
 
 
 def mixed(frames: np.ndarray, reach: int) -> np.ndarray:
@@ -493,9 +563,23 @@ class SurfaceForecaster(patchnet.PatchForecaster):
 
     network = SurfaceNet
 
+    def __init__(self, model, *options, scout=None):
+        super().__init__(model, *options)
+        if scout is not None:
+            if not isinstance(scout, SurfaceNet):
+                raise TypeError(f"scout is {scout!r}; expected a SurfaceNet.")
+            theirs, ours = scout.config, model.config
+            if theirs.grid != ours.grid or theirs.ahead < ours.ahead:
+                raise ValueError(
+                    f"the scout forecasts {theirs.ahead} frames of {theirs.grid}³ voxels; "
+                    f"expected {ours.ahead} of {ours.grid}³ as the model."
+                )
+        self.scout = scout
+
     def _probability(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
         reach = FAR if ahead > 1 else reach_of(self.step)
-        forecast = self.model.compiled_forecast(reach, self.model.config.ahead if ahead > 1 else 1)
+        several = self.model.config.ahead if ahead > 1 else 1
+        forecast = self.model.compiled_forecast(reach, several, self.scout)
         found = []
         for start in range(0, len(frames), AT_ONCE):
             part = tf.constant(frames[start : start + AT_ONCE])
@@ -512,11 +596,14 @@ def forecaster(
     symmetries: int = 1,
     ahead: int | None = None,
     thresholds: Sequence[float | None] | None = None,
+    scout: SurfaceNet | None = None,
 ) -> SurfaceForecaster:
     """Wrap a model so that `rollout` and `evaluation` can use it.
 
     Args, errors: as in `helpers.forecaster.forecaster`. More `symmetries` than one change little:
     the pose makes the forecast turn with the history, but where two parts of a slope are equal,
-    or one is 0.
+    or one is 0. A `scout` is a smaller model that is asked first; only where it is not `SURE` that
+    a voxel stays as it is, the model is asked.
     """
-    return SurfaceForecaster(model, frame_format, name, symmetries, ahead, thresholds)
+    options = (model, frame_format, name, symmetries, ahead, thresholds)
+    return SurfaceForecaster(*options, scout=scout)
