@@ -479,7 +479,8 @@ def draw(
     fill up the number. Systematic sampling (W. G. Madow, 1949): shares are laid end to end, and
     every place is taken on which one of the marks u, u + 1, u + 2, … falls.
     """
-    share = chance.astype(np.float64)
+    total = chance.sum(axis=1, keepdims=True, dtype=np.float64)
+    share = chance * (count / np.maximum(total, 1e-12))
     for _ in range(10):
         full = share >= 1
         free = np.where(full, 0, share)
