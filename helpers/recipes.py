@@ -651,6 +651,9 @@ def load(weights: Path, frame_format: FrameFormat, **options):
             parts = [partner(weights), weights]
             plain = [load(part, frame_format, thresholds=None) for part in parts]
             return forecaster.Together(plain, **options)
+    if name == SurfaceNetRecipe.model and "scout" not in options:
+        scout = weights.with_name(SurfaceNetRecipe.scout)
+        options["scout"] = surface.load(scout) if scout.exists() else None
     return _wrap(kind, _network(kind, weights.resolve(), changed), frame_format, **options)
 
 
