@@ -451,7 +451,7 @@ class Examples(patchnet.Examples):
             share = np.take_along_axis(share, places, 1) * again
         scale = weight * self.voxels / np.maximum(near, 1)
         counts = np.where(share > 0, scale[:, None] / np.maximum(share, 1e-9), 0)
-        return frames, observed, strides, chosen.astype(np.int32), counts.astype(np.float32)
+        return frames, observed, strides, chosen, counts.astype(np.float32)
 
     def _unsure(self, frames, observed, step, chosen) -> np.ndarray:
         """Return how unsure the scout is of voxels, above 0: (B, K) to float32 (B, K).
@@ -492,7 +492,7 @@ def draw(
     found = np.searchsorted((ends + rows).ravel(), (marks + rows).ravel(), "right")
     places = found.reshape(marks.shape) - chance.shape[1] * np.arange(len(ends))[:, None]
     beyond = places >= chance.shape[1]
-    places = np.where(beyond, 0, places)
+    places = np.where(beyond, 0, places).astype(np.int32)
     drawn = np.where(beyond, 0, np.minimum(np.take_along_axis(share, places, 1), 1))
     return places, drawn
 
