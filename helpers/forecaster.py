@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -414,6 +415,7 @@ def forecaster(
     symmetries: int = 1,
     ahead: int | None = None,
     thresholds: Sequence[float | None] | None = None,
+    memory: dict | None = None,
 ) -> PatchForecaster:
     """Wrap a model so that `rollout` and `evaluation` can use it.
 
@@ -429,12 +431,14 @@ def forecaster(
             best called filled, as `best_thresholds` finds it; None in place of a number is
             `fitting_threshold`, another one for each forecast. The forecast is shifted, so that
             these become 0.5. No list at all leaves the probabilities as they are.
+        memory: what the model says is kept here, and the model is not asked again. Forecasters
+            of one model may share it; it grows until it is cleared.
 
     Raises:
         TypeError: not a `PatchNet`.
         ValueError: the model does not know the format's time step; no such number.
     """
-    return PatchForecaster(model, frame_format, name, symmetries, ahead, thresholds)
+    return PatchForecaster(model, frame_format, name, symmetries, ahead, thresholds, memory)
 
 
 class PatchForecaster:
@@ -443,12 +447,12 @@ class PatchForecaster:
     Attributes:
         name: how tables and figures call it.
         model: the Keras model.
-        step, symmetries, ahead, thresholds: see `forecaster`.
+        step, symmetries, ahead, thresholds, memory: see `forecaster`.
     """
 
     network = PatchNet  # what `model` must be
 
-    def __init__(self, model, frame_format, name, symmetries, ahead, thresholds):
+    def __init__(self, model, frame_format, name, symmetries, ahead, thresholds, memory=None):
         if not isinstance(model, self.network):
             raise TypeError(
                 f"model is {model!r}; expected a {self.network.__name__} from build() or load()."
@@ -467,6 +471,7 @@ class PatchForecaster:
         if self.ahead > config.ahead:
             raise ValueError(f"ahead is {ahead}; this model gives {config.ahead} frames at most.")
         self.thresholds = _checked_thresholds(thresholds, config.ahead)
+        self.memory = memory
 
     def __call__(self, history) -> np.ndarray:
         """Forecast the next frame: (B, T, D, H, W) with values 0…1 to (B, D, H, W), float32."""
@@ -489,10 +494,19 @@ class PatchForecaster:
         mean = np.zeros((count, ahead, *history.shape[2:]), np.float32)
         for index in range(self.symmetries):
             turned = np.ascontiguousarray(sequences.apply_symmetry(frames, index))
-            found = self._probability(turned, observed, ahead)[:, :ahead]
+            found = self._remembered(turned, observed, ahead)[:, :ahead]
             back = sequences.inverse_symmetry(index)
             mean += sequences.apply_symmetry(found, back) / self.symmetries
         return _shifted_each(mean, self.thresholds)
+
+    def _remembered(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
+        if self.memory is None:
+            return self._probability(frames, observed, ahead)
+        read = hashlib.sha256(frames).digest()
+        key = (self.model.name, id(self.model), self.step, observed, ahead, read)
+        if key not in self.memory:
+            self.memory[key] = self._probability(frames, observed, ahead)
+        return self.memory[key]
 
     def _probability(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
         count = len(frames)

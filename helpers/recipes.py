@@ -529,6 +529,10 @@ ABLATIONS = {
         "twice the rate": {"plan": {"learning_rate": 1e-2}},
         "only the next frame": {"config": {"ahead": 1}},
         "T80_TINC4 only": {"formats": ("T80_TINC4",)},
+        "without blocks": {"config": {"blocks": 0}},
+        "voxels drawn by distance alone": {"scout": None},
+        "histories of all lengths alike": {"fives": 0.0},
+        "later frames a quarter of the weight": {"later_weight": 0.5},
     },
 }
 ABLATION_SAMPLES = 64
@@ -625,7 +629,9 @@ def load(weights: Path, frame_format: FrameFormat, **options):
         frame_format: of the histories it will see.
         options: of `helpers.forecaster.forecaster`, whose thresholds are those of the record
             unless they are given here, or of `helpers.wgan_gp.forecaster`; `together=True` takes
-            the mean of this SurfaceNet and of the PatchNet in the same folder.
+            the mean of this SurfaceNet and of the PatchNet in the same folder. A SurfaceNet asks
+            the scout in the same folder first, if there is one, unless it is given another `scout`
+            or None.
 
     Raises:
         ValueError: `together` for another network.
@@ -649,11 +655,12 @@ def load(weights: Path, frame_format: FrameFormat, **options):
             raise ValueError(f"{weights} is no SurfaceNet: it is not averaged with a PatchNet.")
         if together:
             parts = [partner(weights), weights]
-            plain = [load(part, frame_format, thresholds=None) for part in parts]
+            memory = options.pop("memory", None)
+            plain = [load(part, frame_format, thresholds=None, memory=memory) for part in parts]
             return forecaster.Together(plain, **options)
     if name == SurfaceNetRecipe.model and "scout" not in options:
         scout = weights.with_name(SurfaceNetRecipe.scout)
-        options["scout"] = surface.load(scout) if scout.exists() else None
+        options["scout"] = load(scout, frame_format).model if scout.exists() else None
     return _wrap(kind, _network(kind, weights.resolve(), changed), frame_format, **options)
 
 
@@ -664,7 +671,7 @@ def _wrap(kind, network, frame_format: FrameFormat, **options):
     return kind.forecaster(network, frame_format, **options)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _network(kind, weights: Path, changed: tuple[int, ...]):
     """Load a network, or return it again as long as its files have not changed."""
     return kind.load(weights)

@@ -21,12 +21,12 @@ from tqdm import tqdm
 from helpers import convlstm, evaluation, recipes, training, wgan_gp, workshop
 from helpers.sequences import FrameFormat
 
-WEIGHTS = workshop.REPOSITORY / "data" / "weights"
 RESULTS = workshop.REPOSITORY / "data" / "results"
 README = workshop.REPOSITORY / "README.md"
 MARKS = "<!-- results: made by make results -->", "<!-- end of results -->"
 HISTORY, HORIZON = 5, 5  # of rollouts, as in the thesis
 BATCH = 8  # sequences at a time: what a network makes of them stays in the processor's cache
+REMEMBERED = 64  # sequences whose forecasts are kept for the next case: 40 MB for each network
 TITLES = {
     "convlstm": "ConvLSTM",
     "patchnet": "PatchNet",
@@ -80,6 +80,14 @@ class Case:
         return Case(path, training.read_record(path), self.frame_format)
 
     @property
+    def scout(self) -> Case | None:
+        """The scout beside a SurfaceNet, if there is one; None for all else."""
+        path = self.path.with_name(recipes.SurfaceNetRecipe.scout)
+        if self.record.get("model") != recipes.SurfaceNetRecipe.model or not path.exists():
+            return None
+        return Case(path, training.read_record(path), self.frame_format)
+
+    @property
     def frames(self) -> int | None:
         """How many frames a WGAN-GP reads; None for a model that takes any history."""
         is_gan = self.record.get("model") == recipes.WGANRecipe.model
@@ -87,8 +95,12 @@ class Case:
 
     def cost(self) -> dict:
         """Return parameters, million multiply-adds of a forecast, and how it was trained."""
-        kind = recipes.KINDS[self.record.get("model", recipes.Recipe.model)].kind
+        kind = _kind(self)
         config = kind.Config(**self.record["configuration"])
+        multiply_adds = kind.multiply_adds(config)
+        if self.scout:
+            small = kind.Config(**self.scout.record["configuration"])
+            multiply_adds = kind.multiply_adds(config, scout=small)
         copies = recipes.VARIANTS[self.variant].get("symmetries", 1)
         minutes = self.record.get("minutes_in_all")
         if minutes is None:  # of this run and of the one that it went on from
@@ -96,13 +108,17 @@ class Case:
             minutes = round(self.record["minutes"] + before.get("minutes", 0), 1)
         cost = {
             "parameters": _parameters(kind, config),
-            "million_multiply_adds": round(copies * kind.multiply_adds(config) / 1e6, 1),
+            "million_multiply_adds": round(copies * multiply_adds / 1e6, 1),
             "training_minutes": minutes,
             "hardware": self.record["machine"]["device"],
         }
-        if self.partner:
-            other = self.partner.cost()
+        for part in (self.scout, self.partner):
+            if part is None:
+                continue
+            other = part.cost()
             hardware = "; ".join(dict.fromkeys([cost.pop("hardware"), other["hardware"]]))
+            if part == self.scout:  # its multiplications are counted already
+                other["million_multiply_adds"] = 0
             cost = {name: round(value + other[name], 1) for name, value in cost.items()}
             cost["hardware"] = hardware
         return cost
@@ -116,11 +132,11 @@ def _parameters(kind, config) -> int:
     return sum(int(np.prod(variable.shape)) for variable in variables)
 
 
-def cases(weights: Path = WEIGHTS, names: Sequence[str] = ()) -> list[Case]:
+def cases(weights: Path = recipes.WEIGHTS, names: Sequence[str] = ()) -> list[Case]:
     """Find the shipped weights, in the order of `TITLES`, each in every format that it knows.
 
     A PatchNet comes twice: as it is, and averaged over the mirrorings. So does a SurfaceNet with a
-    PatchNet beside it: as it is, and averaged with that.
+    PatchNet beside it: as it is, and averaged with that. A scout is a part of the SurfaceNet.
 
     Args:
         weights: a folder of `.npz` files with their records.
@@ -135,6 +151,8 @@ def cases(weights: Path = WEIGHTS, names: Sequence[str] = ()) -> list[Case]:
         if names and not path.stem.startswith(tuple(names)):
             continue
         record = training.read_record(path)
+        if record.get("model") == recipes.ScoutRecipe.model:
+            continue  # it forecasts for another
         for name in record["formats"]:
             found.append(Case(path, record, recipes.FORMATS[name]))
             if record.get("model") == recipes.PatchNetRecipe.model:
@@ -148,10 +166,23 @@ def cases(weights: Path = WEIGHTS, names: Sequence[str] = ()) -> list[Case]:
     return sorted(found, key=lambda case: places.get(case.title, len(places)))
 
 
+def groups(found: Sequence[Case]) -> list[list[Case]]:
+    """Put cases together that can share forecasts: networks that a mean is taken of, in a format.
+
+    Those that take longest come first, so that no process is left with one of them at the end.
+    """
+    together = {}
+    for case in found:
+        shared = _kind(case) in recipes.VARIED
+        key = (None if shared else case.path, case.frame_format)
+        together.setdefault(key, []).append(case)
+    return sorted(together.values(), key=len, reverse=True)
+
+
 def evaluate(
-    case: Case, frames: np.ndarray, sample_id: np.ndarray, work: Path
-) -> tuple[pd.DataFrame, ...]:
-    """Judge a model in one format, or read what an earlier call has written.
+    group: Sequence[Case], frames: np.ndarray, sample_id: np.ndarray, work: Path
+) -> list[tuple[pd.DataFrame, ...]]:
+    """Judge models in one format, or read what an earlier call has written.
 
     A model for any history forecasts the frames 1 to 19 (pooled and per frame) and rolls out from
     five frames to the end of the format. A WGAN-GP forecasts the frames from the first that it
@@ -159,23 +190,47 @@ def evaluate(
     mirrored case, eight times the work, rolls out five steps and does nothing else.
 
     Args:
-        case: from `cases`.
-        frames: (N, T, D, H, W), in the format of the case.
+        group: cases of one format, see `groups`.
+        frames: (N, T, D, H, W), in this format.
         sample_id: (N,).
         work: the folder of the tables by sample. What is there is used only if it was made by the
             same weights, on the same samples.
 
     Returns:
-        The tables of `helpers.evaluation.next_frame` and `long_term`; of a mirrored case the
-        latter alone.
+        For each case the tables of `helpers.evaluation.next_frame` and `long_term`; of a mirrored
+        case the latter alone.
     """
-    note = _note(case, frames, sample_id)
-    *files, mark = _files(case, work)
-    if _is_made(case, note, work):
-        return tuple(evaluation.load(file) for file in files)
-    work.mkdir(parents=True, exist_ok=True)
-    mark.unlink(missing_ok=True)
-    model = recipes.load(case.path, case.frame_format, **recipes.VARIANTS[case.variant])
+    missing = [case for case in group if not _is_made(case, _note(case, frames, sample_id), work)]
+    if missing:
+        work.mkdir(parents=True, exist_ok=True)
+        memory, models, parts = {}, [], [[] for _ in missing]
+        for case in missing:
+            _files(case, work)[-1].unlink(missing_ok=True)
+            options = dict(recipes.VARIANTS[case.variant])
+            if _kind(case) in recipes.VARIED and len(missing) > 1:
+                options["memory"] = memory
+            models.append(recipes.load(case.path, case.frame_format, **options))
+        for start in range(0, len(frames), REMEMBERED):
+            chosen = slice(start, start + REMEMBERED)
+            for case, model, found in zip(missing, models, parts):
+                found.append(_tables(case, model, frames[chosen], sample_id[chosen]))
+            memory.clear()
+        for case, found in zip(missing, parts):
+            *files, mark = _files(case, work)
+            for file, tables in zip(files, zip(*found), strict=True):
+                evaluation.save(pd.concat(tables, ignore_index=True), file)
+            mark.write_text(json.dumps(_note(case, frames, sample_id)) + "\n", "utf-8")
+        training.free_memory()
+    return [tuple(evaluation.load(file) for file in _files(case, work)[:-1]) for case in group]
+
+
+def _kind(case: Case):
+    """Return the module of a case's model."""
+    return recipes.KINDS[case.record.get("model", recipes.Recipe.model)].kind
+
+
+def _tables(case: Case, model, frames, sample_id) -> list[pd.DataFrame]:
+    """Judge a model on some samples; see `evaluate`."""
     options = {
         "frame_format": case.frame_format,
         "sample_id": sample_id,
@@ -189,11 +244,7 @@ def evaluate(
     if not case.mirrored:
         tables.append(evaluation.next_frame(model, frames, protocols, first=first, **options))
     tables.append(evaluation.long_term(model, frames, history=history, horizon=horizon, **options))
-    for table, file in zip(tables, files, strict=True):
-        evaluation.save(table, file)
-    mark.write_text(json.dumps(note) + "\n", "utf-8")
-    training.free_memory()
-    return tuple(tables)
+    return tables
 
 
 def _files(case: Case, work: Path) -> list[Path]:
@@ -207,7 +258,7 @@ def _files(case: Case, work: Path) -> list[Path]:
 
 
 def _note(case: Case, frames: np.ndarray, sample_id: np.ndarray) -> dict:
-    paths = [case.path, *([case.partner.path] if case.partner else [])]
+    paths = [part.path for part in (case, case.partner, case.scout) if part]
     return {
         "weights": hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest(),
         "thresholds": case.record.get(recipes.thresholds_name(case.variant)),
@@ -258,7 +309,7 @@ def make(
     data: Path,
     work: Path,
     *,
-    weights: Path = WEIGHTS,
+    weights: Path = recipes.WEIGHTS,
     names: Sequence[str] = (),
     limit: int | None = None,
     processes: int = 1,
@@ -279,7 +330,9 @@ def make(
     if processes > 1:
         _side_by_side(found, points, sample_id, work, (data, limit), processes)
     parts, rollouts = [], []
-    for case, tables in _progress(found, points, sample_id, work):
+    tables_of = dict(_progress(groups(found), points, sample_id, work))
+    for case in found:
+        tables = tables_of[_files(case, work)[-1]]
         parts.append(summary(case, tables))
         if not case.mirrored:
             rollouts.append(evaluation.skill_horizon(tables[-1]))
@@ -295,12 +348,18 @@ def _samples(data: Path, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
     return split.frames(np.arange(len(split))[:limit]), split.sample_id[:limit]
 
 
-def _progress(todo, points, sample_id, work) -> Iterator[tuple[Case, tuple]]:
+def _progress(todo, points, sample_id, work) -> Iterator[tuple[Path, tuple]]:
+    """Yield the mark and the tables of each case, group by group."""
     bar = tqdm(todo)
-    for case in bar:
-        bar.set_postfix_str(f"{case.title}, {case.frame_format.name}")
-        frames = case.frame_format.select(points)
-        yield case, evaluate(case, frames, sample_id, work)
+    for group in bar:
+        bar.set_postfix_str(_describe(group))
+        frames = group[0].frame_format.select(points)
+        for case, tables in zip(group, evaluate(group, frames, sample_id, work)):
+            yield _files(case, work)[-1], tables
+
+
+def _describe(group: Sequence[Case]) -> str:
+    return f"{' + '.join(case.title for case in group)}: {group[0].frame_format.name}"
 
 
 def _side_by_side(todo, points, sample_id, work, source, processes: int) -> None:
@@ -309,20 +368,20 @@ def _side_by_side(todo, points, sample_id, work, source, processes: int) -> None
     A network this small keeps one core busy, but not two: two processes are faster than one.
     """
     missing = []
-    for case in todo:
-        note = _note(case, case.frame_format.select(points), sample_id)
-        if not _is_made(case, note, work):
-            missing.append(case)
+    for group in groups(todo):
+        frames = group[0].frame_format.select(points)
+        if not all(_is_made(case, _note(case, frames, sample_id), work) for case in group):
+            missing.append(group)
     if len(missing) < 2:
         return
     # A process that TensorFlow has threads in must not be forked.
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(processes, len(missing)), spawn, initializer=_use_one_core)
     try:
-        running = {pool.submit(_judge, case, source, work): case for case in missing}
+        running = {pool.submit(_judge, group, source, work): group for group in missing}
         for done in tqdm(as_completed(running), total=len(running), desc="judged"):
             done.result()
-            tqdm.write(f"{running[done].title}, {running[done].frame_format.name}", sys.stderr)
+            tqdm.write(_describe(running[done]), sys.stderr)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -333,9 +392,9 @@ def _use_one_core() -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-def _judge(case: Case, source: tuple[Path, int | None], work: Path) -> None:
+def _judge(group: Sequence[Case], source: tuple[Path, int | None], work: Path) -> None:
     points, sample_id = _samples(*source)
-    evaluate(case, case.frame_format.select(points), sample_id, work)
+    evaluate(group, group[0].frame_format.select(points), sample_id, work)
 
 
 def page(found: dict[str, pd.DataFrame]) -> str:
@@ -463,7 +522,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--work", type=Path, required=True, help="for the tables by sample; resumes there"
     )
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="a folder of .npz files")
+    parser.add_argument(
+        "--weights", type=Path, default=recipes.WEIGHTS, help="a folder of .npz files"
+    )
     parser.add_argument("--models", nargs="+", default=[], help="only files whose names begin so")
     parser.add_argument(
         "--out", type=Path, help="for the CSV files; then the README is left as it is"

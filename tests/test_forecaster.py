@@ -203,6 +203,27 @@ def test_a_fitting_threshold_is_chosen_where_it_is_better():
     assert forecaster.best_thresholds(truth[:1], probability[:1], fitting=True) != [None]
 
 
+def test_what_was_forecast_is_remembered(model, frames, monkeypatch):
+    memory = {}
+    options = [{}, {"thresholds": (0.4, 0.5, 0.6)}, {"symmetries": 8}]
+    expected = [forecaster.forecaster(model, T40_TINC2, **each).several(frames) for each in options]
+    asked, ask = [], forecaster.PatchForecaster._probability
+
+    def counted(self, *args):
+        asked.append(args)
+        return ask(self, *args)
+
+    monkeypatch.setattr(forecaster.PatchForecaster, "_probability", counted)
+    for each, values in zip(options, expected):
+        found = forecaster.forecaster(model, T40_TINC2, memory=memory, **each).several(frames)
+        np.testing.assert_array_equal(found, values)
+    assert len(asked) == len(memory) == 8
+    again = forecaster.forecaster(model, T40_TINC2, memory=memory)
+    again(frames)  # one frame is another question
+    again.several(frames[:, 1:])  # and so is another history
+    assert len(asked) == 10
+
+
 def test_together_is_the_mean(model, frames):
     other = randomised(forecaster.build(dataclasses.replace(SMALL, ahead=2)))
     parts = [forecaster.forecaster(each, T20_TINC1) for each in (model, other)]
@@ -274,6 +295,18 @@ def test_examples_are_windows_of_their_format(split):
         ]
         assert places, example
         assert any(drawn.border <= start <= 128 - drawn.border - length for _, start in places)
+
+
+@pytest.mark.parametrize("fives", [0.0, 0.5])
+def test_histories_are_as_long_as_when_it_is_judged(split, fives):
+    """All lengths that the format has, cut to what the network reads; and some of five frames."""
+    config = dataclasses.replace(SMALL, history=8, grid=16)
+    drawn = Examples(split, [T20_TINC1], config, 400, fives=fives)
+    counts = np.bincount(drawn.batch(1)[1], minlength=9) / 400
+    expected = np.full(9, (1 - fives) / 19)
+    expected[0], expected[8] = 0, (1 - fives) * 12 / 19
+    expected[5] += fives
+    np.testing.assert_allclose(counts, expected, atol=0.08)
 
 
 def test_examples_repeat_and_differ(split):

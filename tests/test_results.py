@@ -1,5 +1,6 @@
 """`make results`: every model found, tables kept and not believed when stale, the README's page."""
 
+import dataclasses
 import json
 import shutil
 
@@ -96,6 +97,22 @@ def test_a_surfacenet_beside_a_patchnet_is_judged_alone_and_with_it(weights, tmp
     assert set(made["summary"]["model"]) == {case.title for case in found}
     kinds = made["summary"].groupby("model").size()
     assert kinds.iloc[0] == kinds.iloc[1]
+    # A scout beside it belongs to it, and is no case of its own.
+    small = dataclasses.replace(config, blocks=0)
+    note = {**NOTE, "model": "scout", "formats": ["T80_TINC4"]}
+    training.save_weights(weights / "scout.npz", surface.build(small), note)
+    assert results.cases(weights, ["s"]) == found
+    assert alone.cost()["parameters"] == sum(
+        surface.build(each).count_params() for each in (config, small)
+    )
+    assert alone.cost()["training_minutes"] == 4
+    assert alone.cost()["million_multiply_adds"] == pytest.approx(
+        surface.multiply_adds(config, scout=small) / 1e6, abs=0.06
+    )
+    with_scout = results.make(DATA, tmp_path / "scouted", weights=weights, names=["s"], limit=3)
+    once = "jaccard", "persistence"
+    pd.testing.assert_frame_equal(with_scout["summary"][[*once]], made["summary"][[*once]])
+    (weights / "scout.npz").unlink()
     # Another PatchNet makes the tables of the mean stale, and of nothing else.
     points, sample_id = results._samples(DATA, 3)
     frames = both.frame_format.select(points)

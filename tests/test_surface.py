@@ -237,21 +237,18 @@ def test_what_the_network_reads(observed, rng, monkeypatch):
     model({name: tf.convert_to_tensor(values) for name, values in inputs.items()})
     for row, values in enumerate(given[0]):
         sample, place = row // 4, np.array(np.unravel_index(voxels[row % 4], (5, 5, 5)))
-        pasts = np.full((11, 11, 11), 0)
+        pasts = np.full((13, 13, 13), 0)
         for voxel in np.ndindex(5, 5, 5):
             states = frames[(sample, slice(4 - observed, None), *voxel)].astype(int)
-            pasts[tuple(np.array(voxel) + 3)] = number_of(states)
+            pasts[tuple(np.array(voxel) + 4)] = number_of(states)
         expected = []
         for neighbour in surface.neighbours(1):
-            past = pasts[tuple(place + 3 + neighbour)]
+            past = pasts[tuple(place + 4 + neighbour)]
             expected.extend(surface.codes(4)[past] if past else np.zeros(8))
         for block in surface.neighbours(1):
-            d, h, w = centre = place + 3 + 3 * block
-            mean = np.zeros(6)
-            if ((centre >= 3) & (centre < 8)).all():
-                within = pasts[d - 1 : d + 2, h - 1 : h + 2, w - 1 : w + 2].ravel()
-                mean = sum(surface.courses(4)[past] for past in within if past) / 27
-            expected.extend(mean)
+            d, h, w = place + 4 + 3 * block
+            within = pasts[d - 1 : d + 2, h - 1 : h + 2, w - 1 : w + 2].ravel()
+            expected.extend(sum((surface.courses(4)[n] for n in within if n), np.zeros(6)) / 27)
         expected.extend([sample == 0, False, sample == 1, observed / 4, 1 / observed])
         np.testing.assert_allclose(values, expected, atol=1e-5)
 
@@ -284,6 +281,33 @@ def test_batches_do_not_matter(model, frames):
     np.testing.assert_allclose(forecaster(many)[-1], forecaster(frames[1:, :6])[0], atol=1e-6)
 
 
+def test_a_longer_history_is_cut(model, frames):
+    """A model that reads fewer frames than it is given, as a scout may, reads the last ones."""
+    given = {"observed": np.array([8, 3]), "step": np.array([1, 4]), "frames": frames[:, :8]}
+    short = given | {"observed": np.array([6, 3]), "frames": frames[:, 2:8]}
+    voxels = {"voxels": np.arange(40).reshape(2, 20).astype(np.int32)}
+    for name, values in model(given | voxels).items():
+        np.testing.assert_array_equal(values, model(short | voxels)[name])
+
+
+def test_a_scout_is_asked_first(model, frames, monkeypatch):
+    """Where the scout is sure its forecast stands; elsewhere it is that of the model."""
+    small = dataclasses.replace(SMALL, history=5, radius=1, blocks=0, residual=1.0)
+    scout = randomised(surface.build(small))
+    history = frames[:, :6]
+    alone, glance, both = wrap(model), wrap(scout), wrap(model, scout=scout)
+    monkeypatch.setattr(surface, "SURE", 0.3)
+    for ask in ("__call__", "several"):
+        theirs, ours, found = (getattr(each, ask)(history) for each in (glance, alone, both))
+        change = np.abs(theirs.reshape(2, -1, *[GRID] * 3) - history[:, -1:]).max(1)
+        sure = (change <= 0.3).reshape(2, *[1] * (found.ndim - 4), *[GRID] * 3)
+        sure = np.broadcast_to(sure, found.shape)
+        near = surface.mixed(history[:, -1], surface.reach_of(2)).reshape(change.shape)
+        assert 0 < (change[near] <= 0.3).mean() < 1
+        np.testing.assert_array_equal(found[sure], theirs[sure])
+        np.testing.assert_allclose(found[~sure], ours[~sure], atol=1e-6)
+
+
 def test_a_rollout_and_all_next_frames(model, frames):
     forecaster = wrap(model)
     found = rollout(forecaster, frames[:, :4], 5)
@@ -297,6 +321,11 @@ def test_wrong_arguments(model):
         wrap(None)
     with pytest.raises(ValueError, match="knows 1, 2, 4"):
         surface.forecaster(model, FrameFormat(24, 3))
+    with pytest.raises(TypeError, match="scout is 'scout.npz'"):
+        wrap(model, scout="scout.npz")
+    for change in ({"ahead": 2}, {"grid": 9}):
+        with pytest.raises(ValueError, match="expected 3 of 8³"):
+            wrap(model, scout=surface.build(dataclasses.replace(SMALL, **change)))
     with pytest.raises(ValueError, match="20 frames at most"):
         Config(history=21)
     with pytest.raises(ValueError, match="radius"):
@@ -317,6 +346,9 @@ def test_counted_by_hand():
     assert surface.numbers_read(config) == 56 + 42 + 5
     assert surface.numbers_read(dataclasses.replace(config, blocks=0)) == 56 + 5
     assert surface.multiply_adds(config, 3) == 3 * (103 * 10 + 10 * 5 + 5 * 5 + 5 * 5)
+    small = Config(radius=0, blocks=0, width=2, layers=0, ahead=5)
+    cost = 10 * (13 * 2 + 2 * 5) + surface.multiply_adds(config, 3)
+    assert surface.multiply_adds(config, 10, scout=small, unsure=0.3) == cost
     kernels = sum(np.prod(w.shape) for w in surface.build(config).weights if len(w.shape) == 2)
     assert kernels == surface.multiply_adds(config, 1)
 
@@ -341,10 +373,14 @@ def test_examples_are_voxels_near_a_surface(split):
     rings = rings_of(frames[:, 5])
     assert {0, 1} <= set(np.take_along_axis(rings, chosen, 1).ravel())
     for sample in range(6):
-        assert len(set(chosen[sample])) == 40
-        expected = np.array([1, 4, 8, 0])[rings[sample, chosen[sample]]]
-        np.testing.assert_array_equal(counts[sample], expected)
-        assert (expected == 0).sum() == max(0, 40 - (rings[sample] < 3).sum())
+        drawn = counts[sample] > 0
+        assert len(set(chosen[sample, drawn])) == drawn.sum()
+        assert (~drawn).sum() == max(0, 40 - (rings[sample] < 3).sum())
+        ring = rings[sample, chosen[sample, drawn]]
+        if (rings[sample] < 3).sum() > 400:  # all shares are below 1
+            one = counts[sample, drawn][ring == 0][0]
+            expected = one * np.array([1, 4, 8])[ring]
+            np.testing.assert_allclose(counts[sample, drawn], expected, rtol=1e-5)
 
 
 def rings_of(last):
@@ -352,24 +388,75 @@ def rings_of(last):
     return sum(~surface.mixed(last, reach).reshape(len(last), -1) for reach in surface.RINGS)
 
 
-def test_what_is_drawn_stands_for_all_voxels_near_a_surface(split):
+def test_draw_takes_each_place_as_often_as_its_share_says(rng):
+    chance = rng.random((4, 30)) ** 2
+    chance[1, 12:] = 0  # fewer than wanted, but for some
+    chance[2] = 0  # none at all
+    chance[3, 3] = 50  # one that is always drawn
+    times, shares, runs = np.zeros(chance.shape), np.zeros(chance.shape), 4000
+    for _ in range(runs):
+        places, share = surface.draw(chance, 14, rng)
+        assert places.shape == share.shape == (4, 14)
+        for row in range(4):
+            drawn = places[row, share[row] > 0]
+            assert len(set(drawn)) == len(drawn) == min(14, np.count_nonzero(chance[row]))
+            times[row, drawn] += 1
+            shares[row, drawn] = share[row, share[row] > 0]
+    np.testing.assert_allclose(times / runs, shares, atol=0.04)
+    assert shares[3, 3] == 1 and (shares[1, :12] == 1).all()
+    free = (0 < shares[0]) & (shares[0] < 1)
+    np.testing.assert_allclose(np.ptp(np.log(chance[0, free] / shares[0, free])), 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("with_scout", [False, True])
+def test_what_is_drawn_stands_for_all_voxels_near_a_surface(split, with_scout):
+    """Summed by their weights, the chosen voxels give the mean over all, ring by ring."""
     config = Config(history=2, ahead=1)
-    examples = Examples(split, [T20_TINC1], config, 8, voxels=60, augment=False)
+    options = {"voxels": 60, "augment": False}
+    if with_scout:
+        scout = randomised(surface.build(Config(radius=1, blocks=0, width=4, ahead=2)))
+        options |= {"scout": scout, "candidates": 120}
+    examples = Examples(split, [T20_TINC1], config, 8, **options)
     drawn, total = np.zeros(3), np.zeros(3)
     for step in range(60):
         frames, _, _, chosen, counts = examples.batch(step)
+        assert np.unique(counts).size > 3 * 8 or not with_scout
         rings = rings_of(frames[:, 1])
         of_chosen = np.take_along_axis(rings, chosen, 1)
+        near = (rings < 3).sum(1)
         for ring in range(3):
-            drawn[ring] += counts[of_chosen == ring].sum() / counts.sum()
-            total[ring] += (rings == ring).sum() / (rings < 3).sum()
-    np.testing.assert_allclose(drawn, total, rtol=0.12)
+            drawn[ring] += np.where(of_chosen == ring, counts, 0).mean(1)[near > 0].sum()
+            total[ring] += ((rings == ring).sum(1)[near > 0] / near[near > 0]).sum()
+    np.testing.assert_allclose(drawn, total, rtol=0.06)
+
+
+def test_a_scout_chooses_what_it_is_unsure_of(split):
+    """A scout that doubts filled voxels alone sends us to these."""
+    config = Config(history=2, ahead=1)
+    scout = surface.build(Config(history=2, ahead=1, radius=0, blocks=0, width=2, layers=0))
+    # The first layer gives about 9 for a filled voxel and 0 for an empty one; the logits: +1, -4.
+    kernel = np.zeros((8 + 5, 2), np.float32)
+    kernel[0] = 9
+    scout.first.set_weights([kernel, np.zeros(2, np.float32)])
+    scout.head.set_weights([np.full((2, 1), -3 / 18, np.float32), np.full(1, 0, np.float32)])
+    options = {"voxels": 60, "augment": False, "chances": (1.0, 1.0, 1.0)}
+    share = {}
+    for name, extra in {"plain": {}, "scouted": {"scout": scout, "candidates": 600}}.items():
+        frames, _, _, chosen, counts = Examples(
+            split, [T20_TINC1], config, 8, **options, **extra
+        ).batch(1)
+        last = frames[:, 1].reshape(8, -1)
+        filled = np.take_along_axis(last, chosen, 1) == 1
+        share[name] = (filled & (counts > 0)).sum() / (counts > 0).sum()
+    assert share["scouted"] > 2 * share["plain"]
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"voxels": 4097}, "a frame has 4096"),
+        ({"scout": surface.build(SMALL), "candidates": 4097}, "a frame has 4096"),
+        ({"scout": surface.build(SMALL), "candidates": 255}, "there are 255 candidates"),
         ({"voxels": 0}, "voxels is 0"),
         ({"chances": (1.0, 0.2)}, "3 numbers"),
         ({"chances": (1.0, 0.2, 0.0)}, "above 0"),
@@ -400,7 +487,7 @@ def test_targets_are_those_of_the_chosen_voxels(split):
 def trained(split, folder, plan, **options):
     """Train a small network on the sample set; return it and the history."""
     config = Config(history=6, ahead=2, radius=1, width=16, layers=1)
-    recipe = recipes.SurfaceNetRecipe(config, plan, voxels=32)
+    recipe = recipes.SurfaceNetRecipe(config, plan, voxels=32, candidates=64)
     keras.utils.set_random_seed(4)
     model = surface.build(config)
     model.compile(**recipe.compile_options())

@@ -1,7 +1,8 @@
 """Seconds for a forecast: the thesis's network in Keras's layers, beside the course's networks.
 
-No trained weights are needed: what a forecast costs does not depend on them. What a SurfaceNet
-costs depends on how much surface there is, so the frames are those of the sample set.
+No trained weights are needed: what a forecast costs does not depend on them. Only the SurfaceNet
+is the shipped one: what it costs depends on how much surface there is, so the frames are those of
+the sample set, and on where its scout is sure.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from helpers import convlstm, forecaster, records, surface, workshop
+from helpers import convlstm, forecaster, recipes, records, workshop
 from helpers.rollout import next_frames, rollout
 from helpers.sequences import T80_TINC4
 
@@ -108,7 +109,7 @@ def measure(runs: int, sequences: int) -> Iterator[tuple[str, str, list[float], 
         f"PatchNet, {count} symmetries": forecaster.forecaster(net, T80_TINC4, symmetries=count)
         for count in (1, 8)
     }
-    beyond["SurfaceNet"] = surface.forecaster(surface.build(surface.shipped()), T80_TINC4)
+    beyond["SurfaceNet"] = recipes.load(recipes.WEIGHTS / "surfacenet.npz", T80_TINC4)
     observed = frames[:, :HISTORY]
     yield from _compare(
         f"rollout, {HORIZON} after {HISTORY} frames",
