@@ -20,6 +20,7 @@ import keras  # noqa: E402  (after the quiet import of TensorFlow)
 from keras import ops  # noqa: E402
 
 ROLLOUT_HISTORY = 5  # frames, as in the thesis
+CHOICES = tuple(np.arange(4, 25) / 40)  # thresholds that are tried, 0.1 to 0.6
 UNKNOWN = 0.5  # what stands for a frame that was not observed
 
 
@@ -340,13 +341,17 @@ class Examples:
         return example(self.config, *batch)
 
 
+def hide(frames, observed):
+    """Put `UNKNOWN` in the place of the frames before the last `observed` (B,): (B, T, D, H, W)."""
+    age = tf.range(frames.shape[1], 0, -1, dtype=observed.dtype)
+    return tf.where((age <= observed[:, None])[:, :, None, None, None], frames, UNKNOWN)
+
+
 def example(config: Config, frames, observed, step, weight) -> tuple[dict, dict, dict]:
     """Split frames (B, history + ahead, D, H, W) into what `fit` reads."""
     frames = tf.cast(frames, tf.float32)
-    age = tf.range(config.history, 0, -1, dtype=observed.dtype)
-    seen = (age <= observed[:, None])[:, :, None, None, None]
     inputs = {
-        "frames": tf.where(seen, frames[:, : config.history], UNKNOWN),
+        "frames": hide(frames[:, : config.history], observed),
         "observed": observed,
         "step": step,
     }
@@ -526,9 +531,11 @@ class Together:
         name: how tables and figures call it.
         ahead: so many frames at once, as many as all of them give.
         thresholds: of the mean, see `forecaster`.
+        shares: of each forecaster in the mean, one tuple for each frame ahead, each with sum 1;
+            None gives all the same.
 
     Raises:
-        ValueError: no forecasters; wrong thresholds.
+        ValueError: no forecasters; wrong thresholds or shares.
     """
 
     def __init__(
@@ -536,12 +543,23 @@ class Together:
         forecasters: Sequence[PatchForecaster],
         name: str = "mean",
         thresholds: Sequence[float | None] | None = None,
+        shares: Sequence[Sequence[float]] | None = None,
     ):
         if not forecasters:
             raise ValueError("forecasters is empty; expected at least one.")
         self.forecasters, self.name = tuple(forecasters), name
         self.ahead = min(each.ahead for each in self.forecasters)
         self.thresholds = _checked_thresholds(thresholds, self.ahead)
+        if shares is None:
+            shares = np.full((self.ahead, len(forecasters)), 1 / len(forecasters))
+        self.shares = np.asarray(shares, np.float32)
+        wanted = (self.ahead, len(forecasters))
+        if self.shares.shape != wanted or not (
+            (self.shares >= 0).all() and np.allclose(self.shares.sum(axis=1), 1)
+        ):
+            raise ValueError(
+                f"shares is {shares}; expected {wanted[0]} times {wanted[1]} numbers with sum 1."
+            )
 
     def __call__(self, history) -> np.ndarray:
         """Forecast the next frame: (B, T, D, H, W) with values 0…1 to (B, D, H, W), float32."""
@@ -552,7 +570,9 @@ class Together:
         return self._mean([each.several(history)[:, : self.ahead] for each in self.forecasters])
 
     def _mean(self, found) -> np.ndarray:
-        return _shifted_each(np.mean(found, axis=0), self.thresholds)
+        shares = self.shares[: found[0].shape[1], :, None, None, None]
+        mean = sum(shares[:, number] * each for number, each in enumerate(found))
+        return _shifted_each(mean, self.thresholds)
 
 
 def _checked_thresholds(thresholds, ahead: int) -> tuple[float | None, ...] | None:
@@ -602,7 +622,7 @@ def fitting_threshold(probability: np.ndarray) -> np.ndarray:
 def best_thresholds(
     truth: np.ndarray,
     probability: np.ndarray,
-    choices: Sequence[float] = tuple(np.arange(4, 25) / 40),
+    choices: Sequence[float] = CHOICES,
     axes: tuple[int, ...] = metrics.FRAME_AXES,
     fitting: bool = False,
 ) -> list[float | None]:
@@ -618,15 +638,27 @@ def best_thresholds(
         axes: what one distance is over, counted without the axis K.
         fitting: try `fitting_threshold`, too; where it is better, None stands for it.
     """
-    best = []
-    for step in range(truth.shape[1]):
-        pair = truth[:, step], probability[:, step]
-        means = [
-            metrics.jaccard_distance(*pair, axes=axes, threshold=float(q)).mean() for q in choices
-        ]
-        best.append(round(float(choices[int(np.argmin(means))]), 3))
-        if fitting:
-            own = fitting_threshold(pair[1])[..., None, None, None]
-            if metrics.jaccard_distance(pair[0], pair[1] >= own, axes=axes).mean() < min(means):
-                best[-1] = None
-    return best
+    steps = range(truth.shape[1])
+    options = {"choices": choices, "axes": axes, "fitting": fitting}
+    return [best_threshold(truth[:, k], probability[:, k], **options)[0] for k in steps]
+
+
+def best_threshold(
+    truth: np.ndarray,
+    probability: np.ndarray,
+    choices: Sequence[float] = CHOICES,
+    axes: tuple[int, ...] = metrics.FRAME_AXES,
+    fitting: bool = False,
+) -> tuple[float | None, float]:
+    """Find it for one step, (N, D, H, W), and the distance it leads to; see `best_thresholds`."""
+    means = [
+        metrics.jaccard_distance(truth, probability, axes=axes, threshold=float(q)).mean()
+        for q in choices
+    ]
+    best, least = round(float(choices[int(np.argmin(means))]), 3), float(min(means))
+    if fitting:
+        own = fitting_threshold(probability)[..., None, None, None]
+        mean = float(metrics.jaccard_distance(truth, probability >= own, axes=axes).mean())
+        if mean < least:
+            best, least = None, mean
+    return best, least

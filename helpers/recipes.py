@@ -657,6 +657,7 @@ def load(weights: Path, frame_format: FrameFormat, **options):
             parts = [partner(weights), weights]
             memory = options.pop("memory", None)
             plain = [load(part, frame_format, thresholds=None, memory=memory) for part in parts]
+            options = {"shares": record.get(SHARES_NAME, {}).get(frame_format.name)} | options
             return forecaster.Together(plain, **options)
     if name == SurfaceNetRecipe.model and "scout" not in options:
         scout = weights.with_name(SurfaceNetRecipe.scout)
@@ -694,6 +695,10 @@ def partner(weights: Path) -> Path:
     return weights.with_name(f"{PatchNetRecipe.model}.npz")
 
 
+SHARES_NAME = "shares, together"
+SHARES = ((0.75, 0.25), (0.5, 0.5), (0.25, 0.75))  # of PatchNet and SurfaceNet, tried by `tune`
+
+
 def thresholds_name(variant: str) -> str:
     """Return under which name a record holds the thresholds of a variant."""
     return "thresholds, together" if variant == "together" else "thresholds"
@@ -722,7 +727,7 @@ def judge(
     found = open_split(data, split, limit)
     frames = frame_format.select(found.frames(np.arange(len(found))[:limit]))
     model = load(weights, frame_format, **options)
-    protocol, first, history = "pooled", 1, 5
+    protocol, first, history = "pooled", 1, forecaster.ROLLOUT_HISTORY
     if isinstance(model, wgan_gp.WGANGPForecaster):
         protocol, first = WGANRecipe.protocol, model.model.config.frames
         history = first
@@ -741,7 +746,8 @@ def tune(
     The first is the best one for the next frame after histories of all lengths, the others those
     for frames farther ahead after the thesis's five; null where it is better to choose one for
     each forecast, see `helpers.forecaster.fitting_threshold`. The variant `"together"`, the mean
-    with the PatchNet beside it, has thresholds of its own; other variants have none.
+    with the PatchNet beside it, has thresholds of its own, and for each frame ahead the best one
+    of three `SHARES`; other variants have none.
 
     Raises:
         ValueError: a variant without thresholds of its own.
@@ -753,21 +759,31 @@ def tune(
     samples = split.frames(np.arange(min(VALIDATION_SAMPLES, len(split))))
     name = thresholds_name(variant)
     record[name] = {}
+    if variant == "together":
+        record[SHARES_NAME] = {}
     for found in formats:
         frames = found.select(samples)
         model = load(weights, found, **VARIANTS[variant] | VARIANTS["plain"])
-        following = rollout.next_frames(model, frames)
-        first = forecaster.best_thresholds(
-            frames[:, np.newaxis, 1:], following[:, np.newaxis], axes=(-4, *metrics.FRAME_AXES)
-        )
-        history, ahead = 5, model.ahead
-        later = forecaster.best_thresholds(
-            frames[:, history : history + ahead],
-            model.several(frames[:, :history]),
-            fitting=True,
-        )
-        record[name][found.name] = first + later[1:]
-        print(found.name, record[name][found.name])
+        parts = model.forecasters if variant == "together" else [model]
+        following = [rollout.next_frames(part, frames) for part in parts]
+        history, best = forecaster.ROLLOUT_HISTORY, []
+        ahead = [part.several(frames[:, :history]) for part in parts]
+        for step in range(model.ahead):
+            trials = []
+            for shares in SHARES if variant == "together" else [(1.0,)]:
+                if step == 0:
+                    truth, of_parts = frames[:, 1:], following
+                    options = {"axes": (-4, *metrics.FRAME_AXES)}
+                else:
+                    truth, of_parts = frames[:, history + step], [each[:, step] for each in ahead]
+                    options = {"fitting": True}
+                mean = sum(np.float32(share) * each for share, each in zip(shares, of_parts))
+                trials.append((*forecaster.best_threshold(truth, mean, **options), shares))
+            best.append(min(trials, key=lambda trial: trial[1]))
+        record[name][found.name] = [threshold for threshold, *_ in best]
+        if variant == "together":
+            record[SHARES_NAME][found.name] = [list(shares) for *_, shares in best]
+        print(found.name, best)
     record["thresholds_by"] = f"{len(samples)} validation sequences"
     _write_record(weights, record)
 

@@ -19,12 +19,13 @@ import pandas as pd
 from tqdm import tqdm
 
 from helpers import convlstm, evaluation, recipes, training, wgan_gp, workshop
+from helpers.forecaster import ROLLOUT_HISTORY
 from helpers.sequences import FrameFormat
 
 RESULTS = workshop.REPOSITORY / "data" / "results"
 README = workshop.REPOSITORY / "README.md"
 MARKS = "<!-- results: made by make results -->", "<!-- end of results -->"
-HISTORY, HORIZON = 5, 5  # of rollouts, as in the thesis
+HISTORY, HORIZON = ROLLOUT_HISTORY, 5  # of rollouts, as in the thesis
 BATCH = 8  # sequences at a time: what a network makes of them stays in the processor's cache
 REMEMBERED = 64  # sequences whose forecasts are kept for the next case: 40 MB for each network
 TITLES = {
@@ -262,6 +263,7 @@ def _note(case: Case, frames: np.ndarray, sample_id: np.ndarray) -> dict:
     return {
         "weights": hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest(),
         "thresholds": case.record.get(recipes.thresholds_name(case.variant)),
+        "shares": case.record.get(recipes.SHARES_NAME) if case.partner else None,
         "samples": hashlib.sha256(np.ascontiguousarray(sample_id)).hexdigest(),
         "frames": hashlib.sha256(np.packbits(frames)).hexdigest(),
     }

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from helpers import forecaster as patchnet
 from helpers import training
@@ -275,7 +274,7 @@ class SurfaceNet(keras.Model):
                 functools.partial(self._forecast, reach, ahead, scout), signature
             )
         )
-        self.compiled_call = tf.function(lambda inputs: self.call(inputs))
+        self.compiled_doubt = tf.function(self._doubt)
         self._codes, self._courses = (
             tf.constant(table(config.history)) for table in (codes, courses)
         )
@@ -384,6 +383,16 @@ class SurfaceNet(keras.Model):
         shape = (count, *[self.config.grid] * 3, ahead)
         return tf.transpose(tf.reshape(found, shape), (0, 4, 1, 2, 3))
 
+    def _doubt(self, frames, observed, step, voxels):
+        """Return √(Σ p (1 - p)), p for each frame ahead: frames uint8 (B, T, …) to (B, K).
+
+        Frames before the observed ones need not be marked.
+        """
+        frames = patchnet.hide(tf.cast(frames, tf.float32), observed)
+        inputs = {"frames": frames, "observed": observed, "step": step, "voxels": voxels}
+        found = self.call(inputs).values()
+        return ops.sqrt(sum(ops.sum(part * (1 - part), axis=-1) for part in found))
+
     def get_config(self):
         """Return what `__init__` needs."""
         return super().get_config() | {"config": self.config.as_dict()}
@@ -459,10 +468,8 @@ class Examples(patchnet.Examples):
         It is the length of the gradient that a forecast p is to expect, √(p (1 - p)), over all
         frames ahead, and a little more, as a scout may err.
         """
-        inputs, *_ = example(self.config, frames, observed, step, chosen, np.float32(1))
-        found = self.scout.compiled_call(inputs)
-        variance = sum(ops.sum(part * (1 - part), axis=-1) for part in found.values())
-        return np.sqrt(np.asarray(variance)) + 0.03
+        found = self.scout.compiled_doubt(frames[:, : self.config.history], observed, step, chosen)
+        return found.numpy() + 0.03
 
     def example(self, *batch) -> tuple[dict, dict, dict]:
         """Split a batch into what `fit` reads."""
@@ -481,26 +488,38 @@ def draw(
     """
     total = chance.sum(axis=1, keepdims=True, dtype=np.float64)
     share = chance * (count / np.maximum(total, 1e-12))
-    for _ in range(10):
+    # What is more than 1 is handed on to the others, as long as there are some.
+    while (share > 1).any():
         full = share >= 1
         free = np.where(full, 0, share)
         left = np.maximum(count - full.sum(1), 0) / np.maximum(free.sum(1), 1e-12)
         share = np.where(full, 1, free * left[:, None])
-    ends = np.cumsum(np.minimum(share, 1), axis=1)
+    ends = np.cumsum(share, axis=1)
     rows = 2 * count * np.arange(len(ends))[:, None]  # one search for all rows
     marks = rng.random((len(ends), 1)) + np.arange(count)
     found = np.searchsorted((ends + rows).ravel(), (marks + rows).ravel(), "right")
     places = found.reshape(marks.shape) - chance.shape[1] * np.arange(len(ends))[:, None]
     beyond = places >= chance.shape[1]
     places = np.where(beyond, 0, places).astype(np.int32)
-    drawn = np.where(beyond, 0, np.minimum(np.take_along_axis(share, places, 1), 1))
+    drawn = np.where(beyond, 0, np.take_along_axis(share, places, 1))
     return places, drawn
 
 
 def mixed(frames: np.ndarray, reach: int) -> np.ndarray:
-    """Do what `near_surface` does, in NumPy, where examples are drawn: (B, D, H, W) to bool."""
-    size = (1, *[2 * reach + 1] * 3)
-    return ndimage.maximum_filter(frames, size) != ndimage.minimum_filter(frames, size)
+    """Do what `near_surface` does, in NumPy, where examples are drawn: (B, D, H, W) to bool.
+
+    Filters that know only 0 and 1 are faster than those of SciPy, and this is done for each batch.
+    """
+    full = frames > 0
+    gap = ~full
+    for found in (full, gap):
+        for axis in (1, 2, 3):
+            lines = np.moveaxis(found, axis, 0)  # a view: what is written here is written there
+            before = lines.copy()
+            for shift in range(1, reach + 1):
+                lines[shift:] |= before[:-shift]
+                lines[:-shift] |= before[shift:]
+    return full & gap
 
 
 def example(config: Config, frames, observed, step, chosen, weight) -> tuple[dict, dict, dict]:

@@ -240,6 +240,14 @@ def test_together_is_the_mean(model, frames):
     assert rollout(both, frames, 5).shape == (len(frames), 5, *frames.shape[2:])
     with pytest.raises(ValueError, match="2 numbers"):
         forecaster.Together(parts, thresholds=[0.5])
+    shares = [(0.25, 0.75), (1, 0)]
+    uneven = forecaster.Together(parts, shares=shares)
+    expected = [0.25 * several[0][:, 0] + 0.75 * several[1][:, 0], several[0][:, 1]]
+    np.testing.assert_allclose(uneven.several(frames), np.stack(expected, 1), atol=1e-6)
+    np.testing.assert_allclose(uneven(frames), expected[0], atol=1e-6)
+    for wrong in ([(0.5, 0.5)], [(0.5, 0.6)] * 2, [(-1, 2)] * 2):
+        with pytest.raises(ValueError, match="2 times 2 numbers with sum 1"):
+            forecaster.Together(parts, shares=wrong)
     with pytest.raises(ValueError, match="at least one"):
         forecaster.Together([])
 

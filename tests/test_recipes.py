@@ -187,6 +187,8 @@ def test_a_surfacenet_from_training_to_a_tuned_file(cache, tmp_path, monkeypatch
     assert record["thresholds"]["T20_TINC1"] == thresholds
     both = recipes.load(out, T20_TINC1, **recipes.VARIANTS["together"])
     assert list(both.thresholds) == record["thresholds, together"]["T20_TINC1"]
+    np.testing.assert_allclose(both.shares, record["shares, together"]["T20_TINC1"])
+    assert both.shares.shape == (3, 2) and recipes.SHARES_NAME in record
     assert [type(part.model) for part in both.forecasters] == [
         forecaster.PatchNet,
         surface.SurfaceNet,
