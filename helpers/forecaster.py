@@ -507,11 +507,15 @@ class PatchForecaster:
     def _remembered(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
         if self.memory is None:
             return self._probability(frames, observed, ahead)
-        read = hashlib.sha256(frames).digest()
-        key = (self.model.name, id(self.model), self.step, observed, ahead, read)
+        networks = tuple(map(id, self._networks()))
+        key = (networks, self.step, observed, ahead, hashlib.sha256(frames).digest())
         if key not in self.memory:
             self.memory[key] = self._probability(frames, observed, ahead)
         return self.memory[key]
+
+    def _networks(self) -> tuple:
+        """Return all networks that take part in a forecast."""
+        return (self.model,)
 
     def _probability(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
         count = len(frames)

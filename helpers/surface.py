@@ -605,6 +605,9 @@ class SurfaceForecaster(patchnet.PatchForecaster):
                 )
         self.scout = scout
 
+    def _networks(self) -> tuple:
+        return (self.model, self.scout)
+
     def _probability(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
         reach = FAR if ahead > 1 else reach_of(self.step)
         several = self.model.config.ahead if ahead > 1 else 1

@@ -306,6 +306,11 @@ def test_a_scout_is_asked_first(model, frames, monkeypatch):
         assert 0 < (change[near] <= 0.3).mean() < 1
         np.testing.assert_array_equal(found[sure], theirs[sure])
         np.testing.assert_allclose(found[~sure], ours[~sure], atol=1e-6)
+        memory = {}
+        for net, expected in ((None, ours), (scout, found), (None, ours)):
+            again = getattr(wrap(model, scout=net, memory=memory), ask)(history)
+            np.testing.assert_array_equal(again, expected)
+        assert len(memory) == 2
 
 
 def test_a_rollout_and_all_next_frames(model, frames):
