@@ -278,7 +278,8 @@ class Examples:
         augment: turn, mirror and reverse.
         weights: of the formats in the loss, or None for equal ones.
         fives: in this share of the examples, 0…1, five frames are seen, as in the thesis's
-            rollouts; in the others, each number has the same chance.
+            rollouts; in the others, each number that the format has is equally likely, before it
+            is cut to what the network reads.
     """
 
     split: object
@@ -342,7 +343,10 @@ class Examples:
 
 
 def hide(frames, observed):
-    """Put `UNKNOWN` in the place of the frames before the last `observed` (B,): (B, T, D, H, W)."""
+    """Put `UNKNOWN` in the place of the frames before the last `observed` (B,).
+
+    Args, returns: float frames (B, T, D, H, W).
+    """
     age = tf.range(frames.shape[1], 0, -1, dtype=observed.dtype)
     return tf.where((age <= observed[:, None])[:, :, None, None, None], frames, UNKNOWN)
 
@@ -436,8 +440,8 @@ def forecaster(
             best called filled, as `best_thresholds` finds it; None in place of a number is
             `fitting_threshold`, another one for each forecast. The forecast is shifted, so that
             these become 0.5. No list at all leaves the probabilities as they are.
-        memory: what the model says is kept here, and the model is not asked again. Forecasters
-            of one model may share it; it grows until it is cleared.
+        memory: what the model says is kept here, and the model is not asked again, even if it
+            was trained on meanwhile. Forecasters may share it; it grows until it is cleared.
 
     Raises:
         TypeError: not a `PatchNet`.
@@ -507,10 +511,9 @@ class PatchForecaster:
     def _remembered(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
         if self.memory is None:
             return self._probability(frames, observed, ahead)
-        networks = tuple(map(id, self._networks()))
-        key = (networks, self.step, observed, ahead, hashlib.sha256(frames).digest())
+        key = (self._networks(), self.step, observed, ahead, hashlib.sha256(frames).digest())
         if key not in self.memory:
-            self.memory[key] = self._probability(frames, observed, ahead)
+            self.memory[key] = self._probability(frames, observed, ahead)[:, :ahead].copy()
         return self.memory[key]
 
     def _networks(self) -> tuple:
@@ -562,7 +565,8 @@ class Together:
             (self.shares >= 0).all() and np.allclose(self.shares.sum(axis=1), 1)
         ):
             raise ValueError(
-                f"shares is {shares}; expected {wanted[0]} times {wanted[1]} numbers with sum 1."
+                f"shares is {shares}; expected for each of {wanted[0]} frames {wanted[1]} numbers "
+                "from 0 on with sum 1."
             )
 
     def __call__(self, history) -> np.ndarray:

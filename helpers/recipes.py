@@ -447,6 +447,9 @@ def train(
         formats: one, or several that take turns.
         folder: of the run: checkpoint, best weights, log.
         start: weights to begin with, for example those of the mixed run; None begins anew.
+
+    Raises:
+        ValueError: a run was stopped in this folder that had another recipe or beginning.
     """
     split = open_split(data, "training")
     hardware = dataclasses.replace(
@@ -468,7 +471,9 @@ def train(
             for name, value in before.items()
             if not name.startswith(("validation,", "test"))
         }
-    (folder / NOTE).write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n")
+    if scout := getattr(recipe, "scout", None):
+        note["scout_sha256"] = training.read_record(WEIGHTS / scout).get("sha256")
+    _keep_note(note, folder)
     with hardware.scope():
         model = recipe.kind.build(recipe.config)
         if start is not None:
@@ -483,6 +488,24 @@ def train(
             validation=recipe.validation(open_split(data, "validation"), formats),
             monitor=recipe.monitor,
             show=training.Progress(),
+        )
+
+
+def _keep_note(note: dict, folder: Path) -> None:
+    """Write the note of a run, or see that the one of a stopped run says the same."""
+    place = folder / NOTE
+    if not (folder / training.CHECKPOINT).exists() or not place.exists():
+        place.write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        return
+    before, note = json.loads(place.read_text("utf-8")), json.loads(json.dumps(note))
+    began = (each.get("began_with", {}).get("sha256") for each in (before, note))
+    same = {name: before.get(name) == note.get(name) for name in ("recipe", "formats", "data")}
+    same["beginning"] = len(set(began)) == 1
+    same["scout"] = before.get("scout_sha256", note.get("scout_sha256")) == note.get("scout_sha256")
+    if other := [name for name, equal in same.items() if not equal]:
+        raise ValueError(
+            f"The run in {folder} was started with another {', '.join(other)}. Start in another "
+            "folder, or give what it was started with to go on."
         )
 
 
@@ -655,8 +678,12 @@ def load(weights: Path, frame_format: FrameFormat, **options):
             raise ValueError(f"{weights} is no SurfaceNet: it is not averaged with a PatchNet.")
         if together:
             parts = [partner(weights), weights]
-            memory = options.pop("memory", None)
-            plain = [load(part, frame_format, thresholds=None, memory=memory) for part in parts]
+            asked = {name: options.pop(name) for name in ("memory", "scout") if name in options}
+            given = [{"memory": asked.get("memory")}, asked]
+            plain = [
+                load(part, frame_format, thresholds=None, **each)
+                for part, each in zip(parts, given)
+            ]
             options = {"shares": record.get(SHARES_NAME, {}).get(frame_format.name)} | options
             return forecaster.Together(plain, **options)
     if name == SurfaceNetRecipe.model and "scout" not in options:

@@ -27,7 +27,7 @@ README = workshop.REPOSITORY / "README.md"
 MARKS = "<!-- results: made by make results -->", "<!-- end of results -->"
 HISTORY, HORIZON = ROLLOUT_HISTORY, 5  # of rollouts, as in the thesis
 BATCH = 8  # sequences at a time: what a network makes of them stays in the processor's cache
-REMEMBERED = 64  # sequences whose forecasts are kept for the next case: 40 MB for each network
+REMEMBERED = 64  # sequences whose forecasts are kept for the next case: up to 120 MB in all
 TITLES = {
     "convlstm": "ConvLSTM",
     "patchnet": "PatchNet",
@@ -113,16 +113,16 @@ class Case:
             "training_minutes": minutes,
             "hardware": self.record["machine"]["device"],
         }
+        hardware = [cost.pop("hardware")]
         for part in (self.scout, self.partner):
             if part is None:
                 continue
             other = part.cost()
-            hardware = "; ".join(dict.fromkeys([cost.pop("hardware"), other["hardware"]]))
+            hardware.append(other.pop("hardware"))
             if part == self.scout:  # its multiplications are counted already
                 other["million_multiply_adds"] = 0
             cost = {name: round(value + other[name], 1) for name, value in cost.items()}
-            cost["hardware"] = hardware
-        return cost
+        return cost | {"hardware": "; ".join(dict.fromkeys(hardware))}
 
 
 @functools.lru_cache(maxsize=64)
@@ -195,14 +195,17 @@ def evaluate(
         frames: (N, T, D, H, W), in this format.
         sample_id: (N,).
         work: the folder of the tables by sample. What is there is used only if it was made by the
-            same weights, on the same samples.
+            same weights, on the same samples. The tables of a group are written at its end.
 
     Returns:
         For each case the tables of `helpers.evaluation.next_frame` and `long_term`; of a mirrored
         case the latter alone.
     """
-    missing = [case for case in group if not _is_made(case, _note(case, frames, sample_id), work)]
-    if missing:
+    # Before the work, in which somebody may replace the weights.
+    notes = [_note(case, frames, sample_id) for case in group]
+    todo = [(case, note) for case, note in zip(group, notes) if not _is_made(case, note, work)]
+    if todo:
+        missing = [case for case, _ in todo]
         work.mkdir(parents=True, exist_ok=True)
         memory, models, parts = {}, [], [[] for _ in missing]
         for case in missing:
@@ -216,11 +219,11 @@ def evaluate(
             for case, model, found in zip(missing, models, parts):
                 found.append(_tables(case, model, frames[chosen], sample_id[chosen]))
             memory.clear()
-        for case, found in zip(missing, parts):
+        for (case, note), found in zip(todo, parts):
             *files, mark = _files(case, work)
             for file, tables in zip(files, zip(*found), strict=True):
                 evaluation.save(pd.concat(tables, ignore_index=True), file)
-            mark.write_text(json.dumps(_note(case, frames, sample_id)) + "\n", "utf-8")
+            mark.write_text(json.dumps(note) + "\n", "utf-8")
         training.free_memory()
     return [tuple(evaluation.load(file) for file in _files(case, work)[:-1]) for case in group]
 
@@ -260,10 +263,10 @@ def _files(case: Case, work: Path) -> list[Path]:
 
 def _note(case: Case, frames: np.ndarray, sample_id: np.ndarray) -> dict:
     paths = [part.path for part in (case, case.partner, case.scout) if part]
-    return {
+    shares = {"shares": case.record.get(recipes.SHARES_NAME)} if case.partner else {}
+    return shares | {
         "weights": hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest(),
         "thresholds": case.record.get(recipes.thresholds_name(case.variant)),
-        "shares": case.record.get(recipes.SHARES_NAME) if case.partner else None,
         "samples": hashlib.sha256(np.ascontiguousarray(sample_id)).hexdigest(),
         "frames": hashlib.sha256(np.packbits(frames)).hexdigest(),
     }
@@ -323,7 +326,7 @@ def make(
         work: for the tables by sample; see `evaluate`.
         weights, names: see `cases`.
         limit: only the first so many samples.
-        processes: judge so many cases side by side, on one core each.
+        processes: judge so many groups of cases side by side, on one core each.
 
     Returns:
         `summary`, see `summary`; `skill_horizons`, see `helpers.evaluation.skill_horizon`.

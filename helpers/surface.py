@@ -22,7 +22,8 @@ from keras import ops  # noqa: E402
 
 RINGS = (1, 2, 4)  # voxels are told apart by the reach within which they have a surface
 FAR = RINGS[-1]  # beyond it, nothing is forecast: voxels stay as they are
-SURE = 0.02  # a scout's forecast stands where it gives every change at most this probability
+SURE = 0.02  # a scout's forecast stands where it gives a flip at most this probability
+DOUBT = 0.03  # added to how unsure a scout is of a voxel: it may err
 
 
 @dataclass(frozen=True)
@@ -243,10 +244,11 @@ class _Surroundings:
 class SurfaceNet(keras.Model):
     """The network as a Keras model: made by `build`, trained by `fit`.
 
-    Called with a mapping of `frames` (B, `history`, D, H, W), `observed` (B,), how many of the
-    last frames are real, `step` (B,), their TINC, and `voxels` (B, K), numbers of voxels in
-    reading order, it returns a mapping of probabilities at these voxels: `next` (B, K, 1) and, if
-    the configuration looks further `ahead`, `later` (B, K, `ahead` - 1).
+    Called with a mapping of `frames` (B, T, D, H, W), of which it reads the last `history`,
+    `observed` (B,), how many of the last ones are real, `step` (B,), their TINC, and `voxels`
+    (B, K), numbers of voxels in reading order, it returns a mapping of probabilities at these
+    voxels: `next` (B, K, 1) and, if the configuration looks further `ahead`, `later`
+    (B, K, `ahead` - 1).
     """
 
     def __init__(self, config: Config | dict, **kwargs):
@@ -411,16 +413,22 @@ def build(config: Config) -> SurfaceNet:
 class Examples(patchnet.Examples):
     """Windows as in `helpers.forecaster`, and of each some voxels near a surface.
 
-    Voxels that are drawn more seldom than others count so much more in the loss, which is thus an
-    estimate of the mean over all voxels within the last of the `RINGS`.
+    Voxels that are drawn more seldom than others count so much more in the loss. So each window
+    adds an estimate of its mean over all voxels within the last of the `RINGS`; one without a
+    surface adds 0.
 
     Attributes:
         voxels: so many of each window.
         chances: how often a voxel of each of the `RINGS` is drawn, relative to one of the first,
             above 0.
         scout: a trained network that looks at `candidates`, drawn by `chances`; the less sure it
-            is of one, the more often this is among the `voxels`. None draws these at once.
+            is of one, the more often this is among the `voxels`. None draws these at once. With
+            a scout, batches are the same for the same seed and step only up to its rounding.
         candidates: so many of each window.
+
+    Raises:
+        TypeError, ValueError: a scout that does not fit, see `check_scout`; too many or too few
+            voxels; wrong chances.
     """
 
     voxels: int = 256
@@ -431,6 +439,7 @@ class Examples(patchnet.Examples):
     def __post_init__(self):
         count, most = whole("voxels", self.voxels, 1), self.config.grid**3
         if self.scout is not None:
+            check_scout(self.scout, self.config)
             if (wanted := whole("candidates", self.candidates, 1)) < count:
                 raise ValueError(f"voxels is {count}; there are {wanted} candidates.")
             count = wanted
@@ -456,10 +465,10 @@ class Examples(patchnet.Examples):
         chosen, share = draw(chance, self.voxels if self.scout is None else self.candidates, rng)
         if self.scout is not None:
             unsure = self._unsure(frames, observed, strides, chosen)
-            further = np.where(share > 0, unsure / np.maximum(share, 1e-9), 0)
-            places, again = draw(further, self.voxels, rng)
+            second_chance = np.where(share > 0, unsure / np.maximum(share, 1e-9), 0)
+            places, second_share = draw(second_chance, self.voxels, rng)
             chosen = np.take_along_axis(chosen, places, 1)
-            share = np.take_along_axis(share, places, 1) * again
+            share = np.take_along_axis(share, places, 1) * second_share
         scale = weight * self.voxels / np.maximum(near, 1)
         counts = np.where(share > 0, scale[:, None] / np.maximum(share, 1e-9), 0)
         return frames, observed, strides, chosen, counts.astype(np.float32)
@@ -467,11 +476,12 @@ class Examples(patchnet.Examples):
     def _unsure(self, frames, observed, step, chosen) -> np.ndarray:
         """Return how unsure the scout is of voxels, above 0: (B, K) to float32 (B, K).
 
-        It is the length of the gradient that a forecast p is to expect, √(p (1 - p)), over all
-        frames ahead, and a little more, as a scout may err.
+        The derivative of the cross-entropy by the logit is p - y. If p is right, its root mean
+        square is √(p (1 - p)); here of all frames ahead, the next one counted as each other, and
+        a little more.
         """
         found = self.scout.compiled_doubt(frames[:, : self.config.history], observed, step, chosen)
-        return found.numpy() + 0.03
+        return found.numpy() + DOUBT
 
     def example(self, *batch) -> tuple[dict, dict, dict]:
         """Split a batch into what `fit` reads."""
@@ -481,12 +491,12 @@ class Examples(patchnet.Examples):
 def draw(
     chance: np.ndarray, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw `count` places of each row, by chance: (B, N) to places and shares, each (B, count).
+    """Draw `count` places of each row, by chance: (B, N) to int32 and float64 (B, count).
 
-    The share of a place is the probability with which it is drawn, at most 1 and below that
-    proportional to its chance. Where a row has too few chances above 0, places with a share of 0
-    fill up the number. Systematic sampling (W. G. Madow, 1949): shares are laid end to end, and
-    every place is taken on which one of the marks u, u + 1, u + 2, … falls.
+    The second are the shares. The share of a place is the probability with which it is drawn, at
+    most 1 and below that proportional to its chance. Where a row has too few chances above 0,
+    places with a share of 0 fill up the number. Systematic sampling (W. G. Madow, 1949): shares
+    are laid end to end, and every place is taken on which one of the marks u, u + 1, … falls.
     """
     total = chance.sum(axis=1, keepdims=True, dtype=np.float64)
     share = chance * (count / np.maximum(total, 1e-12))
@@ -575,6 +585,28 @@ def load(path) -> SurfaceNet:
     return training.load_model(path, Config, build, "surface")
 
 
+def check_scout(scout, config: Config) -> None:
+    """Check that a scout forecasts all that a network of this configuration does.
+
+    Raises:
+        TypeError: it is no `SurfaceNet`.
+        ValueError: it forecasts fewer frames, has another grid, or does not know a time step.
+    """
+    if not isinstance(scout, SurfaceNet):
+        raise TypeError(f"scout is {scout!r}; expected a SurfaceNet from build() or load().")
+    theirs = scout.config
+    if theirs.grid != config.grid or theirs.ahead < config.ahead:
+        raise ValueError(
+            f"the scout forecasts {theirs.ahead} frames of {theirs.grid}³ voxels; "
+            f"expected {config.ahead} of {config.grid}³ as the model."
+        )
+    if unknown := set(config.steps) - set(theirs.steps):
+        raise ValueError(
+            f"the scout knows the time steps {theirs.steps}; the model {config.steps}, and so "
+            f"{unknown} besides."
+        )
+
+
 AT_ONCE = 8  # windows: what the surroundings in one hold takes 4 to 15 MB
 
 
@@ -595,14 +627,7 @@ class SurfaceForecaster(patchnet.PatchForecaster):
     def __init__(self, model, *options, scout=None):
         super().__init__(model, *options)
         if scout is not None:
-            if not isinstance(scout, SurfaceNet):
-                raise TypeError(f"scout is {scout!r}; expected a SurfaceNet.")
-            theirs, ours = scout.config, model.config
-            if theirs.grid != ours.grid or theirs.ahead < ours.ahead:
-                raise ValueError(
-                    f"the scout forecasts {theirs.ahead} frames of {theirs.grid}³ voxels; "
-                    f"expected {ours.ahead} of {ours.grid}³ as the model."
-                )
+            check_scout(scout, model.config)
         self.scout = scout
 
     def _networks(self) -> tuple:
@@ -610,8 +635,8 @@ class SurfaceForecaster(patchnet.PatchForecaster):
 
     def _probability(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
         reach = FAR if ahead > 1 else reach_of(self.step)
-        several = self.model.config.ahead if ahead > 1 else 1
-        forecast = self.model.compiled_forecast(reach, several, self.scout)
+        count = self.model.config.ahead if ahead > 1 else 1
+        forecast = self.model.compiled_forecast(reach, count, self.scout)
         found = []
         for start in range(0, len(frames), AT_ONCE):
             part = tf.constant(frames[start : start + AT_ONCE])
@@ -636,7 +661,7 @@ def forecaster(
     Args, errors: as in `helpers.forecaster.forecaster`. More `symmetries` than one change little:
     the pose makes the forecast turn with the history, but where two parts of a slope are equal,
     or one is 0. A `scout` is a smaller model that is asked first; only where it is not `SURE` that
-    a voxel stays as it is, the model is asked.
+    a voxel stays as it is, the model is asked. For its errors, see `check_scout`.
     """
     options = (model, frame_format, name, symmetries, ahead, thresholds, memory)
     return SurfaceForecaster(*options, scout=scout)

@@ -159,6 +159,73 @@ def test_a_wgan_gp_from_the_generator_alone_to_a_judged_file(cache, tmp_path, mo
     assert found["rollout, horizon 5"]["persistence"]["n"] == 2
 
 
+def test_a_stopped_run_goes_on_only_as_it_began(cache, tmp_path):
+    plan = training.Plan(2, 4, 1e-3, validate_every=2)
+    config = surface.Config(history=6, ahead=3, radius=1, width=8, layers=1)
+    recipe = recipes.SurfaceNetRecipe(config, plan, voxels=16, candidates=32)
+    recipes.train(recipe, DATA, [T20_TINC1], tmp_path)
+    note = json.loads((tmp_path / recipes.NOTE).read_text())
+    assert note["scout_sha256"] == training.read_record(recipes.WEIGHTS / "scout.npz")["sha256"]
+    recipes.train(recipe, DATA, [T20_TINC1], tmp_path)
+    assert json.loads((tmp_path / recipes.NOTE).read_text()) == note
+    with pytest.raises(ValueError, match="another recipe"):
+        recipes.train(dataclasses.replace(recipe, fives=0.5), DATA, [T20_TINC1], tmp_path)
+    with pytest.raises(ValueError, match="another formats"):
+        recipes.train(recipe, DATA, THESIS_FORMATS, tmp_path)
+    (tmp_path / recipes.NOTE).write_text(json.dumps(note | {"scout_sha256": "other"}))
+    with pytest.raises(ValueError, match="another scout"):
+        recipes.train(recipe, DATA, [T20_TINC1], tmp_path)
+
+
+@pytest.mark.parametrize("better", [0, 1])
+def test_tune_finds_the_better_shares(better, tmp_path, monkeypatch):
+    """The mean of persistence and its opposite is good only if persistence has the larger share."""
+
+    class Stub:
+        ahead = 3
+
+        def __init__(self, opposite):
+            self.opposite = opposite
+
+        def __call__(self, history):
+            return np.abs(0.9 - history[:, -1] if self.opposite else history[:, -1] - 0.1)
+
+        def several(self, history):
+            return np.repeat(self(history)[:, np.newaxis], 3, axis=1)
+
+    out = tmp_path / "surfacenet.npz"
+    config = surface.Config(ahead=3, radius=1, width=4, layers=0)
+    training.save_weights(out, surface.build(config), {"model": "surfacenet"})
+    stubs = [Stub(opposite=number != better) for number in range(2)]
+    mean = forecaster.Together(stubs)
+    monkeypatch.setattr(recipes, "load", lambda *args, **options: mean)
+    monkeypatch.setattr(recipes, "VALIDATION_SAMPLES", 4)
+    recipes.tune(out, DATA, [T20_TINC1], "together")
+    record = training.read_record(out)
+    expected = [0.75, 0.25] if better == 0 else [0.25, 0.75]
+    assert record["shares, together"]["T20_TINC1"] == 3 * [expected]
+    assert len(record["thresholds, together"]["T20_TINC1"]) == 3
+
+
+def test_a_scout_is_trained_and_found(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes.SurfaceNetRecipe, "checked", 32)
+    made = recipes.scout_recipe(2)
+    assert made.config == surface.scout() and made.scout is None
+    recipe = dataclasses.replace(made, voxels=16, plan=training.Plan(2, 4, 1e-3, validate_every=2))
+    recipes.train(recipe, DATA, [T20_TINC1], tmp_path / "run")
+    assert "scout_sha256" not in json.loads((tmp_path / "run" / recipes.NOTE).read_text())
+    recipes.ship(tmp_path / "run", tmp_path / "scout.npz")
+    assert training.read_record(tmp_path / "scout.npz")["model"] == "scout"
+    config = surface.Config(radius=1, width=8, layers=1)
+    path = tmp_path / "surfacenet.npz"
+    note = {"model": "surfacenet", "formats": ["T20_TINC1"]}
+    training.save_weights(path, surface.build(config), note)
+    assert recipes.load(path, T20_TINC1).scout.config == surface.scout()
+    assert recipes.load(path, T20_TINC1, scout=None).scout is None
+    (tmp_path / "scout.npz").unlink()
+    assert recipes.load(path, T20_TINC1).scout is None
+
+
 def test_a_surfacenet_from_training_to_a_tuned_file(cache, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(recipes, "VALIDATION_SAMPLES", 4)
     monkeypatch.setattr(recipes.SurfaceNetRecipe, "checked", 32)

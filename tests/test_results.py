@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from random_weights import randomised
 
 from helpers import forecaster, recipes, results, surface, training, wgan_gp, workshop
 
@@ -122,6 +123,41 @@ def test_a_surfacenet_beside_a_patchnet_is_judged_alone_and_with_it(weights, tmp
     assert before[0] == after[0] and before[1] != after[1]
     (weights / "patchnet.npz").unlink()
     assert [case.title for case in results.cases(weights, ["surfacenet"])] == ["SurfaceNet"]
+
+
+def test_what_cases_share_changes_nothing(weights, tmp_path, monkeypatch):
+    """Networks that say something, in chunks of two samples, against each case by itself."""
+    options = {"history": 4, "ahead": 2, "radius": 1, "blocks": 0, "width": 4, "layers": 0}
+    made = {
+        name: randomised(surface.build(surface.Config(**options, residual=residual)))
+        for name, residual in {"scout": 3.0, "surfacenet": 1.0}.items()
+    }
+    patch = forecaster.Config(history=4, ahead=2, channels=2, hidden=3, width=4, blocks=1)
+    made["patchnet"] = randomised(forecaster.build(patch))
+    for name, model in made.items():
+        (weights / f"{name}.npz").unlink(missing_ok=True)
+        note = {**NOTE, "model": name, "formats": ["T80_TINC4"]}
+        training.save_weights(weights / f"{name}.npz", model, note)
+    found = results.cases(weights, ["patchnet", "surfacenet"])
+    (group,) = results.groups(found)
+    plain = "thresholds"
+    assert [case.variant for case in group] == [plain, "mirrorings", plain, "together"]
+    points, sample_id = results._samples(DATA, 3)
+    frames = group[0].frame_format.select(points)
+    monkeypatch.setattr(results, "REMEMBERED", 2)
+    together = results.evaluate(group, frames, sample_id, tmp_path / "shared")
+    for case, tables in zip(group, together):
+        model = recipes.load(case.path, case.frame_format, **recipes.VARIANTS[case.variant])
+        for table, alone in zip(tables, results._tables(case, model, frames, sample_id)):
+            order = ["protocol", "horizon", "sample"]
+            one, other = (each.sort_values(order, ignore_index=True) for each in (table, alone))
+            pd.testing.assert_frame_equal(one, other)
+            assert (one["prediction_mse"] != one["persistence_mse"]).any()
+    # Another scout makes the tables of the SurfaceNet stale, and of its mean.
+    before = [results._note(case, frames, sample_id) for case in group]
+    (weights / "scout.npz").write_bytes((weights / "surfacenet.npz").read_bytes())
+    after = [results._note(case, frames, sample_id) for case in group]
+    assert [one == other for one, other in zip(before, after)] == [True, True, False, False]
 
 
 def test_a_second_call_judges_nothing_again(weights, tmp_path, monkeypatch):

@@ -328,8 +328,12 @@ def test_wrong_arguments(model):
         surface.forecaster(model, FrameFormat(24, 3))
     with pytest.raises(TypeError, match="scout is 'scout.npz'"):
         wrap(model, scout="scout.npz")
-    for change in ({"ahead": 2}, {"grid": 9}):
-        with pytest.raises(ValueError, match="expected 3 of 8³"):
+    for change, says in (
+        ({"ahead": 2}, "expected 3 of 8³"),
+        ({"grid": 9}, "expected 3 of 8³"),
+        ({"steps": (1, 2)}, r"and so \{4\} besides"),
+    ):
+        with pytest.raises(ValueError, match=says):
             wrap(model, scout=surface.build(dataclasses.replace(SMALL, **change)))
     with pytest.raises(ValueError, match="20 frames at most"):
         Config(history=21)
@@ -438,7 +442,8 @@ def test_what_is_drawn_stands_for_all_voxels_near_a_surface(split, with_scout):
 def test_a_scout_chooses_what_it_is_unsure_of(split):
     """A scout that doubts filled voxels alone sends us to these."""
     config = Config(history=2, ahead=1)
-    scout = surface.build(Config(history=2, ahead=1, radius=0, blocks=0, width=2, layers=0))
+    small = {"ahead": 1, "radius": 0, "blocks": 0, "width": 2, "layers": 0}
+    scout = surface.build(Config(history=2, **small))
     # The first layer gives about 9 for a filled voxel and 0 for an empty one; the logits: +1, -4.
     kernel = np.zeros((8 + 5, 2), np.float32)
     kernel[0] = 9
@@ -460,8 +465,9 @@ def test_a_scout_chooses_what_it_is_unsure_of(split):
     ("options", "says"),
     [
         ({"voxels": 4097}, "a frame has 4096"),
-        ({"scout": surface.build(SMALL), "candidates": 4097}, "a frame has 4096"),
-        ({"scout": surface.build(SMALL), "candidates": 255}, "there are 255 candidates"),
+        ({"scout": surface.build(surface.scout()), "candidates": 4097}, "a frame has 4096"),
+        ({"scout": surface.build(surface.scout()), "candidates": 255}, "there are 255 candidates"),
+        ({"scout": surface.build(SMALL)}, "expected 5 of 16³"),
         ({"voxels": 0}, "voxels is 0"),
         ({"chances": (1.0, 0.2)}, "3 numbers"),
         ({"chances": (1.0, 0.2, 0.0)}, "above 0"),
