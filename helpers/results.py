@@ -262,10 +262,14 @@ def _files(case: Case, work: Path) -> list[Path]:
 
 
 def _note(case: Case, frames: np.ndarray, sample_id: np.ndarray) -> dict:
-    paths = [part.path for part in (case, case.partner, case.scout) if part]
+    parts = [part for part in (case, case.partner, case.scout) if part]
+    networks = b"".join(
+        part.path.read_bytes() + json.dumps(part.record.get("configuration")).encode()
+        for part in parts
+    )
     shares = {"shares": case.record.get(recipes.SHARES_NAME)} if case.partner else {}
     return shares | {
-        "weights": hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest(),
+        "weights": hashlib.sha256(networks).hexdigest(),
         "thresholds": case.record.get(recipes.thresholds_name(case.variant)),
         "samples": hashlib.sha256(np.ascontiguousarray(sample_id)).hexdigest(),
         "frames": hashlib.sha256(np.packbits(frames)).hexdigest(),

@@ -155,7 +155,8 @@ def test_what_cases_share_changes_nothing(weights, tmp_path, monkeypatch):
             assert (one["prediction_mse"] != one["persistence_mse"]).any()
     # Another scout makes the tables of the SurfaceNet stale, and of its mean.
     before = [results._note(case, frames, sample_id) for case in group]
-    (weights / "scout.npz").write_bytes((weights / "surfacenet.npz").read_bytes())
+    for name in ("scout.npz", "scout.json"):
+        (weights / name).write_bytes((weights / name.replace("scout", "surfacenet")).read_bytes())
     after = [results._note(case, frames, sample_id) for case in group]
     assert [one == other for one, other in zip(before, after)] == [True, True, False, False]
 
