@@ -425,6 +425,7 @@ def forecaster(
     ahead: int | None = None,
     thresholds: Sequence[float | None] | None = None,
     memory: dict | None = None,
+    latest: int | None = None,
 ) -> PatchForecaster:
     """Wrap a model so that `rollout` and `evaluation` can use it.
 
@@ -442,12 +443,14 @@ def forecaster(
             these become 0.5. No list at all leaves the probabilities as they are.
         memory: what the model says is kept here, and the model is not asked again, even if it
             was trained on meanwhile. Forecasters may share it; it grows until it is cleared.
+        latest: show the model at most so many of the latest frames; None shows all it can read.
 
     Raises:
         TypeError: not a `PatchNet`.
         ValueError: the model does not know the format's time step; no such number.
     """
-    return PatchForecaster(model, frame_format, name, symmetries, ahead, thresholds, memory)
+    options = (symmetries, ahead, thresholds, memory, latest)
+    return PatchForecaster(model, frame_format, name, *options)
 
 
 class PatchForecaster:
@@ -456,12 +459,14 @@ class PatchForecaster:
     Attributes:
         name: how tables and figures call it.
         model: the Keras model.
-        step, symmetries, ahead, thresholds, memory: see `forecaster`.
+        step, symmetries, ahead, thresholds, memory, latest: see `forecaster`.
     """
 
     network = PatchNet  # what `model` must be
 
-    def __init__(self, model, frame_format, name, symmetries, ahead, thresholds, memory=None):
+    def __init__(
+        self, model, frame_format, name, symmetries, ahead, thresholds, memory=None, latest=None
+    ):
         if not isinstance(model, self.network):
             raise TypeError(
                 f"model is {model!r}; expected a {self.network.__name__} from build() or load()."
@@ -481,6 +486,7 @@ class PatchForecaster:
             raise ValueError(f"ahead is {ahead}; this model gives {config.ahead} frames at most.")
         self.thresholds = _checked_thresholds(thresholds, config.ahead)
         self.memory = memory
+        self.latest = config.history if latest is None else whole("latest", latest, 1)
 
     def __call__(self, history) -> np.ndarray:
         """Forecast the next frame: (B, T, D, H, W) with values 0…1 to (B, D, H, W), float32."""
@@ -496,7 +502,8 @@ class PatchForecaster:
 
     def _mean(self, history, ahead: int) -> np.ndarray:
         config = self.model.config
-        history = checked_history(history, grid=(config.grid,) * 3)[:, -config.history :]
+        shown = min(self.latest, config.history)
+        history = checked_history(history, grid=(config.grid,) * 3)[:, -shown:]
         count, observed = history.shape[:2]
         frames = np.full((count, config.history, *history.shape[2:]), UNKNOWN, np.float32)
         frames[:, -observed:] = history

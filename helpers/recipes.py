@@ -674,6 +674,8 @@ def load(weights: Path, frame_format: FrameFormat, **options):
         together = options.pop("together", False)
         chosen = record.get(thresholds_name("together" if together else ""), {})
         options = {"thresholds": chosen.get(frame_format.name)} | options
+        if not together:
+            options = {"latest": record.get("latest", {}).get(frame_format.name)} | options
         if together and kind is not surface:
             raise ValueError(f"{weights} is no SurfaceNet: it is not averaged with a PatchNet.")
         if together:
@@ -722,6 +724,7 @@ def partner(weights: Path) -> Path:
     return weights.with_name(f"{PatchNetRecipe.model}.npz")
 
 
+LATEST = (5, 6, 8)  # frames, tried by `tune`; rollouts begin with five
 SHARES_NAME = "shares, together"
 SHARES = ((0.75, 0.25), (0.5, 0.5), (0.25, 0.75))  # of PatchNet and SurfaceNet, tried by `tune`
 
@@ -770,6 +773,9 @@ def tune(
 ) -> None:
     """Choose thresholds on 192 validation sequences and note them in the record.
 
+    For a SurfaceNet, first of all how many of the latest frames it is shown (`latest`): fewer than
+    it can read only where some number of `LATEST` is clearly better for the next frame, which
+    means that the whole 95 % interval of the difference lies below 0.
     The first is the best one for the next frame after histories of all lengths, the others those
     for frames farther ahead after the thesis's five; null where it is better to choose one for
     each forecast, see `helpers.forecaster.fitting_threshold`. The variant `"together"`, the mean
@@ -788,8 +794,14 @@ def tune(
     record[name] = {}
     if variant == "together":
         record[SHARES_NAME] = {}
+    elif record.get("model") == SurfaceNetRecipe.model:
+        record["latest"] = {}
     for found in formats:
         frames = found.select(samples)
+        if "latest" in record and variant != "together":
+            if (latest := _latest(weights, found, frames)) is not None:
+                record["latest"][found.name] = latest
+            _write_record(weights, record)
         model = load(weights, found, **VARIANTS[variant] | VARIANTS["plain"])
         parts = model.forecasters if variant == "together" else [model]
         following = [rollout.next_frames(part, frames) for part in parts]
@@ -813,6 +825,23 @@ def tune(
         print(found.name, best)
     record["thresholds_by"] = f"{len(samples)} validation sequences"
     _write_record(weights, record)
+
+
+def _latest(weights: Path, frame_format: FrameFormat, frames: np.ndarray) -> int | None:
+    """Find how many of the latest frames a network is best shown; None for all; see `tune`."""
+    distances = {}
+    for latest in (None, *LATEST):
+        model = load(weights, frame_format, latest=latest, **VARIANTS["plain"])
+        following = rollout.next_frames(model, frames)
+        distances[latest] = metrics.pooled(frames[:, 1:], following)
+    better = {}
+    for latest in LATEST:
+        change = distances[latest] - distances[None]
+        mean, scatter = float(change.mean()), float(change.std(ddof=1) / len(change) ** 0.5)
+        print(frame_format.name, f"latest {latest} frames: {mean:+.4f} ± {1.96 * scatter:.4f}")
+        if mean + 1.96 * scatter < 0:
+            better[latest] = mean
+    return min(better, key=better.get) if better else None
 
 
 def _write_record(weights: Path, record: dict) -> None:

@@ -654,6 +654,7 @@ def forecaster(
     ahead: int | None = None,
     thresholds: Sequence[float | None] | None = None,
     memory: dict | None = None,
+    latest: int | None = None,
     scout: SurfaceNet | None = None,
 ) -> SurfaceForecaster:
     """Wrap a model so that `rollout` and `evaluation` can use it.
@@ -663,5 +664,5 @@ def forecaster(
     or one is 0. A `scout` is a smaller model that is asked first; only where it is not `SURE` that
     a voxel stays as it is, the model is asked. For its errors, see `check_scout`.
     """
-    options = (model, frame_format, name, symmetries, ahead, thresholds, memory)
-    return SurfaceForecaster(*options, scout=scout)
+    options = (symmetries, ahead, thresholds, memory, latest)
+    return SurfaceForecaster(model, frame_format, name, *options, scout=scout)
