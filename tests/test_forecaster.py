@@ -224,6 +224,16 @@ def test_what_was_forecast_is_remembered(model, frames, monkeypatch):
     assert len(asked) == 10
 
 
+def test_shown_the_latest_frames(model, frames):
+    few = forecaster.forecaster(model, T40_TINC2, latest=3)
+    every = forecaster.forecaster(model, T40_TINC2)
+    np.testing.assert_array_equal(few.several(frames), every.several(frames[:, -3:]))
+    assert not np.array_equal(few.several(frames), every.several(frames))
+    np.testing.assert_array_equal(few(frames[:, :2]), every(frames[:, :2]))
+    with pytest.raises(ValueError, match="latest is 0"):
+        forecaster.forecaster(model, T40_TINC2, latest=0)
+
+
 def test_together_is_the_mean(model, frames):
     other = randomised(forecaster.build(dataclasses.replace(SMALL, ahead=2)))
     parts = [forecaster.forecaster(each, T20_TINC1) for each in (model, other)]
