@@ -16,7 +16,7 @@ import numpy as np
 
 from helpers import convlstm, forecaster, recipes, records, workshop
 from helpers.rollout import next_frames, rollout
-from helpers.sequences import T80_TINC4
+from helpers.sequences import T20_TINC1, T80_TINC4
 
 workshop.tensorflow()
 import keras  # noqa: E402
@@ -98,7 +98,8 @@ def measure(runs: int, sequences: int) -> Iterator[tuple[str, str, list[float], 
     keras.utils.set_random_seed(1)
     sample = workshop.REPOSITORY / "data" / "sample" / workshop.SPLITS["training"]
     split = records.packed(sample, progress=False)
-    frames = T80_TINC4.select(split.frames(np.arange(sequences) % len(split))).astype(np.float32)
+    points = split.frames(np.arange(sequences) % len(split))
+    frames, slow = (found.select(points).astype(np.float32) for found in (T80_TINC4, T20_TINC1))
     model = convlstm.build(convlstm.thesis())
     thesis, small = (
         convlstm.forecaster(found) for found in (model, convlstm.build(convlstm.workshop()))
@@ -145,6 +146,10 @@ def measure(runs: int, sequences: int) -> Iterator[tuple[str, str, list[float], 
                 name: functools.partial(next_frames, found, frames)
                 for name, found in beyond.items()
             },
+            # Where surfaces move less, fewer voxels are looked at.
+            "SurfaceNet, T20": functools.partial(
+                next_frames, recipes.load(trained, T20_TINC1, thresholds=None), slow
+            ),
         },
     )
 
