@@ -20,7 +20,6 @@ import keras  # noqa: E402  (after the quiet import of TensorFlow)
 from keras import ops  # noqa: E402
 
 ROLLOUT_HISTORY = 5  # frames, as in the thesis
-CHOICES = tuple(np.arange(4, 25) / 40)  # thresholds that are tried, 0.1 to 0.6
 UNKNOWN = 0.5  # what stands for a frame that was not observed
 
 
@@ -634,38 +633,34 @@ def fitting_threshold(probability: np.ndarray) -> np.ndarray:
     return np.where(falling[..., 0] < 0.5, 0.5, index / (1 + index)).astype(np.float32)
 
 
-def best_thresholds(
-    truth: np.ndarray,
-    probability: np.ndarray,
-    choices: Sequence[float] = CHOICES,
-    axes: tuple[int, ...] = metrics.FRAME_AXES,
-    fitting: bool = False,
-) -> list[float | None]:
-    """Find, for each step ahead, the threshold with the smallest mean Jaccard distance.
+def best_thresholds(truth: np.ndarray, probability: np.ndarray, **options) -> list[float | None]:
+    """Find the threshold of each step ahead: two arrays (N, K, D, H, W) to K thresholds.
 
-    A voxel is worth calling filled where its probability is above J / (1 + J), with J the Jaccard
-    index that can be reached: the harder the forecast, the lower the threshold.
-
-    Args:
-        truth: (N, K, D, H, W), 0 or 1.
-        probability: of the same shape.
-        choices: thresholds to try.
-        axes: what one distance is over, counted without the axis K.
-        fitting: try `fitting_threshold`, too; where it is better, None stands for it.
+    Args: see `best_threshold`, whose `axes` are counted without the axis K.
     """
     steps = range(truth.shape[1])
-    options = {"choices": choices, "axes": axes, "fitting": fitting}
     return [best_threshold(truth[:, k], probability[:, k], **options)[0] for k in steps]
 
 
 def best_threshold(
     truth: np.ndarray,
     probability: np.ndarray,
-    choices: Sequence[float] = CHOICES,
+    choices: Sequence[float] = tuple(np.arange(4, 25) / 40),
     axes: tuple[int, ...] = metrics.FRAME_AXES,
     fitting: bool = False,
 ) -> tuple[float | None, float]:
-    """Find it for one step, (N, D, H, W), and the distance it leads to; see `best_thresholds`."""
+    """Find the threshold with the smallest mean Jaccard distance, and that distance.
+
+    A voxel is worth calling filled where its probability is above J / (1 + J), with J the Jaccard
+    index that can be reached: the harder the forecast, the lower the threshold.
+
+    Args:
+        truth: (N, …, D, H, W), 0 or 1.
+        probability: of the same shape.
+        choices: thresholds to try, 0.1 to 0.6 unless told.
+        axes: what one distance is over.
+        fitting: try `fitting_threshold`, too; where it is better, None stands for it.
+    """
     means = [
         metrics.jaccard_distance(truth, probability, axes=axes, threshold=float(q)).mean()
         for q in choices

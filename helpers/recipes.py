@@ -181,10 +181,10 @@ class SurfaceNetRecipe(PatchNetRecipe):
     """
 
     config: surface.Config
-    voxels: int = 256
-    chances: tuple[float, ...] = (1.0, 0.3, 0.2)
+    voxels: int = surface.Examples.voxels
+    chances: tuple[float, ...] = surface.Examples.chances
     scout: str | None = "scout.npz"
-    candidates: int = 1024
+    candidates: int = surface.Examples.candidates
     fives: float = 0.25
     muon: bool = True
     later_weight: float = 2.0
@@ -795,13 +795,11 @@ def tune(
     if variant == "together":
         record[SHARES_NAME] = {}
     elif record.get("model") == SurfaceNetRecipe.model:
-        record["latest"] = {}
+        latest = {found.name: _latest(weights, found, found.select(samples)) for found in formats}
+        record["latest"] = {key: count for key, count in latest.items() if count is not None}
+        _write_record(weights, record)  # for `load`, below
     for found in formats:
         frames = found.select(samples)
-        if "latest" in record and variant != "together":
-            if (latest := _latest(weights, found, frames)) is not None:
-                record["latest"][found.name] = latest
-            _write_record(weights, record)
         model = load(weights, found, **VARIANTS[variant] | VARIANTS["plain"])
         parts = model.forecasters if variant == "together" else [model]
         following = [rollout.next_frames(part, frames) for part in parts]
