@@ -505,7 +505,8 @@ def _costs(table: pd.DataFrame) -> list[str]:
         lines += [
             "",
             "What a SurfaceNet multiplies depends on the frame: here 900 voxels near a surface, "
-            "about as in T20 and T40 (T80: 1,800), of which the large network looks at one in five.",
+            "about as in T20 and T40 (T80: 1,800), of which the large network looks at one in "
+            "five.",
         ]
     return lines
 
