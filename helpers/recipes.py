@@ -43,6 +43,7 @@ FORMATS = {found.name: found for found in THESIS_FORMATS}
 MIXED = "mixed"
 NOTE = "recipe.json"
 VALIDATION_SAMPLES = 192
+NETWORKS = ("scout", "feeder")  # that take part in the training of a SurfaceNet
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,8 @@ class SurfaceNetRecipe(PatchNetRecipe):
     """The same for a SurfaceNet, which learns from some voxels of each window.
 
     Attributes:
-        voxels, chances, candidates, fives: see `helpers.surface.Examples`.
-        scout: the file of the scout's weights among those that are shipped; None for none.
+        voxels, chances, candidates, fives, fed_back: see `helpers.surface.Examples`.
+        scout, feeder: the files of their weights among those that are shipped; None for none.
         muon: train with Muon; False takes the AdamW of the plan, as for the other models.
     """
 
@@ -186,6 +187,8 @@ class SurfaceNetRecipe(PatchNetRecipe):
     scout: str | None = "scout.npz"
     candidates: int = surface.Examples.candidates
     fives: float = 0.25
+    feeder: str | None = "surfacenet.npz"
+    fed_back: float = surface.Examples.fed_back
     muon: bool = True
     later_weight: float = 2.0
     format_weights: tuple[tuple[int, float], ...] = ((1, 1.5), (2, 1.4), (4, 1.4))
@@ -228,9 +231,11 @@ class SurfaceNetRecipe(PatchNetRecipe):
     def examples(self, split: records.PackedSplit, formats: Sequence[FrameFormat]):
         """See `PatchNetRecipe`."""
         found = super().examples(split, formats)
-        names = ("voxels", "chances", "candidates", "fives")
+        names = ("voxels", "chances", "candidates", "fives", "fed_back")
         chosen = {name: getattr(self, name) for name in names}
-        chosen["scout"] = surface.load(WEIGHTS / self.scout) if self.scout else None
+        for name in NETWORKS:
+            file = getattr(self, name)
+            chosen[name] = surface.load(WEIGHTS / file) if file else None
         return surface.Examples(**vars(found) | chosen)
 
     def validation(
@@ -471,8 +476,9 @@ def train(
             for name, value in before.items()
             if not name.startswith(("validation,", "test"))
         }
-    if scout := getattr(recipe, "scout", None):
-        note["scout_sha256"] = training.read_record(WEIGHTS / scout).get("sha256")
+    for name in NETWORKS:
+        if file := getattr(recipe, name, None):
+            note[f"{name}_sha256"] = training.read_record(WEIGHTS / file).get("sha256")
     _keep_note(note, folder)
     with hardware.scope():
         model = recipe.kind.build(recipe.config)
@@ -501,7 +507,8 @@ def _keep_note(note: dict, folder: Path) -> None:
     began = (each.get("began_with", {}).get("sha256") for each in (before, note))
     same = {name: before.get(name) == note.get(name) for name in ("recipe", "formats", "data")}
     same["beginning"] = len(set(began)) == 1
-    same["scout"] = before.get("scout_sha256", note.get("scout_sha256")) == note.get("scout_sha256")
+    for name, key in ((name, f"{name}_sha256") for name in NETWORKS):
+        same[name] = before.get(key, note.get(key)) == note.get(key)
     if other := [name for name, equal in same.items() if not equal]:
         raise ValueError(
             f"The run in {folder} was started with another {', '.join(other)}. Start in another "

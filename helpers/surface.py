@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class Config:
 
     Attributes:
         history: the network reads so many of the latest frames, 1…20.
+        span: and none that lies so many time points back or more, at least 1: what happened long
+            ago tells of other cavities. The last frame is always read.
         ahead: so many frames are forecast at once, at least 1.
         steps: the time steps (TINC) that it knows; it is told which one a history has.
         radius: neighbours are voxels whose centres are so far away at most, in voxels.
@@ -55,6 +57,7 @@ class Config:
     """
 
     history: int = 12
+    span: int = 24
     ahead: int = 5
     steps: tuple[int, ...] = (1, 2, 4)
     radius: int = 3
@@ -66,8 +69,8 @@ class Config:
     grid: int = 16
 
     def __post_init__(self):
-        lowest = {"history": 1, "ahead": 1, "radius": 0, "blocks": 0, "width": 2, "layers": 0}
-        lowest["grid"] = 1
+        lowest = {"history": 1, "span": 1, "ahead": 1, "radius": 0, "blocks": 0, "width": 2}
+        lowest |= {"layers": 0, "grid": 1}
         for name, least in lowest.items():
             object.__setattr__(self, name, whole(name, getattr(self, name), least))
         if self.history > 20:
@@ -245,10 +248,10 @@ class SurfaceNet(keras.Model):
     """The network as a Keras model: made by `build`, trained by `fit`.
 
     Called with a mapping of `frames` (B, T, D, H, W), of which it reads the last `history`,
-    `observed` (B,), how many of the last ones are real, `step` (B,), their TINC, and `voxels`
+    `observed` (B,), how many of the last ones are there, `step` (B,), their TINC, and `voxels`
     (B, K), numbers of voxels in reading order, it returns a mapping of probabilities at these
     voxels: `next` (B, K, 1) and, if the configuration looks further `ahead`, `later`
-    (B, K, `ahead` - 1).
+    (B, K, `ahead` - 1). `fed_back` (B,) may say how many of the last frames are forecasts.
     """
 
     def __init__(self, config: Config | dict, **kwargs):
@@ -270,8 +273,7 @@ class SurfaceNet(keras.Model):
         grid = [config.grid] * 3
         signature = [
             tf.TensorSpec((None, config.history, *grid), tf.float32),
-            tf.TensorSpec((None,), tf.int32),
-            tf.TensorSpec((None,), tf.int32),
+            *[tf.TensorSpec((None,), tf.int32)] * 3,
         ]
         self.compiled_forecast = functools.cache(
             lambda reach, ahead, scout=None: tf.function(
@@ -320,11 +322,14 @@ class SurfaceNet(keras.Model):
         config, step = self.config, inputs["step"]
         frames = inputs["frames"][:, -config.history :]
         # The past of each voxel as one number, see `codes`.
-        seen = ops.cast(ops.minimum(inputs["observed"], config.history), "float32")[:, None]
+        most = np.clip(config.span // np.arange(1, config.span + 1), 1, config.history)
+        most = ops.take(most.astype("int32"), ops.clip(step, 1, config.span) - 1)
+        seen = ops.minimum(ops.cast(inputs["observed"], "int32"), most)[:, None]
         value = (2.0 ** np.arange(frames.shape[1] - 1, -1, -1)).astype("float32")
         filled = ops.cast(frames > patchnet.UNKNOWN, "float32")
-        number = ops.tensordot(value, filled, axes=[[0], [1]])
-        number = ops.cast(number + (2.0**seen)[:, :, None, None], "int32")
+        number = ops.cast(ops.tensordot(value, filled, axes=[[0], [1]]), "int32")
+        marker = ops.left_shift(1, seen)[:, :, None, None]
+        number = ops.bitwise_and(number, marker - 1) + marker
         past = ops.take(self._codes, number, axis=0)
 
         side = config.grid
@@ -344,7 +349,10 @@ class SurfaceNet(keras.Model):
                 slope = slope + self._blocks.slope(mean[..., 0], place)
             pose = self._pose(slope)
         known = ops.cast(step[:, None] == np.array(config.steps), "float32")
-        told = ops.concatenate([known, seen / config.history, 1 / seen], axis=-1)
+        seen = ops.cast(seen, "float32")
+        fed_back = ops.cast(inputs.get("fed_back", ops.zeros_like(step)), "float32")[:, None]
+        fed_back = ops.minimum(fed_back / config.ahead, 1)
+        told = ops.concatenate([known, seen / config.history, 1 / seen, fed_back], axis=-1)
         values = [
             around.read(ops.cast(content, self.compute_dtype), place, pose)
             for around, content in sources
@@ -367,7 +375,7 @@ class SurfaceNet(keras.Model):
         order = ops.take(ops.convert_to_tensor(self._orders), 4 * bits[0] + 2 * bits[1] + bits[2])
         return 6 * mirror + order
 
-    def _forecast(self, reach, ahead, scout, frames, observed, step):
+    def _forecast(self, reach, ahead, scout, frames, observed, step, fed_back):
         """Return probabilities (B, `ahead`, D, H, W); beyond `reach`, voxels stay as they are.
 
         Where the scout is sure, if there is one, its probabilities stand.
@@ -376,7 +384,7 @@ class SurfaceNet(keras.Model):
         last = tf.reshape(frames[:, -1] > patchnet.UNKNOWN, (count, *[self.config.grid] * 3))
         near = near_surface(last, reach)
         chosen = tf.cast(tf.where(tf.reshape(near, (count, -1))), tf.int32)
-        inputs = {"frames": frames, "observed": observed, "step": step}
+        inputs = {"frames": frames, "observed": observed, "step": step, "fed_back": fed_back}
         last = tf.reshape(tf.cast(last, tf.float32), (count, -1, 1))
         found = tf.repeat(last, ahead, axis=-1)
         for network in [self] if scout is None else [scout, self]:
@@ -387,13 +395,14 @@ class SurfaceNet(keras.Model):
         shape = (count, *[self.config.grid] * 3, ahead)
         return tf.transpose(tf.reshape(found, shape), (0, 4, 1, 2, 3))
 
-    def _doubt(self, frames, observed, step, voxels):
+    def _doubt(self, frames, observed, step, fed_back, voxels):
         """Return √(Σ p (1 - p)), p for each frame ahead: frames uint8 (B, T, …) to (B, K).
 
         Frames before the observed ones need not be marked.
         """
         frames = patchnet.hide(tf.cast(frames, tf.float32), observed)
-        inputs = {"frames": frames, "observed": observed, "step": step, "voxels": voxels}
+        inputs = {"frames": frames, "observed": observed, "step": step, "fed_back": fed_back}
+        inputs["voxels"] = voxels
         found = self.call(inputs).values()
         return ops.sqrt(sum(ops.sum(part * (1 - part), axis=-1) for part in found))
 
@@ -425,16 +434,23 @@ class Examples(patchnet.Examples):
             is of one, the more often this is among the `voxels`. None draws these at once. With
             a scout, batches are the same for the same seed and step only up to its rounding.
         candidates: so many of each window.
+        feeder: a trained network. In a share of the windows, it forecasts the last 1 to `ahead` - 1
+            of the frames seen, one by one, from those before, and its forecasts are seen in their
+            place. So a network learns what to make of forecasts that are fed back. None leaves all
+            frames as they are.
+        fed_back: this share, 0…1.
 
     Raises:
-        TypeError, ValueError: a scout that does not fit, see `check_scout`; too many or too few
-            voxels; wrong chances.
+        TypeError, ValueError: a scout or a feeder that does not fit, see `check_scout`; too many
+            or too few voxels; wrong chances or share.
     """
 
     voxels: int = 256
     chances: tuple[float, ...] = (1.0, 0.3, 0.2)
     scout: SurfaceNet | None = None
     candidates: int = 1024
+    feeder: SurfaceNet | None = None
+    fed_back: float = 0.25
 
     def __post_init__(self):
         count, most = whole("voxels", self.voxels, 1), self.config.grid**3
@@ -448,15 +464,28 @@ class Examples(patchnet.Examples):
         chances = tuple(self.chances)
         if len(chances) != len(RINGS) or not all(0 < chance <= 1 for chance in chances):
             raise ValueError(f"chances is {chances}; expected {len(RINGS)} numbers above 0, to 1.")
+        if self.feeder is not None:
+            check_scout(self.feeder, replace(self.config, ahead=1), "feeder")
+        if not 0 <= self.fed_back <= 1:
+            raise ValueError(f"fed_back is {self.fed_back}; expected a share, 0…1.")
 
     def batch(self, step: int) -> tuple[np.ndarray, ...]:
-        """Return frames uint8 (B, history + ahead, D, H, W), observed, step (B,), chosen, weight.
+        """Return frames uint8 (B, history + ahead, D, H, W), observed, step, fed_back, each (B,),
+        chosen and weight.
 
-        `chosen` (B, K) are numbers of voxels in reading order, `weight` (B, K) float32 says how
+        `fed_back` says how many of the last frames seen are forecasts. `chosen` (B, K) are numbers of voxels in reading order, `weight` (B, K) float32 says how
         much they count: 0 for those that only fill up the number.
         """
         frames, observed, strides, weight = super().batch(step)
         rng = np.random.default_rng([self.seed, step, 1])
+        fed_back = np.zeros(len(frames), np.int64)
+        if self.feeder is not None and self.config.ahead > 1:
+            counts = rng.integers(1, self.config.ahead, len(frames))
+            counts = np.minimum(counts, self.config.history - 1)
+            fed_back = np.where(rng.random(len(frames)) < self.fed_back, counts, 0)
+            # They come after what was observed, and the oldest frames are forgotten.
+            observed = np.minimum(observed + fed_back, self.config.history)
+            self._feed_back(frames, observed, strides, fed_back)
         last = frames[:, self.config.history - 1]
         chance = np.zeros((len(last), last[0].size), np.float32)
         for reach, found in zip(RINGS[::-1], self.chances[::-1]):
@@ -464,23 +493,40 @@ class Examples(patchnet.Examples):
         near = np.count_nonzero(chance, axis=1)
         chosen, share = draw(chance, self.voxels if self.scout is None else self.candidates, rng)
         if self.scout is not None:
-            unsure = self._unsure(frames, observed, strides, chosen)
+            unsure = self._unsure(frames, observed, strides, fed_back, chosen)
             second_chance = np.where(share > 0, unsure / np.maximum(share, 1e-9), 0)
             places, second_share = draw(second_chance, self.voxels, rng)
             chosen = np.take_along_axis(chosen, places, 1)
             share = np.take_along_axis(share, places, 1) * second_share
         scale = weight * self.voxels / np.maximum(near, 1)
         counts = np.where(share > 0, scale[:, None] / np.maximum(share, 1e-9), 0)
-        return frames, observed, strides, chosen, counts.astype(np.float32)
+        return frames, observed, strides, fed_back, chosen, counts.astype(np.float32)
 
-    def _unsure(self, frames, observed, step, chosen) -> np.ndarray:
+    def _feed_back(self, frames, observed, step, fed_back) -> None:
+        """Put forecasts in the place of the last `fed_back` frames seen, of each window (B, …)."""
+        history = self.config.history
+        forecast = self.feeder.compiled_forecast(reach_of(max(self.config.steps)), 1, self.scout)
+        for left in range(int(fed_back.max(initial=0)), 0, -1):
+            which = np.flatnonzero(fed_back >= left)
+            # What the feeder sees ends `left` frames earlier; so much of it is forecast already.
+            seen = np.zeros((len(which), self.feeder.config.history, *frames.shape[2:]), np.float32)
+            shown = frames[which, max(history - left - seen.shape[1], 0) : history - left]
+            seen[:, seen.shape[1] - shown.shape[1] :] = shown
+            there = np.minimum(observed[which] - left, seen.shape[1])
+            numbers = (tf.constant(n, tf.int32) for n in (there, step[which], fed_back[which] - left))
+            found = forecast(patchnet.hide(seen, there), *numbers).numpy()[:, 0]
+            filled = found >= patchnet.fitting_threshold(found)[:, None, None, None]
+            frames[which, history - left] = filled
+
+    def _unsure(self, frames, observed, step, fed_back, chosen) -> np.ndarray:
         """Return how unsure the scout is of voxels, above 0: (B, K) to float32 (B, K).
 
         The derivative of the cross-entropy by the logit is p - y. If p is right, its root mean
         square is √(p (1 - p)); here of all frames ahead, the next one counted as each other, and
         a little more.
         """
-        found = self.scout.compiled_doubt(frames[:, : self.config.history], observed, step, chosen)
+        frames = frames[:, : self.config.history]
+        found = self.scout.compiled_doubt(frames, observed, step, fed_back, chosen)
         return found.numpy() + DOUBT
 
     def example(self, *batch) -> tuple[dict, dict, dict]:
@@ -534,11 +580,13 @@ def mixed(frames: np.ndarray, reach: int) -> np.ndarray:
     return full & gap
 
 
-def example(config: Config, frames, observed, step, chosen, weight) -> tuple[dict, dict, dict]:
+def example(
+    config: Config, frames, observed, step, fed_back, chosen, weight
+) -> tuple[dict, dict, dict]:
     """Split frames (B, history + ahead, D, H, W) into what `fit` reads, at the chosen voxels."""
     every = tf.ones(tf.shape(step), tf.float32)
     inputs, *_ = patchnet.example(config, frames, observed, step, every)
-    inputs["voxels"] = chosen
+    inputs |= {"voxels": chosen, "fed_back": fed_back}
     after = frames[:, config.history :]
     after = tf.reshape(after, (after.shape[0], config.ahead, -1))
     target = tf.gather(tf.transpose(after, (0, 2, 1)), chosen, batch_dims=1)
@@ -553,7 +601,7 @@ def numbers_read(config: Config) -> int:
     """Return how many numbers the network reads for each voxel."""
     neighbour = len(neighbours(config.radius)) * codes(1).shape[-1]
     block = len(neighbours(config.blocks)) * courses(1).shape[-1] if config.blocks else 0
-    return neighbour + block + len(config.steps) + 2
+    return neighbour + block + len(config.steps) + 3
 
 
 def multiply_adds(
@@ -585,24 +633,29 @@ def load(path) -> SurfaceNet:
     return training.load_model(path, Config, build, "surface")
 
 
-def check_scout(scout, config: Config) -> None:
+def check_scout(scout, config: Config, what: str = "scout") -> None:
     """Check that a scout forecasts all that a network of this configuration does.
+
+    Args:
+        scout: anything.
+        config: of the network.
+        what: how errors call the scout.
 
     Raises:
         TypeError: it is no `SurfaceNet`.
         ValueError: it forecasts fewer frames, has another grid, or does not know a time step.
     """
     if not isinstance(scout, SurfaceNet):
-        raise TypeError(f"scout is {scout!r}; expected a SurfaceNet from build() or load().")
+        raise TypeError(f"{what} is {scout!r}; expected a SurfaceNet from build() or load().")
     theirs = scout.config
     if theirs.grid != config.grid or theirs.ahead < config.ahead:
         raise ValueError(
-            f"the scout forecasts {theirs.ahead} frames of {theirs.grid}³ voxels; "
+            f"the {what} forecasts {theirs.ahead} frames of {theirs.grid}³ voxels; "
             f"expected {config.ahead} of {config.grid}³ as the model."
         )
     if unknown := set(config.steps) - set(theirs.steps):
         raise ValueError(
-            f"the scout knows the time steps {theirs.steps}; the model {config.steps}, and so "
+            f"the {what} knows the time steps {theirs.steps}; the model {config.steps}, and so "
             f"{unknown} besides."
         )
 
@@ -640,9 +693,20 @@ class SurfaceForecaster(patchnet.PatchForecaster):
         found = []
         for start in range(0, len(frames), AT_ONCE):
             part = tf.constant(frames[start : start + AT_ONCE])
-            size = [len(part)]
-            found.append(forecast(part, tf.fill(size, observed), tf.fill(size, self.step)).numpy())
+            known = (tf.fill([len(part)], number) for number in (observed, self.step))
+            fed_back = tf.constant(_forecasts(part.numpy()[:, -observed:]), tf.int32)
+            found.append(forecast(part, *known, fed_back).numpy())
         return np.concatenate(found)
+
+
+def _forecasts(history: np.ndarray) -> np.ndarray:
+    """Count the frames since the last one of 0 and 1 alone, which was observed: (B, T, …) to (B,).
+
+    What is fed back holds probabilities in between.
+    """
+    axes = tuple(range(2, history.ndim))
+    observed = ((history == 0) | (history == 1)).all(axis=axes)
+    return np.where(observed.any(1), observed[:, ::-1].argmax(1), observed.shape[1])
 
 
 def forecaster(
