@@ -424,7 +424,7 @@ def forecaster(
     ahead: int | None = None,
     thresholds: Sequence[float | None] | None = None,
     memory: dict | None = None,
-    latest: int | None = None,
+    twice: bool = False,
 ) -> PatchForecaster:
     """Wrap a model so that `rollout` and `evaluation` can use it.
 
@@ -442,13 +442,15 @@ def forecaster(
             these become 0.5. No list at all leaves the probabilities as they are.
         memory: what the model says is kept here, and the model is not asked again, even if it
             was trained on meanwhile. Forecasters may share it; it grows until it is cleared.
-        latest: show the model at most so many of the latest frames; None shows all it can read.
+        twice: forecast each frame after the next one twice, at once and step by step: from the
+            history and the frames before it, as they were forecast so far. The mean counts. The
+            two ways err differently; step by step costs as many forecasts of one frame.
 
     Raises:
-        TypeError: not a `PatchNet`.
+        TypeError: not a `PatchNet`; `twice` is neither True nor False.
         ValueError: the model does not know the format's time step; no such number.
     """
-    options = (symmetries, ahead, thresholds, memory, latest)
+    options = (symmetries, ahead, thresholds, memory, twice)
     return PatchForecaster(model, frame_format, name, *options)
 
 
@@ -458,13 +460,13 @@ class PatchForecaster:
     Attributes:
         name: how tables and figures call it.
         model: the Keras model.
-        step, symmetries, ahead, thresholds, memory, latest: see `forecaster`.
+        step, symmetries, ahead, thresholds, memory, twice: see `forecaster`.
     """
 
     network = PatchNet  # what `model` must be
 
     def __init__(
-        self, model, frame_format, name, symmetries, ahead, thresholds, memory=None, latest=None
+        self, model, frame_format, name, symmetries, ahead, thresholds, memory=None, twice=False
     ):
         if not isinstance(model, self.network):
             raise TypeError(
@@ -485,7 +487,9 @@ class PatchForecaster:
             raise ValueError(f"ahead is {ahead}; this model gives {config.ahead} frames at most.")
         self.thresholds = _checked_thresholds(thresholds, config.ahead)
         self.memory = memory
-        self.latest = config.history if latest is None else whole("latest", latest, 1)
+        if not isinstance(twice, bool):
+            raise TypeError(f"twice is {twice!r}; expected True or False.")
+        self.twice = twice
 
     def __call__(self, history) -> np.ndarray:
         """Forecast the next frame: (B, T, D, H, W) with values 0…1 to (B, D, H, W), float32."""
@@ -500,9 +504,19 @@ class PatchForecaster:
         return self._mean(history, self.ahead)
 
     def _mean(self, history, ahead: int) -> np.ndarray:
+        history = checked_history(history, grid=(self.model.config.grid,) * 3)
+        mean = self._plain(history, ahead)
+        for number in range(1, ahead if self.twice else 1):
+            before = mean[:, number - 1]
+            before = shifted(before, fitting_threshold(before)[:, None, None, None])
+            history = np.concatenate([history, before[:, np.newaxis]], axis=1)
+            mean[:, number] = (mean[:, number] + self._plain(history, 1)[:, 0]) / 2
+        return _shifted_each(mean, self.thresholds)
+
+    def _plain(self, history: np.ndarray, ahead: int) -> np.ndarray:
+        """Forecast at once, without thresholds: (B, T, D, H, W) to (B, ahead, D, H, W)."""
         config = self.model.config
-        shown = min(self.latest, config.history)
-        history = checked_history(history, grid=(config.grid,) * 3)[:, -shown:]
+        history = history[:, -config.history :]
         count, observed = history.shape[:2]
         frames = np.full((count, config.history, *history.shape[2:]), UNKNOWN, np.float32)
         frames[:, -observed:] = history
@@ -512,7 +526,7 @@ class PatchForecaster:
             found = self._remembered(turned, observed, ahead)[:, :ahead]
             back = sequences.inverse_symmetry(index)
             mean += sequences.apply_symmetry(found, back) / self.symmetries
-        return _shifted_each(mean, self.thresholds)
+        return mean
 
     def _remembered(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
         if self.memory is None:

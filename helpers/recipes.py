@@ -661,7 +661,7 @@ def load(weights: Path, frame_format: FrameFormat, **options):
             unless they are given here, or of `helpers.wgan_gp.forecaster`; `together=True` takes
             the mean of this SurfaceNet and of the PatchNet in the same folder. A SurfaceNet asks
             the scout in the same folder first, if there is one, unless it is given another `scout`
-            or None.
+            or None; it forecasts `twice` if it was trained for that.
 
     Raises:
         ValueError: `together` for another network.
@@ -682,12 +682,14 @@ def load(weights: Path, frame_format: FrameFormat, **options):
         chosen = record.get(thresholds_name("together" if together else ""), {})
         options = {"thresholds": chosen.get(frame_format.name)} | options
         if not together:
-            options = {"latest": record.get("latest", {}).get(frame_format.name)} | options
+            # Those that learned what to make of forecasts that are fed back are asked twice.
+            options = {"twice": bool(record.get("feeder"))} | options
         if together and kind is not surface:
             raise ValueError(f"{weights} is no SurfaceNet: it is not averaged with a PatchNet.")
         if together:
             parts = [partner(weights), weights]
-            asked = {name: options.pop(name) for name in ("memory", "scout") if name in options}
+            names = ("memory", "scout", "twice")
+            asked = {name: options.pop(name) for name in names if name in options}
             given = [{"memory": asked.get("memory")}, asked]
             plain = [
                 load(part, frame_format, thresholds=None, **each)
@@ -731,7 +733,6 @@ def partner(weights: Path) -> Path:
     return weights.with_name(f"{PatchNetRecipe.model}.npz")
 
 
-LATEST = (5, 6, 8)  # frames, tried by `tune`; rollouts begin with five
 SHARES_NAME = "shares, together"
 SHARES = ((0.75, 0.25), (0.5, 0.5), (0.25, 0.75))  # of PatchNet and SurfaceNet, tried by `tune`
 
@@ -780,9 +781,6 @@ def tune(
 ) -> None:
     """Choose thresholds on 192 validation sequences and note them in the record.
 
-    For a SurfaceNet, first of all how many of the latest frames it is shown (`latest`): fewer than
-    it can read only where some number of `LATEST` is clearly better for the next frame, which
-    means that the whole 95 % interval of the difference lies below 0.
     The first is the best one for the next frame after histories of all lengths, the others those
     for frames farther ahead after the thesis's five; null where it is better to choose one for
     each forecast, see `helpers.forecaster.fitting_threshold`. The variant `"together"`, the mean
@@ -801,10 +799,6 @@ def tune(
     record[name] = {}
     if variant == "together":
         record[SHARES_NAME] = {}
-    elif record.get("model") == SurfaceNetRecipe.model:
-        latest = {found.name: _latest(weights, found, found.select(samples)) for found in formats}
-        record["latest"] = {key: count for key, count in latest.items() if count is not None}
-        _write_record(weights, record)  # for `load`, below
     for found in formats:
         frames = found.select(samples)
         model = load(weights, found, **VARIANTS[variant] | VARIANTS["plain"])
@@ -830,23 +824,6 @@ def tune(
         print(found.name, best)
     record["thresholds_by"] = f"{len(samples)} validation sequences"
     _write_record(weights, record)
-
-
-def _latest(weights: Path, frame_format: FrameFormat, frames: np.ndarray) -> int | None:
-    """Find how many of the latest frames a network is best shown; None for all; see `tune`."""
-    distances = {}
-    for latest in (None, *LATEST):
-        model = load(weights, frame_format, latest=latest, **VARIANTS["plain"])
-        following = rollout.next_frames(model, frames)
-        distances[latest] = metrics.pooled(frames[:, 1:], following)
-    better = {}
-    for latest in LATEST:
-        change = distances[latest] - distances[None]
-        mean, scatter = float(change.mean()), float(change.std(ddof=1) / len(change) ** 0.5)
-        print(frame_format.name, f"latest {latest} frames: {mean:+.4f} ± {1.96 * scatter:.4f}")
-        if mean + 1.96 * scatter < 0:
-            better[latest] = mean
-    return min(better, key=better.get) if better else None
 
 
 def _write_record(weights: Path, record: dict) -> None:

@@ -38,8 +38,8 @@ class Config:
 
     Attributes:
         history: the network reads so many of the latest frames, 1…20.
-        span: and none that lies so many time points back or more, at least 1: what happened long
-            ago tells of other cavities. The last frame is always read.
+        span: and of those no more than so many time points hold, at least 1: `span` // TINC
+            frames, though always the last one. What was long ago tells of other cavities.
         ahead: so many frames are forecast at once, at least 1.
         steps: the time steps (TINC) that it knows; it is told which one a history has.
         radius: neighbours are voxels whose centres are so far away at most, in voxels.
@@ -364,8 +364,8 @@ class SurfaceNet(keras.Model):
         changed = self.head(values)
         # The farther ahead, the less the last frame says.
         weights = (config.residual / np.sqrt(1.0 + np.arange(config.ahead))).astype("float32")
-        last = ops.take(ops.reshape(frames[:, -1], (-1,)), sample * side**3 + voxel)
-        return changed + (2 * ops.cast(last, "float32") - 1)[:, None] * weights
+        last = ops.take(ops.reshape(filled[:, -1], (-1,)), sample * side**3 + voxel)
+        return changed + (2 * last - 1)[:, None] * weights
 
     def _pose(self, slope):
         """Return the pose in which the slope (N, 3) is positive and falls from axis to axis."""
@@ -473,8 +473,9 @@ class Examples(patchnet.Examples):
         """Return frames uint8 (B, history + ahead, D, H, W), observed, step, fed_back, each (B,),
         chosen and weight.
 
-        `fed_back` says how many of the last frames seen are forecasts. `chosen` (B, K) are numbers of voxels in reading order, `weight` (B, K) float32 says how
-        much they count: 0 for those that only fill up the number.
+        `fed_back` says how many of the last frames seen are forecasts. `chosen` (B, K) are numbers
+        of voxels in reading order, `weight` (B, K) float32 says how much they count: 0 for those
+        that only fill up the number.
         """
         frames, observed, strides, weight = super().batch(step)
         rng = np.random.default_rng([self.seed, step, 1])
@@ -513,8 +514,9 @@ class Examples(patchnet.Examples):
             shown = frames[which, max(history - left - seen.shape[1], 0) : history - left]
             seen[:, seen.shape[1] - shown.shape[1] :] = shown
             there = np.minimum(observed[which] - left, seen.shape[1])
-            numbers = (tf.constant(n, tf.int32) for n in (there, step[which], fed_back[which] - left))
-            found = forecast(patchnet.hide(seen, there), *numbers).numpy()[:, 0]
+            known = (there, step[which], fed_back[which] - left)
+            known = (tf.constant(numbers, tf.int32) for numbers in known)
+            found = forecast(patchnet.hide(seen, there), *known).numpy()[:, 0]
             filled = found >= patchnet.fitting_threshold(found)[:, None, None, None]
             frames[which, history - left] = filled
 
@@ -718,7 +720,7 @@ def forecaster(
     ahead: int | None = None,
     thresholds: Sequence[float | None] | None = None,
     memory: dict | None = None,
-    latest: int | None = None,
+    twice: bool = False,
     scout: SurfaceNet | None = None,
 ) -> SurfaceForecaster:
     """Wrap a model so that `rollout` and `evaluation` can use it.
@@ -728,5 +730,5 @@ def forecaster(
     or one is 0. A `scout` is a smaller model that is asked first; only where it is not `SURE` that
     a voxel stays as it is, the model is asked. For its errors, see `check_scout`.
     """
-    options = (symmetries, ahead, thresholds, memory, latest)
+    options = (symmetries, ahead, thresholds, memory, twice)
     return SurfaceForecaster(model, frame_format, name, *options, scout=scout)

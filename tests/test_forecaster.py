@@ -224,14 +224,24 @@ def test_what_was_forecast_is_remembered(model, frames, monkeypatch):
     assert len(asked) == 10
 
 
-def test_shown_the_latest_frames(model, frames):
-    few = forecaster.forecaster(model, T40_TINC2, latest=3)
-    every = forecaster.forecaster(model, T40_TINC2)
-    np.testing.assert_array_equal(few.several(frames), every.several(frames[:, -3:]))
-    assert not np.array_equal(few.several(frames), every.several(frames))
-    np.testing.assert_array_equal(few(frames[:, :2]), every(frames[:, :2]))
-    with pytest.raises(ValueError, match="latest is 0"):
-        forecaster.forecaster(model, T40_TINC2, latest=0)
+def test_forecast_twice(model, frames):
+    """From the second frame on: the mean of the forecast at once and of the one after feeding."""
+    once, twice = (forecaster.forecaster(model, T40_TINC2, twice=twice) for twice in (False, True))
+    at_once, found = once.several(frames), twice.several(frames)
+    history = frames
+    for number in range(1, found.shape[1]):
+        before = found[:, number - 1]
+        threshold = forecaster.fitting_threshold(before)[:, None, None, None]
+        # What lies above the threshold is above a half when it is fed back, and only that.
+        fed_back = forecaster.shifted(before, threshold)
+        np.testing.assert_array_equal(fed_back > 0.5, before > threshold)
+        history = np.concatenate([history, fed_back[:, np.newaxis]], axis=1)
+        mean = (at_once[:, number] + once(history)) / 2
+        np.testing.assert_allclose(found[:, number], mean, atol=1e-6)
+    assert not np.allclose(found[:, 1:], at_once[:, 1:], atol=1e-3)
+    np.testing.assert_array_equal(twice(frames), once(frames))
+    with pytest.raises(TypeError, match="twice is 1;"):
+        forecaster.forecaster(model, T40_TINC2, twice=1)
 
 
 def test_together_is_the_mean(model, frames):

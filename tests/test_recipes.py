@@ -177,31 +177,6 @@ def test_a_stopped_run_goes_on_only_as_it_began(cache, tmp_path):
         recipes.train(recipe, DATA, [T20_TINC1], tmp_path)
 
 
-@pytest.mark.parametrize("better", [None, 6])
-def test_tune_shows_fewer_frames_only_where_it_is_clearly_better(better, tmp_path, monkeypatch):
-    class Stub:
-        ahead = 1
-
-        def __init__(self, latest):
-            self.good = latest == better
-
-        def __call__(self, history):
-            return history[:, -1] if self.good else np.ones_like(history[:, -1])
-
-        def several(self, history):
-            return self(history)[:, np.newaxis]
-
-    out = tmp_path / "surfacenet.npz"
-    config = surface.Config(ahead=1, radius=1, width=4, layers=0)
-    note = {"model": "surfacenet", "latest": {"T20_TINC1": 5, "T80_TINC4": 5}}
-    training.save_weights(out, surface.build(config), note)
-    monkeypatch.setattr(recipes, "load", lambda *args, latest=None, **options: Stub(latest))
-    monkeypatch.setattr(recipes, "VALIDATION_SAMPLES", 4)
-    recipes.tune(out, DATA, [T20_TINC1])
-    expected = {} if better is None else {"T20_TINC1": 6}
-    assert training.read_record(out)["latest"] == expected
-
-
 @pytest.mark.parametrize("better", [0, 1])
 def test_tune_finds_the_better_shares(better, tmp_path, monkeypatch):
     """The mean of persistence and its opposite is good only if persistence has the larger share."""
@@ -247,12 +222,12 @@ def test_a_scout_is_trained_and_found(cache, tmp_path, monkeypatch):
     training.save_weights(path, surface.build(config), note)
     assert recipes.load(path, T20_TINC1).scout.config == surface.scout()
     assert recipes.load(path, T20_TINC1, scout=None).scout is None
-    assert recipes.load(path, T20_TINC1).latest == config.history
+    assert not recipes.load(path, T20_TINC1).twice
     path.with_suffix(".json").write_text(
-        json.dumps(training.read_record(path) | {"latest": {"T20_TINC1": 5}})
+        json.dumps(training.read_record(path) | {"feeder": "surfacenet.npz"})
     )
-    assert recipes.load(path, T20_TINC1).latest == 5
-    assert recipes.load(path, T20_TINC1, latest=2).latest == 2
+    assert recipes.load(path, T20_TINC1).twice
+    assert not recipes.load(path, T20_TINC1, twice=False).twice
     (tmp_path / "scout.npz").unlink()
     assert recipes.load(path, T20_TINC1).scout is None
 

@@ -1,6 +1,7 @@
 """The network at each surface voxel: what it reads, its pose, what it must not see, examples."""
 
 import dataclasses
+import functools
 import threading
 
 import numpy as np
@@ -9,7 +10,7 @@ from random_weights import randomised
 from scipy import ndimage
 
 from helpers import recipes, records, sequences, surface, training, workshop
-from helpers.forecaster import UNKNOWN
+from helpers.forecaster import UNKNOWN, fitting_threshold
 from helpers.rollout import gives_several, next_frames, rollout
 from helpers.sequences import T20_TINC1, T40_TINC2, T80_TINC4, THESIS_FORMATS, FrameFormat
 from helpers.surface import Config, Examples
@@ -221,7 +222,9 @@ def test_voxels_far_away_do_not_matter(blocks, reach):
 @pytest.mark.parametrize("observed", [2, 4])
 def test_what_the_network_reads(observed, rng, monkeypatch):
     """Against loops: the past of each neighbour, the means of blocks, what it is told."""
-    config = Config(history=4, ahead=1, radius=1, blocks=1, canonical=False, width=2, grid=5)
+    config = Config(
+        history=4, span=12, ahead=2, radius=1, blocks=1, canonical=False, width=2, grid=5
+    )
     model, given = surface.build(config), []
 
     def first(values):
@@ -232,14 +235,16 @@ def test_what_the_network_reads(observed, rng, monkeypatch):
     frames = rng.integers(2, size=(2, 4, 5, 5, 5)).astype(np.float32)
     frames[:, : 4 - observed] = UNKNOWN
     inputs = {"frames": frames, "observed": np.full(2, observed), "step": np.array([1, 4])}
+    inputs["fed_back"] = np.array([1, 3])
     voxels = np.array([0, 62, 124, 31])  # corners, the middle
     inputs |= {"voxels": np.stack([voxels, voxels]).astype(np.int32)}
     model({name: tf.convert_to_tensor(values) for name, values in inputs.items()})
     for row, values in enumerate(given[0]):
         sample, place = row // 4, np.array(np.unravel_index(voxels[row % 4], (5, 5, 5)))
         pasts = np.full((13, 13, 13), 0)
+        seen = min(observed, (4, 3)[sample])  # 12 time points hold three frames of TINC 4
         for voxel in np.ndindex(5, 5, 5):
-            states = frames[(sample, slice(4 - observed, None), *voxel)].astype(int)
+            states = frames[(sample, slice(4 - seen, None), *voxel)].astype(int)
             pasts[tuple(np.array(voxel) + 4)] = number_of(states)
         expected = []
         for neighbour in surface.neighbours(1):
@@ -249,7 +254,7 @@ def test_what_the_network_reads(observed, rng, monkeypatch):
             d, h, w = place + 4 + 3 * block
             within = pasts[d - 1 : d + 2, h - 1 : h + 2, w - 1 : w + 2].ravel()
             expected.extend(sum((surface.courses(4)[n] for n in within if n), np.zeros(6)) / 27)
-        expected.extend([sample == 0, False, sample == 1, observed / 4, 1 / observed])
+        expected.extend([sample == 0, False, sample == 1, seen / 4, 1 / seen, (0.5, 1)[sample]])
         np.testing.assert_allclose(values, expected, atol=1e-5)
 
 
@@ -290,10 +295,44 @@ def test_a_longer_history_is_cut(model, frames):
         np.testing.assert_array_equal(values, model(short | voxels)[name])
 
 
+@pytest.mark.parametrize("step, read", [(1, 6), (2, 4), (4, 2), (16, 1)])
+def test_nothing_is_read_from_before_the_span(frames, step, read):
+    """Of nine time points, as many frames as they hold, though always one."""
+    config = dataclasses.replace(SMALL, span=9, steps=(step,))
+    forecaster = surface.forecaster(randomised(surface.build(config)), FrameFormat(4 * step, step))
+    short = forecaster(frames[:, -read:])
+    np.testing.assert_array_equal(forecaster(frames), short)
+    assert read == 1 or np.abs(forecaster(frames[:, 1 - read :]) - short).max() > 1e-3
+
+
+def test_frames_of_probabilities_pass_for_forecasts(model, frames, monkeypatch):
+    history = frames[:, :6].copy()
+    soft = np.clip(history, 0.1, 0.9)
+    history[0, 2], history[1, 4:] = soft[0, 2], soft[1, 4:]
+    np.testing.assert_array_equal(surface._forecasts(history), [0, 2])
+    np.testing.assert_array_equal(surface._forecasts(soft), [6, 6])
+    forecaster, given = wrap(model), []
+    logits = model.logits
+
+    def asked(inputs, *voxels):
+        given.append(inputs["fed_back"])
+        return logits(inputs, *voxels)
+
+    monkeypatch.setattr(model, "logits", asked)
+    monkeypatch.setattr(
+        model, "compiled_forecast", lambda *known: functools.partial(model._forecast, *known)
+    )
+    fed_back = forecaster(history)
+    np.testing.assert_array_equal(given[0], [0, 2])
+    observed = forecaster(np.round(history))
+    np.testing.assert_array_equal(fed_back[0], observed[0])
+    assert np.abs(fed_back[1] - observed[1]).max() > 1e-5
+
+
 def test_a_scout_is_asked_first(model, frames, monkeypatch):
     """Where the scout is sure its forecast stands; elsewhere it is that of the model."""
-    small = dataclasses.replace(SMALL, history=5, radius=1, blocks=0, residual=1.0)
-    scout = randomised(surface.build(small))
+    small = dataclasses.replace(SMALL, history=5, radius=1, blocks=0, residual=2.0)
+    scout = randomised(surface.build(small), 6)
     history = frames[:, :6]
     alone, glance, both = wrap(model), wrap(scout), wrap(model, scout=scout)
     monkeypatch.setattr(surface, "SURE", 0.3)
@@ -351,12 +390,12 @@ def test_wrong_arguments(model):
 
 def test_counted_by_hand():
     config = Config(radius=1, blocks=1, width=10, layers=2, ahead=5)
-    # 7 neighbours with 8 numbers each, 7 blocks with 6, 5 of what the network is told.
-    assert surface.numbers_read(config) == 56 + 42 + 5
-    assert surface.numbers_read(dataclasses.replace(config, blocks=0)) == 56 + 5
-    assert surface.multiply_adds(config, 3) == 3 * (103 * 10 + 10 * 5 + 5 * 5 + 5 * 5)
+    # 7 neighbours with 8 numbers each, 7 blocks with 6, 6 of what the network is told.
+    assert surface.numbers_read(config) == 56 + 42 + 6
+    assert surface.numbers_read(dataclasses.replace(config, blocks=0)) == 56 + 6
+    assert surface.multiply_adds(config, 3) == 3 * (104 * 10 + 10 * 5 + 5 * 5 + 5 * 5)
     small = Config(radius=0, blocks=0, width=2, layers=0, ahead=5)
-    cost = 10 * (13 * 2 + 2 * 5) + surface.multiply_adds(config, 3)
+    cost = 10 * (14 * 2 + 2 * 5) + surface.multiply_adds(config, 3)
     assert surface.multiply_adds(config, 10, scout=small, unsure=0.3) == cost
     kernels = sum(np.prod(w.shape) for w in surface.build(config).weights if len(w.shape) == 2)
     assert kernels == surface.multiply_adds(config, 1)
@@ -375,8 +414,9 @@ def test_examples_are_voxels_near_a_surface(split):
     chances = (1.0, 0.25, 0.125)
     options = {"seed": 5, "voxels": 40, "chances": chances}
     examples = Examples(split, [T20_TINC1, T80_TINC4], config, 6, **options)
-    frames, observed, step, chosen, counts = examples.batch(3)
-    for again, first in zip(examples.batch(3), (frames, observed, step, chosen, counts)):
+    frames, _, _, fed_back, chosen, counts = found = examples.batch(3)
+    assert not fed_back.any()  # there is no feeder
+    for again, first in zip(examples.batch(3), found):
         np.testing.assert_array_equal(again, first)
     assert chosen.shape == counts.shape == (6, 40)
     rings = rings_of(frames[:, 5])
@@ -428,7 +468,7 @@ def test_what_is_drawn_stands_for_all_voxels_near_a_surface(split, with_scout):
     examples = Examples(split, [T20_TINC1], config, 8, **options)
     drawn, total = np.zeros(3), np.zeros(3)
     for step in range(60):
-        frames, _, _, chosen, counts = examples.batch(step)
+        frames, *_, chosen, counts = examples.batch(step)
         assert np.unique(counts).size > 3 * 8 or not with_scout
         rings = rings_of(frames[:, 1])
         of_chosen = np.take_along_axis(rings, chosen, 1)
@@ -445,14 +485,14 @@ def test_a_scout_chooses_what_it_is_unsure_of(split):
     small = {"ahead": 1, "radius": 0, "blocks": 0, "width": 2, "layers": 0}
     scout = surface.build(Config(history=2, **small))
     # The first layer gives about 9 for a filled voxel and 0 for an empty one; the logits: +1, -4.
-    kernel = np.zeros((8 + 5, 2), np.float32)
+    kernel = np.zeros((8 + 6, 2), np.float32)
     kernel[0] = 9
     scout.first.set_weights([kernel, np.zeros(2, np.float32)])
     scout.head.set_weights([np.full((2, 1), -3 / 18, np.float32), np.full(1, 0, np.float32)])
     options = {"voxels": 60, "augment": False, "chances": (1.0, 1.0, 1.0)}
     share = {}
     for name, extra in {"plain": {}, "scouted": {"scout": scout, "candidates": 600}}.items():
-        frames, _, _, chosen, counts = Examples(
+        frames, *_, chosen, counts = Examples(
             split, [T20_TINC1], config, 8, **options, **extra
         ).batch(1)
         last = frames[:, 1].reshape(8, -1)
@@ -471,6 +511,8 @@ def test_a_scout_chooses_what_it_is_unsure_of(split):
         ({"voxels": 0}, "voxels is 0"),
         ({"chances": (1.0, 0.2)}, "3 numbers"),
         ({"chances": (1.0, 0.2, 0.0)}, "above 0"),
+        ({"feeder": surface.build(Config(steps=(1, 2)))}, r"the feeder knows .* \{4\} besides"),
+        ({"fed_back": 1.5}, "fed_back is 1.5"),
     ],
 )
 def test_examples_that_cannot_be(split, options, says):
@@ -481,7 +523,7 @@ def test_examples_that_cannot_be(split, options, says):
 def test_targets_are_those_of_the_chosen_voxels(split):
     config = Config(history=4, ahead=3)
     examples = Examples(split, [T20_TINC1], config, 3, voxels=30)
-    frames, observed, step, chosen, counts = examples.batch(0)
+    frames, observed, _, _, chosen, counts = examples.batch(0)
     inputs, targets, weights = next(iter(examples.dataset()))
     np.testing.assert_array_equal(inputs["voxels"], chosen)
     np.testing.assert_array_equal(weights["next"], counts)
@@ -495,10 +537,38 @@ def test_targets_are_those_of_the_chosen_voxels(split):
         assert (unknown == UNKNOWN).all()
 
 
+def test_forecasts_are_fed_back(split):
+    """In the place of the last frames seen, one after another, and nowhere else."""
+    config = Config(history=6, ahead=4)
+    small = {"radius": 1, "blocks": 0, "width": 4, "layers": 0}
+    feeder = randomised(surface.build(Config(history=5, ahead=1, residual=1.0, **small)))
+    options = {"voxels": 10, "seed": 2}
+    plain = Examples(split, [T80_TINC4], config, 40, **options)
+    fed = dataclasses.replace(plain, feeder=feeder, fed_back=0.7)
+    (frames, observed, *_), (found, seen, _, counts, *_) = plain.batch(1), fed.batch(1)
+    assert set(counts) == {0, 1, 2, 3} and 20 < (counts > 0).sum() < 36
+    np.testing.assert_array_equal(seen, np.minimum(observed + counts, 6))
+    forecaster, changed = surface.forecaster(feeder, T80_TINC4), 0
+    for sample, count in enumerate(counts):
+        history = frames[sample : sample + 1, 6 - seen[sample] : 6 - count].astype(np.float32)
+        for number in range(count):
+            forecast = forecaster(history)
+            filled = forecast >= fitting_threshold(forecast)[:, None, None, None]
+            np.testing.assert_array_equal(found[sample, 6 - count + number], filled[0])
+            # Told from frames that were observed by values in between.
+            history = np.concatenate([history, np.clip(filled, 0.1, 0.9)[:, np.newaxis]], axis=1)
+        changed += (found[sample, :6] != frames[sample, :6]).any()
+        untouched = [*range(6 - count), *range(6, 10)]
+        np.testing.assert_array_equal(found[sample, untouched], frames[sample, untouched])
+    assert changed > 10
+    inputs, *_ = next(iter(fed.dataset(1)))
+    np.testing.assert_array_equal(inputs["fed_back"], counts)
+
+
 def trained(split, folder, plan, **options):
     """Train a small network on the sample set; return it and the history."""
     config = Config(history=6, ahead=2, radius=1, width=16, layers=1)
-    recipe = recipes.SurfaceNetRecipe(config, plan, voxels=32, candidates=64)
+    recipe = recipes.SurfaceNetRecipe(config, plan, voxels=32, candidates=64, feeder=None)
     keras.utils.set_random_seed(4)
     model = surface.build(config)
     model.compile(**recipe.compile_options())
