@@ -253,6 +253,7 @@ class ScoutRecipe(SurfaceNetRecipe):
     """The same for the small SurfaceNet that tells where the large one has to look."""
 
     scout: str | None = None
+    feeder: str | None = None
 
     model = "scout"
 
@@ -563,6 +564,7 @@ ABLATIONS = {
         "voxels drawn by distance alone": {"scout": None},
         "histories of all lengths alike": {"fives": 0.0},
         "later frames a quarter of the weight": {"later_weight": 0.5},
+        "no forecasts fed back": {"feeder": None},
     },
 }
 ABLATION_SAMPLES = 64

@@ -303,6 +303,9 @@ class SurfaceNet(keras.Model):
         for layer in (self.first, *self.further, self.head):
             layer.build((None, units))
             units = layer.units
+        # Until it learns otherwise, it takes frames that are fed back for observed ones.
+        kernel = self.first.kernel
+        kernel.assign(ops.concatenate([kernel[:-1], ops.zeros_like(kernel[-1:])], axis=0))
         self.built = True
 
     def call(self, inputs):

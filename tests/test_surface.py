@@ -329,6 +329,17 @@ def test_frames_of_probabilities_pass_for_forecasts(model, frames, monkeypatch):
     assert np.abs(fed_back[1] - observed[1]).max() > 1e-5
 
 
+def test_an_untrained_network_takes_forecasts_for_observed_frames(frames):
+    keras.utils.set_random_seed(3)
+    model = surface.build(SMALL)
+    kernel, bias = model.head.get_weights()
+    model.head.set_weights([kernel + 5, bias])
+    soft = np.clip(frames[:, :6], 0.1, 0.9)
+    forecaster = wrap(model)
+    np.testing.assert_array_equal(forecaster(soft), forecaster(frames[:, :6]))
+    assert np.abs(forecaster(frames[:, :6]) - frames[:, 5]).max() > 0.1
+
+
 def test_a_scout_is_asked_first(model, frames, monkeypatch):
     """Where the scout is sure its forecast stands; elsewhere it is that of the model."""
     small = dataclasses.replace(SMALL, history=5, radius=1, blocks=0, residual=2.0)
