@@ -12,7 +12,7 @@ import numpy as np
 
 from helpers import metrics, sequences, training
 from helpers.convlstm import Mix, to_patches, to_voxels
-from helpers.rollout import checked_history, whole
+from helpers.rollout import Forecaster, checked_history, whole
 from helpers.workshop import tensorflow
 
 tf = tensorflow()
@@ -424,7 +424,7 @@ def forecaster(
     ahead: int | None = None,
     thresholds: Sequence[float | None] | None = None,
     memory: dict | None = None,
-    twice: bool = False,
+    follower: Forecaster | None = None,
 ) -> PatchForecaster:
     """Wrap a model so that `rollout` and `evaluation` can use it.
 
@@ -442,15 +442,15 @@ def forecaster(
             these become 0.5. No list at all leaves the probabilities as they are.
         memory: what the model says is kept here, and the model is not asked again, even if it
             was trained on meanwhile. Forecasters may share it; it grows until it is cleared.
-        twice: forecast each frame after the next one twice, at once and step by step: from the
-            history and the frames before it, as they were forecast so far. The mean counts. The
-            two ways err differently; step by step costs as many forecasts of one frame.
+        follower: forecasts each frame after the next one a second time, step by step: from the
+            history and the frames before it, as they were forecast so far. The mean of both
+            counts. Without thresholds of its own; it may wrap the same model.
 
     Raises:
-        TypeError: not a `PatchNet`; `twice` is neither True nor False.
+        TypeError: not a `PatchNet`; the follower is no forecaster.
         ValueError: the model does not know the format's time step; no such number.
     """
-    options = (symmetries, ahead, thresholds, memory, twice)
+    options = (symmetries, ahead, thresholds, memory, follower)
     return PatchForecaster(model, frame_format, name, *options)
 
 
@@ -460,13 +460,13 @@ class PatchForecaster:
     Attributes:
         name: how tables and figures call it.
         model: the Keras model.
-        step, symmetries, ahead, thresholds, memory, twice: see `forecaster`.
+        step, symmetries, ahead, thresholds, memory, follower: see `forecaster`.
     """
 
     network = PatchNet  # what `model` must be
 
     def __init__(
-        self, model, frame_format, name, symmetries, ahead, thresholds, memory=None, twice=False
+        self, model, frame_format, name, symmetries, ahead, thresholds, memory=None, follower=None
     ):
         if not isinstance(model, self.network):
             raise TypeError(
@@ -487,9 +487,9 @@ class PatchForecaster:
             raise ValueError(f"ahead is {ahead}; this model gives {config.ahead} frames at most.")
         self.thresholds = _checked_thresholds(thresholds, config.ahead)
         self.memory = memory
-        if not isinstance(twice, bool):
-            raise TypeError(f"twice is {twice!r}; expected True or False.")
-        self.twice = twice
+        if follower is not None and not callable(follower):
+            raise TypeError(f"follower is {follower!r}; expected a forecaster or None.")
+        self.follower = follower
 
     def __call__(self, history) -> np.ndarray:
         """Forecast the next frame: (B, T, D, H, W) with values 0…1 to (B, D, H, W), float32."""
@@ -506,11 +506,11 @@ class PatchForecaster:
     def _mean(self, history, ahead: int) -> np.ndarray:
         history = checked_history(history, grid=(self.model.config.grid,) * 3)
         mean = self._plain(history, ahead)
-        for number in range(1, ahead if self.twice else 1):
+        for number in range(1, ahead if self.follower else 1):
             before = mean[:, number - 1]
             before = shifted(before, fitting_threshold(before)[:, None, None, None])
             history = np.concatenate([history, before[:, np.newaxis]], axis=1)
-            mean[:, number] = (mean[:, number] + self._plain(history, 1)[:, 0]) / 2
+            mean[:, number] = (mean[:, number] + self.follower(history)) / 2
         return _shifted_each(mean, self.thresholds)
 
     def _plain(self, history: np.ndarray, ahead: int) -> np.ndarray:

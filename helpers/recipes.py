@@ -43,6 +43,7 @@ FORMATS = {found.name: found for found in THESIS_FORMATS}
 MIXED = "mixed"
 NOTE = "recipe.json"
 VALIDATION_SAMPLES = 192
+FOLLOWER = "follower.npz"
 NETWORKS = ("scout", "feeder")  # that take part in the training of a SurfaceNet
 
 
@@ -178,6 +179,7 @@ class SurfaceNetRecipe(PatchNetRecipe):
     Attributes:
         voxels, chances, candidates, fives, fed_back: see `helpers.surface.Examples`.
         scout, feeder: the files of their weights among those that are shipped; None for none.
+            Without a feeder, `fed_back` plays no role.
         muon: train with Muon; False takes the AdamW of the plan, as for the other models.
     """
 
@@ -187,7 +189,7 @@ class SurfaceNetRecipe(PatchNetRecipe):
     scout: str | None = "scout.npz"
     candidates: int = surface.Examples.candidates
     fives: float = 0.25
-    feeder: str | None = "surfacenet.npz"
+    feeder: str | None = None
     fed_back: float = surface.Examples.fed_back
     muon: bool = True
     later_weight: float = 2.0
@@ -253,9 +255,17 @@ class ScoutRecipe(SurfaceNetRecipe):
     """The same for the small SurfaceNet that tells where the large one has to look."""
 
     scout: str | None = None
-    feeder: str | None = None
 
     model = "scout"
+
+
+@dataclass(frozen=True)
+class FollowerRecipe(SurfaceNetRecipe):
+    """The same for a second SurfaceNet, which learned to go on from what the first one forecast."""
+
+    feeder: str | None = "surfacenet.npz"
+
+    model = "follower"
 
 
 @dataclass(frozen=True)
@@ -376,6 +386,12 @@ def scout_recipe(steps: int, **options) -> ScoutRecipe:
     return ScoutRecipe(surface.scout(), recipe.plan, policy=recipe.policy)
 
 
+def follower_recipe(steps: int, **options) -> FollowerRecipe:
+    """Return the recipe of the shipped follower, trained as the SurfaceNet; options: the same."""
+    recipe = surfacenet_recipe(steps, **options)
+    return FollowerRecipe(recipe.config, recipe.plan, policy=recipe.policy)
+
+
 def wgan_recipe(
     steps: int,
     *,
@@ -421,11 +437,12 @@ RECIPES = {
     "patchnet": patchnet_recipe,
     "surfacenet": surfacenet_recipe,
     "scout": scout_recipe,
+    "follower": follower_recipe,
     "wgan_gp": wgan_recipe,
 }
 KINDS = {
     kind.model: kind
-    for kind in (Recipe, PatchNetRecipe, SurfaceNetRecipe, ScoutRecipe, WGANRecipe)
+    for kind in (Recipe, PatchNetRecipe, SurfaceNetRecipe, ScoutRecipe, FollowerRecipe, WGANRecipe)
 }
 
 
@@ -458,9 +475,7 @@ def train(
         ValueError: a run was stopped in this folder that had another recipe or beginning.
     """
     split = open_split(data, "training")
-    hardware = dataclasses.replace(
-        training.hardware(seed=recipe.plan.seed), policy=recipe.policy
-    )
+    hardware = dataclasses.replace(training.hardware(seed=recipe.plan.seed), policy=recipe.policy)
     folder.mkdir(parents=True, exist_ok=True)
     note = {
         "model": recipe.model,
@@ -564,7 +579,6 @@ ABLATIONS = {
         "voxels drawn by distance alone": {"scout": None},
         "histories of all lengths alike": {"fives": 0.0},
         "later frames a quarter of the weight": {"later_weight": 0.5},
-        "no forecasts fed back": {"feeder": None},
     },
 }
 ABLATION_SAMPLES = 64
@@ -663,7 +677,8 @@ def load(weights: Path, frame_format: FrameFormat, **options):
             unless they are given here, or of `helpers.wgan_gp.forecaster`; `together=True` takes
             the mean of this SurfaceNet and of the PatchNet in the same folder. A SurfaceNet asks
             the scout in the same folder first, if there is one, unless it is given another `scout`
-            or None; it forecasts `twice` if it was trained for that.
+            or None. The same holds for the `follower`, which takes part in all frames after the
+            next one.
 
     Raises:
         ValueError: `together` for another network.
@@ -683,14 +698,11 @@ def load(weights: Path, frame_format: FrameFormat, **options):
         together = options.pop("together", False)
         chosen = record.get(thresholds_name("together" if together else ""), {})
         options = {"thresholds": chosen.get(frame_format.name)} | options
-        if not together:
-            # Those that learned what to make of forecasts that are fed back are asked twice.
-            options = {"twice": bool(record.get("feeder"))} | options
         if together and kind is not surface:
             raise ValueError(f"{weights} is no SurfaceNet: it is not averaged with a PatchNet.")
         if together:
             parts = [partner(weights), weights]
-            names = ("memory", "scout", "twice")
+            names = ("memory", "scout", "follower")
             asked = {name: options.pop(name) for name in names if name in options}
             given = [{"memory": asked.get("memory")}, asked]
             plain = [
@@ -699,9 +711,14 @@ def load(weights: Path, frame_format: FrameFormat, **options):
             ]
             options = {"shares": record.get(SHARES_NAME, {}).get(frame_format.name)} | options
             return forecaster.Together(plain, **options)
-    if name == SurfaceNetRecipe.model and "scout" not in options:
-        scout = weights.with_name(SurfaceNetRecipe.scout)
-        options["scout"] = load(scout, frame_format).model if scout.exists() else None
+    if kind is surface and name != ScoutRecipe.model:
+        beside = weights.with_name(SurfaceNetRecipe.scout)
+        if "scout" not in options:
+            options["scout"] = load(beside, frame_format).model if beside.exists() else None
+        beside = weights.with_name(FOLLOWER)
+        if name == SurfaceNetRecipe.model and "follower" not in options and beside.exists():
+            shared = {key: options.get(key) for key in ("memory", "scout")}
+            options["follower"] = load(beside, frame_format, **shared)
     return _wrap(kind, _network(kind, weights.resolve(), changed), frame_format, **options)
 
 
@@ -942,9 +959,9 @@ def commit() -> str:
     try:
         here = {"cwd": workshop.REPOSITORY, "capture_output": True, "text": True, "check": True}
         found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], **here).stdout.strip()
-        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "helpers"], **{
-            **here, "check": False
-        }).returncode
+        changed = subprocess.run(
+            ["git", "diff", "--quiet", "HEAD", "--", "helpers"], **{**here, "check": False}
+        ).returncode
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return found + ("+" if changed else "")
@@ -998,9 +1015,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given |= {"policy": options.policy}
     else:
         given |= {"frames": options.frames, "adversarial": options.adversarial}
-    recipe = RECIPES[options.model](
-        options.steps, seed=options.seed, decay=options.decay, **given
-    )
+    recipe = RECIPES[options.model](options.steps, seed=options.seed, decay=options.decay, **given)
     if options.task in ("validate", "test"):
         split = "validation" if options.task == "validate" else "test"
         limit = VALIDATION_SAMPLES if split == "validation" else options.limit

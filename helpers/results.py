@@ -83,7 +83,15 @@ class Case:
     @property
     def scout(self) -> Case | None:
         """The scout beside a SurfaceNet, if there is one; None for all else."""
-        path = self.path.with_name(recipes.SurfaceNetRecipe.scout)
+        return self._beside(recipes.SurfaceNetRecipe.scout)
+
+    @property
+    def follower(self) -> Case | None:
+        """The follower beside a SurfaceNet, if there is one; None for all else."""
+        return self._beside(recipes.FOLLOWER)
+
+    def _beside(self, name: str) -> Case | None:
+        path = self.path.with_name(name)
         if self.record.get("model") != recipes.SurfaceNetRecipe.model or not path.exists():
             return None
         return Case(path, training.read_record(path), self.frame_format)
@@ -114,12 +122,12 @@ class Case:
             "hardware": self.record["machine"]["device"],
         }
         hardware = [cost.pop("hardware")]
-        for part in (self.scout, self.partner):
+        for part in (self.scout, self.follower, self.partner):
             if part is None:
                 continue
             other = part.cost()
             hardware.append(other.pop("hardware"))
-            if part == self.scout:  # its multiplications are counted already
+            if part != self.partner:  # counted already, or not asked for the next frame
                 other["million_multiply_adds"] = 0
             cost = {name: round(value + other[name], 1) for name, value in cost.items()}
         return cost | {"hardware": "; ".join(dict.fromkeys(hardware))}
@@ -137,7 +145,8 @@ def cases(weights: Path = recipes.WEIGHTS, names: Sequence[str] = ()) -> list[Ca
     """Find the shipped weights, in the order of `TITLES`, each in every format that it knows.
 
     A PatchNet comes twice: as it is, and averaged over the mirrorings. So does a SurfaceNet with a
-    PatchNet beside it: as it is, and averaged with that. A scout is a part of the SurfaceNet.
+    PatchNet beside it: as it is, and averaged with that. A scout and a follower are parts of the
+    SurfaceNet.
 
     Args:
         weights: a folder of `.npz` files with their records.
@@ -152,8 +161,8 @@ def cases(weights: Path = recipes.WEIGHTS, names: Sequence[str] = ()) -> list[Ca
         if names and not path.stem.startswith(tuple(names)):
             continue
         record = training.read_record(path)
-        if record.get("model") == recipes.ScoutRecipe.model:
-            continue  # it forecasts for another
+        if record.get("model") in (recipes.ScoutRecipe.model, recipes.FollowerRecipe.model):
+            continue  # they forecast for another
         for name in record["formats"]:
             found.append(Case(path, record, recipes.FORMATS[name]))
             if record.get("model") == recipes.PatchNetRecipe.model:
@@ -262,14 +271,13 @@ def _files(case: Case, work: Path) -> list[Path]:
 
 
 def _note(case: Case, frames: np.ndarray, sample_id: np.ndarray) -> dict:
-    parts = [part for part in (case, case.partner, case.scout) if part]
+    parts = [part for part in (case, case.partner, case.scout, case.follower) if part]
     networks = b"".join(
         part.path.read_bytes() + json.dumps(part.record.get("configuration")).encode()
         for part in parts
     )
     shares = {"shares": case.record.get(recipes.SHARES_NAME)} if case.partner else {}
-    twice = {"twice": True} if case.record.get("feeder") else {}
-    return shares | twice | {
+    return shares | {
         "weights": hashlib.sha256(networks).hexdigest(),
         "thresholds": case.record.get(recipes.thresholds_name(case.variant)),
         "samples": hashlib.sha256(np.ascontiguousarray(sample_id)).hexdigest(),

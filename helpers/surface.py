@@ -12,7 +12,7 @@ import numpy as np
 
 from helpers import forecaster as patchnet
 from helpers import training
-from helpers.rollout import whole
+from helpers.rollout import Forecaster, whole
 from helpers.sequences import FrameFormat
 from helpers.workshop import tensorflow
 
@@ -723,7 +723,7 @@ def forecaster(
     ahead: int | None = None,
     thresholds: Sequence[float | None] | None = None,
     memory: dict | None = None,
-    twice: bool = False,
+    follower: Forecaster | None = None,
     scout: SurfaceNet | None = None,
 ) -> SurfaceForecaster:
     """Wrap a model so that `rollout` and `evaluation` can use it.
@@ -733,5 +733,5 @@ def forecaster(
     or one is 0. A `scout` is a smaller model that is asked first; only where it is not `SURE` that
     a voxel stays as it is, the model is asked. For its errors, see `check_scout`.
     """
-    options = (symmetries, ahead, thresholds, memory, twice)
+    options = (symmetries, ahead, thresholds, memory, follower)
     return SurfaceForecaster(model, frame_format, name, *options, scout=scout)

@@ -224,10 +224,13 @@ def test_what_was_forecast_is_remembered(model, frames, monkeypatch):
     assert len(asked) == 10
 
 
-def test_forecast_twice(model, frames):
+def test_a_follower_forecasts_a_second_time(model, frames):
     """From the second frame on: the mean of the forecast at once and of the one after feeding."""
-    once, twice = (forecaster.forecaster(model, T40_TINC2, twice=twice) for twice in (False, True))
-    at_once, found = once.several(frames), twice.several(frames)
+    at_once = forecaster.forecaster(model, T40_TINC2)
+    other = randomised(forecaster.build(dataclasses.replace(SMALL, ahead=1)), 8)
+    follower = forecaster.forecaster(other, T40_TINC2)
+    both = forecaster.forecaster(model, T40_TINC2, follower=follower)
+    alone, found = at_once.several(frames), both.several(frames)
     history = frames
     for number in range(1, found.shape[1]):
         before = found[:, number - 1]
@@ -236,12 +239,12 @@ def test_forecast_twice(model, frames):
         fed_back = forecaster.shifted(before, threshold)
         np.testing.assert_array_equal(fed_back > 0.5, before > threshold)
         history = np.concatenate([history, fed_back[:, np.newaxis]], axis=1)
-        mean = (at_once[:, number] + once(history)) / 2
+        mean = (alone[:, number] + follower(history)) / 2
         np.testing.assert_allclose(found[:, number], mean, atol=1e-6)
-    assert not np.allclose(found[:, 1:], at_once[:, 1:], atol=1e-3)
-    np.testing.assert_array_equal(twice(frames), once(frames))
-    with pytest.raises(TypeError, match="twice is 1;"):
-        forecaster.forecaster(model, T40_TINC2, twice=1)
+    assert not np.allclose(found[:, 1:], alone[:, 1:], atol=1e-3)
+    np.testing.assert_array_equal(both(frames), at_once(frames))
+    with pytest.raises(TypeError, match="follower is 1;"):
+        forecaster.forecaster(model, T40_TINC2, follower=1)
 
 
 def test_together_is_the_mean(model, frames):

@@ -222,14 +222,32 @@ def test_a_scout_is_trained_and_found(cache, tmp_path, monkeypatch):
     training.save_weights(path, surface.build(config), note)
     assert recipes.load(path, T20_TINC1).scout.config == surface.scout()
     assert recipes.load(path, T20_TINC1, scout=None).scout is None
-    assert not recipes.load(path, T20_TINC1).twice
-    path.with_suffix(".json").write_text(
-        json.dumps(training.read_record(path) | {"feeder": "surfacenet.npz"})
-    )
-    assert recipes.load(path, T20_TINC1).twice
-    assert not recipes.load(path, T20_TINC1, twice=False).twice
+    beside = tmp_path / "follower.npz"
+    training.save_weights(beside, surface.build(config), note | {"model": "follower"})
+    found = recipes.load(path, T20_TINC1)
+    assert found.follower.model is recipes.load(beside, T20_TINC1).model is not found.model
+    assert found.follower.scout is found.scout
+    assert recipes.load(path, T20_TINC1, scout=None).follower.scout is None
+    assert recipes.load(path, T20_TINC1, follower=None).follower is None
+    assert recipes.load(beside, T20_TINC1).follower is None
     (tmp_path / "scout.npz").unlink()
     assert recipes.load(path, T20_TINC1).scout is None
+
+
+def test_the_follower_learns_from_forecasts_of_the_first(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes.SurfaceNetRecipe, "checked", 32)
+    config = surface.Config(history=6, ahead=2, radius=1, width=8, layers=1)
+    made = dataclasses.replace(recipes.follower_recipe(2), config=config, voxels=16)
+    assert (made.model, made.feeder, made.fed_back) == ("follower", "surfacenet.npz", 0.25)
+    examples = made.examples(recipes.open_split(DATA, "training"), [T20_TINC1])
+    assert examples.feeder.config == surface.shipped()
+    recipe = dataclasses.replace(made, plan=training.Plan(2, 4, 1e-3, validate_every=2))
+    recipes.train(recipe, DATA, [T20_TINC1], tmp_path / "run")
+    note = json.loads((tmp_path / "run" / recipes.NOTE).read_text())
+    wanted = training.read_record(recipes.WEIGHTS / "surfacenet.npz")["sha256"]
+    assert note["feeder_sha256"] == wanted
+    recipes.ship(tmp_path / "run", tmp_path / "follower.npz")
+    assert training.read_record(tmp_path / "follower.npz")["model"] == "follower"
 
 
 def test_a_surfacenet_from_training_to_a_tuned_file(cache, tmp_path, monkeypatch, capsys):

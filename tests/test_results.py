@@ -114,9 +114,21 @@ def test_a_surfacenet_beside_a_patchnet_is_judged_alone_and_with_it(weights, tmp
     once = "jaccard", "persistence"
     pd.testing.assert_frame_equal(with_scout["summary"][[*once]], made["summary"][[*once]])
     (weights / "scout.npz").unlink()
-    # Another PatchNet makes the tables of the mean stale, and of nothing else.
+    # Nor is a follower, which takes no part in the next frame.
     points, sample_id = results._samples(DATA, 3)
     frames = both.frame_format.select(points)
+    before, cost = [results._note(case, frames, sample_id) for case in found], alone.cost()
+    note["model"] = "follower"
+    training.save_weights(weights / "follower.npz", surface.build(small), note)
+    assert results.cases(weights, ["s"]) == found
+    followed = alone.cost()
+    assert followed["parameters"] == cost["parameters"] + surface.build(small).count_params()
+    assert followed["training_minutes"] == cost["training_minutes"] + 2
+    assert followed["million_multiply_adds"] == cost["million_multiply_adds"]
+    after = [results._note(case, frames, sample_id) for case in found]
+    assert before[0] != after[0] and before[1] != after[1]
+    (weights / "follower.npz").unlink()
+    # Another PatchNet makes the tables of the mean stale, and of nothing else.
     before = [results._note(case, frames, sample_id) for case in found]
     (weights / "patchnet.npz").write_bytes(path.read_bytes())
     after = [results._note(case, frames, sample_id) for case in found]
