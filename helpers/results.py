@@ -127,6 +127,9 @@ class Case:
                 continue
             other = part.cost()
             hardware.append(other.pop("hardware"))
+            began = part.record.get("began_with", {}).get("sha256")
+            if began and began == self.record.get("sha256"):  # what came before is counted already
+                other["training_minutes"] = part.record["minutes"]
             if part != self.partner:  # counted already, or not asked for the next frame
                 other["million_multiply_adds"] = 0
             cost = {name: round(value + other[name], 1) for name, value in cost.items()}

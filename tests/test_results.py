@@ -118,7 +118,9 @@ def test_a_surfacenet_beside_a_patchnet_is_judged_alone_and_with_it(weights, tmp
     points, sample_id = results._samples(DATA, 3)
     frames = both.frame_format.select(points)
     before, cost = [results._note(case, frames, sample_id) for case in found], alone.cost()
-    note["model"] = "follower"
+    # It began with the weights of the SurfaceNet, whose minutes do not count a second time.
+    began = {"sha256": alone.record["sha256"]}
+    note |= {"model": "follower", "minutes_in_all": 4, "began_with": began}
     training.save_weights(weights / "follower.npz", surface.build(small), note)
     assert results.cases(weights, ["s"]) == found
     followed = alone.cost()
