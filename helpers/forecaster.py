@@ -444,7 +444,9 @@ def forecaster(
             was trained on meanwhile. Forecasters may share it; it grows until it is cleared.
         follower: forecasts each frame after the next one a second time, step by step: from the
             history and the frames before it, as they were forecast so far. The mean of both
-            counts. Without thresholds of its own; it may wrap the same model.
+            counts. Without thresholds of its own; it may wrap the same model. It is not asked where
+            the last frame of the history is a forecast: so far ahead, one decision after another
+            would empty the frames.
 
     Raises:
         TypeError: not a `PatchNet`; the follower is no forecaster.
@@ -506,11 +508,13 @@ class PatchForecaster:
     def _mean(self, history, ahead: int) -> np.ndarray:
         history = checked_history(history, grid=(self.model.config.grid,) * 3)
         mean = self._plain(history, ahead)
-        for number in range(1, ahead if self.follower else 1):
+        again = forecasts_at_end(history) == 0 if self.follower else np.zeros(len(history), bool)
+        for number in range(1, ahead if again.any() else 1):
             before = mean[:, number - 1]
             before = shifted(before, fitting_threshold(before)[:, None, None, None])
             history = np.concatenate([history, before[:, np.newaxis]], axis=1)
-            mean[:, number] = (mean[:, number] + self.follower(history)) / 2
+            both = (mean[:, number] + self.follower(history)) / 2
+            mean[again, number] = both[again]
         return _shifted_each(mean, self.thresholds)
 
     def _plain(self, history: np.ndarray, ahead: int) -> np.ndarray:
@@ -601,6 +605,16 @@ class Together:
         shares = self.shares[: found[0].shape[1], :, None, None, None]
         mean = sum(shares[:, number] * each for number, each in enumerate(found))
         return _shifted_each(mean, self.thresholds)
+
+
+def forecasts_at_end(history: np.ndarray) -> np.ndarray:
+    """Count the frames since the last one of 0 and 1 alone, which was observed: (B, T, …) to (B,).
+
+    What is fed back holds probabilities in between.
+    """
+    axes = tuple(range(2, history.ndim))
+    observed = ((history == 0) | (history == 1)).all(axis=axes)
+    return np.where(observed.any(1), observed[:, ::-1].argmax(1), observed.shape[1])
 
 
 def _checked_thresholds(thresholds, ahead: int) -> tuple[float | None, ...] | None:

@@ -699,19 +699,9 @@ class SurfaceForecaster(patchnet.PatchForecaster):
         for start in range(0, len(frames), AT_ONCE):
             part = tf.constant(frames[start : start + AT_ONCE])
             known = (tf.fill([len(part)], number) for number in (observed, self.step))
-            fed_back = tf.constant(_forecasts(part.numpy()[:, -observed:]), tf.int32)
+            fed_back = tf.constant(patchnet.forecasts_at_end(part.numpy()[:, -observed:]), tf.int32)
             found.append(forecast(part, *known, fed_back).numpy())
         return np.concatenate(found)
-
-
-def _forecasts(history: np.ndarray) -> np.ndarray:
-    """Count the frames since the last one of 0 and 1 alone, which was observed: (B, T, …) to (B,).
-
-    What is fed back holds probabilities in between.
-    """
-    axes = tuple(range(2, history.ndim))
-    observed = ((history == 0) | (history == 1)).all(axis=axes)
-    return np.where(observed.any(1), observed[:, ::-1].argmax(1), observed.shape[1])
 
 
 def forecaster(

@@ -243,6 +243,12 @@ def test_a_follower_forecasts_a_second_time(model, frames):
         np.testing.assert_allclose(found[:, number], mean, atol=1e-6)
     assert not np.allclose(found[:, 1:], alone[:, 1:], atol=1e-3)
     np.testing.assert_array_equal(both(frames), at_once(frames))
+    # Not after frames that were forecast themselves.
+    fed_back = frames.copy()
+    fed_back[0, -1] = np.clip(fed_back[0, -1], 0.1, 0.9)
+    mixed = both.several(fed_back)
+    np.testing.assert_allclose(mixed[0], at_once.several(fed_back)[0], atol=1e-6)
+    np.testing.assert_allclose(mixed[1:], found[1:], atol=1e-6)
     with pytest.raises(TypeError, match="follower is 1;"):
         forecaster.forecaster(model, T40_TINC2, follower=1)
 

@@ -10,7 +10,7 @@ from random_weights import randomised
 from scipy import ndimage
 
 from helpers import recipes, records, sequences, surface, training, workshop
-from helpers.forecaster import UNKNOWN, fitting_threshold
+from helpers.forecaster import UNKNOWN, fitting_threshold, forecasts_at_end
 from helpers.rollout import gives_several, next_frames, rollout
 from helpers.sequences import T20_TINC1, T40_TINC2, T80_TINC4, THESIS_FORMATS, FrameFormat
 from helpers.surface import Config, Examples
@@ -309,8 +309,8 @@ def test_frames_of_probabilities_pass_for_forecasts(model, frames, monkeypatch):
     history = frames[:, :6].copy()
     soft = np.clip(history, 0.1, 0.9)
     history[0, 2], history[1, 4:] = soft[0, 2], soft[1, 4:]
-    np.testing.assert_array_equal(surface._forecasts(history), [0, 2])
-    np.testing.assert_array_equal(surface._forecasts(soft), [6, 6])
+    np.testing.assert_array_equal(forecasts_at_end(history), [0, 2])
+    np.testing.assert_array_equal(forecasts_at_end(soft), [6, 6])
     forecaster, given = wrap(model), []
     logits = model.logits
 
