@@ -508,14 +508,18 @@ class PatchForecaster:
     def _mean(self, history, ahead: int) -> np.ndarray:
         history = checked_history(history, grid=(self.model.config.grid,) * 3)
         mean = self._plain(history, ahead)
-        again = forecasts_at_end(history) == 0 if self.follower else np.zeros(len(history), bool)
-        for number in range(1, ahead if again.any() else 1):
-            before = mean[:, number - 1]
-            before = shifted(before, fitting_threshold(before)[:, None, None, None])
-            history = np.concatenate([history, before[:, np.newaxis]], axis=1)
-            both = (mean[:, number] + self.follower(history)) / 2
-            mean[again, number] = both[again]
+        if self.follower is not None and ahead > 1:
+            self._follow(history, mean)
         return _shifted_each(mean, self.thresholds)
+
+    def _follow(self, history: np.ndarray, mean: np.ndarray) -> None:
+        """Average the frames after the next one, (B, ahead, …), with what the follower says."""
+        observed = forecasts_at_end(history[:, -1:]) == 0
+        for number in range(1, mean.shape[1] if observed.any() else 1):
+            before = _shifted_each(mean[:, [number - 1]], [None])  # a copy
+            history = np.concatenate([history, before], axis=1)
+            both = (mean[:, number] + self.follower(history)) / 2
+            mean[observed, number] = both[observed]
 
     def _plain(self, history: np.ndarray, ahead: int) -> np.ndarray:
         """Forecast at once, without thresholds: (B, T, D, H, W) to (B, ahead, D, H, W)."""

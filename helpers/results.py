@@ -517,7 +517,7 @@ def _costs(table: pd.DataFrame) -> list[str]:
             "",
             "What a SurfaceNet multiplies depends on the frame: here 900 voxels near a surface, "
             "about as in T20 and T40 (T80: 1,800), of which the large network looks at one in "
-            "five.",
+            "five. Its follower, asked for the frames after the next one, is not counted there.",
         ]
     return lines
 

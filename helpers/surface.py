@@ -325,8 +325,7 @@ class SurfaceNet(keras.Model):
         config, step = self.config, inputs["step"]
         frames = inputs["frames"][:, -config.history :]
         # The past of each voxel as one number, see `codes`.
-        most = np.clip(config.span // np.arange(1, config.span + 1), 1, config.history)
-        most = ops.take(most.astype("int32"), ops.clip(step, 1, config.span) - 1)
+        most = ops.clip(ops.floor_divide(config.span, ops.cast(step, "int32")), 1, config.history)
         seen = ops.minimum(ops.cast(inputs["observed"], "int32"), most)[:, None]
         value = (2.0 ** np.arange(frames.shape[1] - 1, -1, -1)).astype("float32")
         filled = ops.cast(frames > patchnet.UNKNOWN, "float32")
@@ -695,12 +694,13 @@ class SurfaceForecaster(patchnet.PatchForecaster):
         reach = FAR if ahead > 1 else reach_of(self.step)
         count = self.model.config.ahead if ahead > 1 else 1
         forecast = self.model.compiled_forecast(reach, count, self.scout)
+        fed_back = patchnet.forecasts_at_end(frames[:, -observed:]).astype(np.int32)
         found = []
         for start in range(0, len(frames), AT_ONCE):
-            part = tf.constant(frames[start : start + AT_ONCE])
-            known = (tf.fill([len(part)], number) for number in (observed, self.step))
-            fed_back = tf.constant(patchnet.forecasts_at_end(part.numpy()[:, -observed:]), tf.int32)
-            found.append(forecast(part, *known, fed_back).numpy())
+            part = slice(start, start + AT_ONCE)
+            size = [len(frames[part])]
+            known = (tf.fill(size, observed), tf.fill(size, self.step), tf.constant(fed_back[part]))
+            found.append(forecast(tf.constant(frames[part]), *known).numpy())
         return np.concatenate(found)
 
 
