@@ -268,6 +268,20 @@ def to_voxels(patches, patch: int):
 
 
 @keras.saving.register_keras_serializable("forecasting_4d")
+class Pointwise(keras.layers.Dense):
+    """A dense layer that reads each voxel or patch by itself: (…, C) to (…, `units`).
+
+    Voxels are laid in one row first. So TensorFlow adds the bias and applies the activation while
+    it multiplies; to a product of more than two axes it would do so one after the other.
+    """
+
+    def call(self, x, training=None):
+        """See the class."""
+        rows = super().call(ops.reshape(x, (-1, x.shape[-1])), training=training)
+        return ops.reshape(rows, (*ops.shape(x)[:-1], self.units))
+
+
+@keras.saving.register_keras_serializable("forecasting_4d")
 class Mix(keras.layers.Layer):
     """A residual bottleneck block: x + up(silu(mix(silu(down(x))))), only `mix` sees neighbours.
 
@@ -278,11 +292,11 @@ class Mix(keras.layers.Layer):
         super().__init__(**kwargs)
         self.width = width
         inner, policy = max(width // 4, 1), self.dtype_policy
-        self.down = keras.layers.Dense(inner, activation="silu", name="down", dtype=policy)
+        self.down = Pointwise(inner, activation="silu", name="down", dtype=policy)
         self.mix = keras.layers.Conv3D(
             inner, 3, padding="same", activation="silu", name="mix", dtype=policy
         )
-        self.up = keras.layers.Dense(width, name="up", dtype=policy)
+        self.up = Pointwise(width, name="up", dtype=policy)
 
     def build(self, shape):
         """Make the weights of the three layers."""
@@ -327,7 +341,7 @@ class ConvLSTM(keras.Model):
         ]
         self.widen = None
         if config.width:
-            self.widen = keras.layers.Dense(config.width, name="widen", dtype=policy)
+            self.widen = Pointwise(config.width, name="widen", dtype=policy)
         self.mixes = [
             Mix(config.width, name=f"mix_{number}", dtype=policy) for number in range(config.blocks)
         ]

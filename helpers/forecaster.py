@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from helpers import metrics, sequences, training
-from helpers.convlstm import Mix, to_patches, to_voxels
+from helpers.convlstm import Mix, Pointwise, to_patches, to_voxels
 from helpers.rollout import Forecaster, checked_history, whole
 from helpers.workshop import tensorflow
 
@@ -171,7 +171,7 @@ class PatchNet(keras.Model):
         config, policy = self.config, self.dtype_policy
 
         def dense(units, name, **options):
-            return keras.layers.Dense(units, name=name, dtype=policy, **options)
+            return Pointwise(units, name=name, dtype=policy, **options)
 
         self.past = Past(config.flip_times, dtype=policy)
         self.read = dense(config.hidden, "read")

@@ -190,13 +190,13 @@ def near_surface(last, reach: int):
         last: frames (B, D, H, W), 0 or 1, an array or a tensor; nothing lies beyond the edge.
         reach: at least 1.
     """
-    full = ops.cast(last, "float32")[..., None]
-    gap = 1 - full
+    full = ops.cast(last, "float32")
+    found = ops.stack([full, 1 - full], axis=-1)
     # Axis by axis, 3 (2 reach + 1) comparisons in place of (2 reach + 1)³.
     for axis in range(3):
         size = [2 * reach + 1 if axis == other else 1 for other in range(3)]
-        full, gap = (ops.max_pool(found, size, 1, padding="same") for found in (full, gap))
-    return ops.logical_and(full > 0.5, gap > 0.5)[..., 0]
+        found = ops.max_pool(found, size, 1, padding="same")
+    return ops.all(found > 0.5, axis=-1)
 
 
 class _Surroundings:
@@ -233,14 +233,15 @@ class _Surroundings:
 
     def slope(self, amount, place, beyond=0.0):
         """Return where the amount (B, D, H, W) grows: (N, 3)."""
+        # Not `ops.take`, which first looks for negative numbers: a tenth of a forecast's time.
         rows, row = self._rows(amount, place, beyond)
-        return ops.matmul(ops.take(rows, row[:, None] + self.offsets[0]), self.slopes)
+        return ops.matmul(tf.gather(rows, row[:, None] + self.offsets[0]), self.slopes)
 
     def read(self, content, place, pose):
         """Return what (B, D, H, W, C) holds around N voxels, each in its pose: (N, P · C)."""
         rows, row = self._rows(content, place)
-        where = row[:, None] + ops.take(ops.convert_to_tensor(self.offsets), pose, axis=0)
-        return ops.reshape(ops.take(rows, where, axis=0), (-1, self.count * content.shape[-1]))
+        where = row[:, None] + tf.gather(ops.convert_to_tensor(self.offsets), pose)
+        return ops.reshape(tf.gather(rows, where), (-1, self.count * content.shape[-1]))
 
 
 @keras.saving.register_keras_serializable("forecasting_4d")
@@ -332,13 +333,13 @@ class SurfaceNet(keras.Model):
         number = ops.cast(ops.tensordot(value, filled, axes=[[0], [1]]), "int32")
         marker = ops.left_shift(1, seen)[:, :, None, None]
         number = ops.bitwise_and(number, marker - 1) + marker
-        past = ops.take(self._codes, number, axis=0)
+        past = tf.gather(self._codes, number)
 
         side = config.grid
         place = (sample, voxel // side**2, voxel // side % side, voxel % side)
         sources = [(self._ball, past)]
         if config.blocks:
-            course = ops.take(self._courses, number, axis=0)
+            course = tf.gather(self._courses, number)
             # With the blocks that reach into the frame from beyond its edge.
             edge = [(0, 0), *[(BLOCK - 1,) * 2] * 3, (0, 0)]
             mean = ops.average_pool(ops.pad(course, edge), BLOCK, strides=1, padding="valid")
@@ -359,14 +360,14 @@ class SurfaceNet(keras.Model):
             around.read(ops.cast(content, self.compute_dtype), place, pose)
             for around, content in sources
         ]
-        values.append(ops.cast(ops.take(told, sample, axis=0), self.compute_dtype))
+        values.append(ops.cast(tf.gather(told, sample), self.compute_dtype))
         values = self.first(ops.concatenate(values, axis=-1))
         for layer in self.further:
             values = layer(values)
         changed = self.head(values)
         # The farther ahead, the less the last frame says.
         weights = (config.residual / np.sqrt(1.0 + np.arange(config.ahead))).astype("float32")
-        last = ops.take(ops.reshape(filled[:, -1], (-1,)), sample * side**3 + voxel)
+        last = tf.gather(ops.reshape(filled[:, -1], (-1,)), sample * side**3 + voxel)
         return changed + (2 * last - 1)[:, None] * weights
 
     def _pose(self, slope):
@@ -374,7 +375,7 @@ class SurfaceNet(keras.Model):
         mirror = ops.sum(ops.cast(slope < 0, "int32") * np.array([1, 2, 4], "int32"), axis=-1)
         x, y, z = (ops.abs(slope[:, axis]) for axis in range(3))
         bits = [ops.cast(found, "int32") for found in (x >= y, x >= z, y >= z)]
-        order = ops.take(ops.convert_to_tensor(self._orders), 4 * bits[0] + 2 * bits[1] + bits[2])
+        order = tf.gather(ops.convert_to_tensor(self._orders), 4 * bits[0] + 2 * bits[1] + bits[2])
         return 6 * mirror + order
 
     def _forecast(self, reach, ahead, scout, frames, observed, step, fed_back):

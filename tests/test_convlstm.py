@@ -284,6 +284,22 @@ def test_patches_hold_the_voxels_of_their_place(rng, patch):
     np.testing.assert_array_equal(convlstm.to_voxels(patches, patch), volumes)
 
 
+def test_a_pointwise_layer_is_a_dense_one(rng):
+    """To rows of voxels, whose number the graph need not know, and to a single row."""
+    dense = keras.layers.Dense(4, activation="silu")
+    pointwise = convlstm.Pointwise(4, activation="silu")
+    for layer in (dense, pointwise):
+        layer.build((None, 3))
+    pointwise.set_weights([kernel := rng.random((3, 4)), bias := rng.random(4)])
+    dense.set_weights([kernel, bias])
+    compiled = tf.function(pointwise, [tf.TensorSpec((None, 2, None, 3))])
+    for shape in ((5, 2, 6, 3), (1, 2, 1, 3)):
+        x = rng.random(shape, dtype=np.float32)
+        assert compiled(x).shape == (*shape[:-1], 4)
+        np.testing.assert_allclose(compiled(x), dense(x), atol=1e-6)
+        np.testing.assert_allclose(pointwise(x[0, 0]), dense(x[0, 0]), atol=1e-6)
+
+
 @pytest.fixture
 def half_precision():
     """The policy of a mixed-precision training."""

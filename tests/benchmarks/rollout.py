@@ -112,7 +112,20 @@ def measure(runs: int, sequences: int) -> Iterator[tuple[str, str, list[float], 
     }
     trained = recipes.WEIGHTS / "surfacenet.npz"
     beyond["SurfaceNet"] = recipes.load(trained, T80_TINC4, thresholds=None)
+    beyond["SurfaceNet and PatchNet, mean"] = forecaster.Together(
+        [beyond["SurfaceNet"], forecaster.forecaster(net, T80_TINC4)]
+    )
     observed = frames[:, :HISTORY]
+    yield from _compare(
+        f"one next frame, after {HISTORY} frames",
+        {
+            "thesis(), Keras's layers": lambda: WholeHistory(layers)(observed),
+            "thesis()": lambda: thesis(observed),
+        },
+        runs,
+        sequences,
+        {name: functools.partial(found, observed) for name, found in beyond.items()},
+    )
     yield from _compare(
         f"rollout, {HORIZON} after {HISTORY} frames",
         {
