@@ -491,6 +491,8 @@ class PatchForecaster:
         self.memory = memory
         if follower is not None and not callable(follower):
             raise TypeError(f"follower is {follower!r}; expected a forecaster or None.")
+        if (theirs := getattr(follower, "step", self.step)) != self.step:
+            raise ValueError(f"the follower has time step {theirs}; expected {self.step}.")
         self.follower = follower
 
     def __call__(self, history) -> np.ndarray:
@@ -614,7 +616,8 @@ class Together:
 def forecasts_at_end(history: np.ndarray) -> np.ndarray:
     """Count the frames since the last one of 0 and 1 alone, which was observed: (B, T, …) to (B,).
 
-    What is fed back holds probabilities in between.
+    What is fed back holds probabilities in between: all but binary feedback, and forecasts that are
+    sure of every voxel, which pass for observed frames.
     """
     axes = tuple(range(2, history.ndim))
     observed = ((history == 0) | (history == 1)).all(axis=axes)
@@ -632,9 +635,8 @@ def _checked_thresholds(thresholds, ahead: int) -> tuple[float | None, ...] | No
 
 def _shifted_each(mean: np.ndarray, thresholds) -> np.ndarray:
     """Shift the frames of a forecast (B, K, D, H, W), each by its threshold."""
-    if thresholds is None:
-        return np.clip(mean, 0, 1)
-    for number, threshold in enumerate(thresholds[: mean.shape[1]]):
+    mean = np.clip(mean, 0, 1)  # where rounding took it beyond
+    for number, threshold in enumerate((thresholds or ())[: mean.shape[1]]):
         frame = mean[:, number]
         if threshold is None:
             threshold = fitting_threshold(frame)[:, None, None, None]

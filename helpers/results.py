@@ -11,6 +11,7 @@ import multiprocessing
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,24 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from helpers import convlstm, evaluation, recipes, training, wgan_gp, workshop
+from helpers import (
+    convlstm,
+    evaluation,
+    forecaster,
+    metrics,
+    recipes,
+    rollout,
+    surface,
+    training,
+    wgan_gp,
+    workshop,
+)
 from helpers.forecaster import ROLLOUT_HISTORY
 from helpers.sequences import FrameFormat
 
 RESULTS = workshop.REPOSITORY / "data" / "results"
 README = workshop.REPOSITORY / "README.md"
+SAMPLE = workshop.REPOSITORY / "data" / "sample"
 MARKS = "<!-- results: made by make results -->", "<!-- end of results -->"
 HISTORY, HORIZON = ROLLOUT_HISTORY, 5  # of rollouts, as in the thesis
 BATCH = 8  # sequences at a time: what a network makes of them stays in the processor's cache
@@ -111,29 +124,33 @@ class Case:
             small = kind.Config(**self.scout.record["configuration"])
             multiply_adds = kind.multiply_adds(config, scout=small)
         copies = recipes.VARIANTS[self.variant].get("symmetries", 1)
-        minutes = self.record.get("minutes_in_all")
-        if minutes is None:  # of this run and of the one that it went on from
-            before = self.record.get("began_with", {})
-            minutes = round(self.record["minutes"] + before.get("minutes", 0), 1)
-        cost = {
-            "parameters": _parameters(kind, config),
-            "million_multiply_adds": round(copies * multiply_adds / 1e6, 1),
-            "training_minutes": minutes,
-            "hardware": self.record["machine"]["device"],
-        }
-        hardware = [cost.pop("hardware")]
+        parameters, trainings = _parameters(kind, config), _trainings(self.record)
+        multiply_adds *= copies
+        hardware = [self.record["machine"]["device"]]
         for part in (self.scout, self.follower, self.partner):
             if part is None:
                 continue
             other = part.cost()
-            hardware.append(other.pop("hardware"))
-            began = part.record.get("began_with", {}).get("sha256")
-            if began and began == self.record.get("sha256"):  # what came before is counted already
-                other["training_minutes"] = part.record["minutes"]
-            if part != self.partner:  # counted already, or not asked for the next frame
-                other["million_multiply_adds"] = 0
-            cost = {name: round(value + other[name], 1) for name, value in cost.items()}
-        return cost | {"hardware": "; ".join(dict.fromkeys(hardware))}
+            parameters += other["parameters"]
+            if part == self.partner:  # others: counted already, or not asked for the next frame
+                multiply_adds += 1e6 * other["million_multiply_adds"]
+            trainings |= _trainings(part.record)
+            hardware.append(other["hardware"])
+        return {
+            "parameters": parameters,
+            "million_multiply_adds": round(multiply_adds / 1e6, 1),
+            "training_minutes": round(sum(trainings.values()), 1),
+            "hardware": "; ".join(dict.fromkeys(hardware)),
+        }
+
+
+def _trainings(record: dict) -> dict[str, float]:
+    """Return the minutes of a training and of all that it went on from, by the weights it made.
+
+    So a training that several networks went on from is counted once.
+    """
+    own = {record["sha256"]: record["minutes"]}
+    return own | (_trainings(record["began_with"]) if "began_with" in record else {})
 
 
 @functools.lru_cache(maxsize=64)
@@ -235,7 +252,7 @@ def evaluate(
             *files, mark = _files(case, work)
             for file, tables in zip(files, zip(*found), strict=True):
                 evaluation.save(pd.concat(tables, ignore_index=True), file)
-            mark.write_text(json.dumps(note) + "\n", "utf-8")
+            mark.write_text(_text(note), "utf-8")
         training.free_memory()
     return [tuple(evaluation.load(file) for file in _files(case, work)[:-1]) for case in group]
 
@@ -281,11 +298,20 @@ def _note(case: Case, frames: np.ndarray, sample_id: np.ndarray) -> dict:
     )
     shares = {"shares": case.record.get(recipes.SHARES_NAME)} if case.partner else {}
     return shares | {
+        "code": _code(),
         "weights": hashlib.sha256(networks).hexdigest(),
         "thresholds": case.record.get(recipes.thresholds_name(case.variant)),
         "samples": hashlib.sha256(np.ascontiguousarray(sample_id)).hexdigest(),
         "frames": hashlib.sha256(np.packbits(frames)).hexdigest(),
     }
+
+
+@functools.cache
+def _code() -> str:
+    """Return a hash of all code that shapes a forecast, a distance or a table."""
+    modules = (convlstm, evaluation, forecaster, metrics, recipes, rollout, surface, wgan_gp)
+    paths = [*(Path(module.__file__) for module in modules), Path(__file__)]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 
 
 def _is_made(case: Case, note: dict, work: Path) -> bool:
@@ -294,7 +320,11 @@ def _is_made(case: Case, note: dict, work: Path) -> bool:
     # The note is written last: without it, or with another one, the tables are made again.
     if not mark.exists() or not all(file.exists() for file in files):
         return False
-    return json.loads(mark.read_text("utf-8")) == note
+    return mark.read_text("utf-8") == _text(note)
+
+
+def _text(note: dict) -> str:
+    return json.dumps(note) + "\n"
 
 
 def summary(case: Case, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -424,8 +454,9 @@ def page(found: dict[str, pd.DataFrame]) -> str:
     lines = [
         f"Test sequences: {', '.join(f'{n:,}' for n in sorted(set(table['n'])))} in each format. "
         "Mean Jaccard distance, lower is better, ± the longer arm of the 95 % interval (bootstrap "
-        "over sequences). In brackets the thesis's model of the same kind, over 992 of them; "
-        "**bold** where our whole interval lies below it.",
+        "over sequences). In brackets the thesis's figure, over 992 of them: of its GAN with as "
+        "many frames for a WGAN-GP or its generator alone, of its ConvLSTM for all others. "
+        "**Bold** where our whole interval lies below it.",
     ]
     shown = [("pooled", 1), ("per_frame", 1), ("rollout", HORIZON)]
     for protocol, horizon in shown:
@@ -535,7 +566,8 @@ def write(found: dict[str, pd.DataFrame], out: Path, readme: Path | None = READM
         _, tail = rest.split(MARKS[1])
         # From the files, so that both say the same to the last digit.
         saved = page(read(out))
-        readme.write_text(f"{head}{MARKS[0]}\n\n{saved}\n\n{MARKS[1]}{tail}", "utf-8")
+        with training._replacing(readme) as file:
+            file.write(f"{head}{MARKS[0]}\n\n{saved}\n\n{MARKS[1]}{tail}".encode())
 
 
 def read(folder: Path = RESULTS) -> dict[str, pd.DataFrame]:
@@ -567,6 +599,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if (options.models or options.limit) and not options.out:
         parser.error("a part of the results goes elsewhere: give --out")
+    own = options.data.resolve() == SAMPLE or options.weights.resolve() != recipes.WEIGHTS
+    if own and not options.out:
+        parser.error("results of the sample set or of other weights go elsewhere: give --out")
     try:
         found = make(
             options.data,
@@ -577,7 +612,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             processes=options.processes,
         )
         write(found, options.out or RESULTS, None if options.out else README)
-    except (OSError, ValueError, training.CheckpointError) as error:
+    except (OSError, ValueError, training.CheckpointError, BrokenProcessPool) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -56,7 +56,8 @@ class Several(Forecaster, Protocol):
     def several(self, history: np.ndarray) -> np.ndarray:
         """Return the next K frames, K ≥ 1: (B, T, D, H, W) to (B, K, D, H, W), values 0…1.
 
-        The first of them is what a call returns.
+        The first of them is what a call returns; only a `SurfaceNet` looks at more voxels for
+        several frames than for one, so that its two differ a little.
         """
 
 
@@ -107,7 +108,8 @@ def rollout(
         keep: the forecaster sees at most so many of the latest frames; None is all of them. The
             thesis keeps as many as it began with.
         batch_size: so many sequences at a time.
-        recompute: read the whole history at every step even if a state could be carried.
+        recompute: read the whole history at every step even if a state could be carried. No
+            matter for a forecaster that gives several frames.
 
     Returns:
         float32 (B, horizon, D, H, W): probabilities, with binary feedback too.

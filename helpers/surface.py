@@ -671,10 +671,10 @@ AT_ONCE = 8  # windows: what the surroundings in one hold takes 4 to 15 MB
 def reach_of(step: int) -> int:
     """Return how far from a surface the next frame may differ, in voxels, for a TINC.
 
-    Half a voxel for each time point. Of the union of two frames of the thesis, 0.3, 0.7 and 1.8 %
-    change beyond, in its three formats (200 validation sequences).
+    Half a voxel for each time point, up to `FAR`. Of the union of two frames of the thesis, 0.3,
+    0.7 and 1.8 % change beyond, in its three formats (200 validation sequences).
     """
-    return -(-step // 2)
+    return min(-(-step // 2), FAR)
 
 
 class SurfaceForecaster(patchnet.PatchForecaster):

@@ -251,6 +251,8 @@ def test_a_follower_forecasts_a_second_time(model, frames):
     np.testing.assert_allclose(mixed[1:], found[1:], atol=1e-6)
     with pytest.raises(TypeError, match="follower is 1;"):
         forecaster.forecaster(model, T40_TINC2, follower=1)
+    with pytest.raises(ValueError, match="follower has time step 2; expected 4"):
+        forecaster.forecaster(model, T80_TINC4, follower=follower)
 
 
 def test_together_is_the_mean(model, frames):
@@ -279,6 +281,13 @@ def test_together_is_the_mean(model, frames):
             forecaster.Together(parts, shares=wrong)
     with pytest.raises(ValueError, match="at least one"):
         forecaster.Together([])
+
+
+@pytest.mark.parametrize("thresholds", [None, [0.6] * 3])
+def test_no_mean_is_above_one(frames, thresholds):
+    """Rounding may take a mean of probabilities near 1 beyond it, and a shift farther."""
+    mean = np.full((1, 3, *frames.shape[2:]), np.nextafter(np.float32(1), np.float32(2)))
+    assert forecaster._shifted_each(mean, thresholds).max() == 1
 
 
 # Several frames at once

@@ -25,7 +25,8 @@ def judged(tmp_path_factory):
     note = {**NOTE, "model": "patchnet", "formats": ["T20_TINC1", "T80_TINC4"]}
     training.save_weights(folder / "patchnet.npz", forecaster.build(patch), note)
     gan = wgan_gp.workshop(3, width=8, blocks=1, channels=2, hidden=3, critic_width=8)
-    note = {**NOTE, "model": "wgan_gp", "formats": ["T80_TINC4"], "minutes_in_all": 7.0}
+    began = {"began_with": {"sha256": "alone", "minutes": 5.0}}
+    note = {**NOTE, "model": "wgan_gp", "formats": ["T80_TINC4"], **began}
     training.save_weights(folder / "wgan_gp_3.npz", wgan_gp.build(gan), note)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("WORKSHOP_CACHE", str(place / "cache"))
@@ -119,8 +120,7 @@ def test_a_surfacenet_beside_a_patchnet_is_judged_alone_and_with_it(weights, tmp
     frames = both.frame_format.select(points)
     before, cost = [results._note(case, frames, sample_id) for case in found], alone.cost()
     # It began with the weights of the SurfaceNet, whose minutes do not count a second time.
-    began = {"sha256": alone.record["sha256"]}
-    note |= {"model": "follower", "minutes_in_all": 4, "began_with": began}
+    note |= {"model": "follower", "began_with": alone.record}
     training.save_weights(weights / "follower.npz", surface.build(small), note)
     assert results.cases(weights, ["s"]) == found
     followed = alone.cost()
@@ -129,7 +129,16 @@ def test_a_surfacenet_beside_a_patchnet_is_judged_alone_and_with_it(weights, tmp
     assert followed["million_multiply_adds"] == cost["million_multiply_adds"]
     after = [results._note(case, frames, sample_id) for case in found]
     assert before[0] != after[0] and before[1] != after[1]
+    # The SurfaceNet goes on from them, too.
+    ours = {key: alone.record[key] for key in (*NOTE, "model", "formats")}
+    ours["began_with"] = alone.record
+    training.save_weights(tmp_path / "later.npz", randomised(surface.build(config)), ours)
+    for kind in ("npz", "json"):
+        (tmp_path / f"later.{kind}").replace(weights / f"surfacenet.{kind}")
+    (later, _) = results.cases(weights, ["surfacenet"])
+    assert later.cost()["training_minutes"] == cost["training_minutes"] + 2 + 2
     (weights / "follower.npz").unlink()
+    found = results.cases(weights, ["surfacenet"])
     # Another PatchNet makes the tables of the mean stale, and of nothing else.
     before = [results._note(case, frames, sample_id) for case in found]
     (weights / "patchnet.npz").write_bytes(path.read_bytes())
@@ -220,12 +229,17 @@ def test_what_was_interrupted_is_taken_up(weights, tmp_path, monkeypatch):
     assert [path.stem for path in loaded] == ["wgan_gp_3"]
 
 
-@pytest.mark.parametrize("change", ["weights", "thresholds", "samples"])
+@pytest.mark.parametrize("change", ["weights", "thresholds", "samples", "code", "torn note"])
 def test_stale_tables_are_not_used(weights, tmp_path, monkeypatch, change):
     make(weights, tmp_path)
     limit = 3
     if change == "samples":
         limit = 2
+    elif change == "code":
+        monkeypatch.setattr(results, "_code", lambda: "of tomorrow")
+    elif change == "torn note":
+        for path in (tmp_path / "work").glob("patchnet*.json"):
+            path.write_text(path.read_text()[:20])
     elif change == "thresholds":
         path = weights / "patchnet.json"
         record = json.loads(path.read_text())
@@ -249,7 +263,7 @@ def test_stale_tables_are_not_used(weights, tmp_path, monkeypatch, change):
     monkeypatch.setattr(recipes, "load", counted)
     assert set(make(weights, tmp_path, limit=limit)["summary"]["n"]) == {limit}
     assert loaded.count("patchnet") == 4
-    assert loaded.count("wgan_gp_3") == (change == "samples")
+    assert loaded.count("wgan_gp_3") == (change in ("samples", "code"))
 
 
 def test_a_damaged_table_is_told(weights, tmp_path, capsys):
@@ -301,9 +315,10 @@ def test_marks_are_asked_for_before_anything_is_written(weights, tmp_path):
 
 
 def test_a_part_needs_a_place_of_its_own(capsys):
-    with pytest.raises(SystemExit):
-        results.main(["--data", "x", "--work", "y", "--limit", "3"])
-    assert "give --out" in capsys.readouterr().err
+    for data, part in (("x", ["--limit", "3"]), ("x", ["--weights", "w"]), (str(DATA), [])):
+        with pytest.raises(SystemExit):
+            results.main(["--data", data, "--work", "y", *part])
+        assert "give --out" in capsys.readouterr().err
 
 
 def test_every_shipped_file_has_a_title_and_a_cost():
