@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import datetime
 import functools
+import inspect
 import json
 import subprocess
 import sys
@@ -55,7 +56,8 @@ class Recipe:
         config: of the model.
         plan: of the training; its batch is one of sequences.
         jaccard_weight: of the soft Jaccard distance in the loss.
-        policy: the Keras dtype policy of the training; forecasts are made in float32.
+        policy: the Keras dtype policy of the training, also of what a scout and a feeder forecast
+            in it; shipped weights forecast in float32.
     """
 
     config: convlstm.Config
@@ -109,6 +111,10 @@ class Recipe:
         chosen = np.concatenate([found.select(frames) for found in formats])[..., np.newaxis]
         data = tf.data.Dataset.from_tensor_slices((chosen[:, :-1], chosen[:, 1:])).batch(16)
         return data.map(lambda x, y: (tf.cast(x, tf.float32), tf.cast(y, tf.float32)))
+
+    def validated(self, split: records.PackedSplit, formats: Sequence[FrameFormat]) -> int:
+        """Return how many samples `validation` takes, those of each format counted anew."""
+        return len(formats) * min(self.checked // len(formats), len(split))
 
 
 @dataclass(frozen=True)
@@ -248,6 +254,10 @@ class SurfaceNetRecipe(PatchNetRecipe):
             self.examples(split, formats), batch_size=32, seed=0, augment=False
         )
         return examples.dataset().take(self.checked // 32).cache()
+
+    def validated(self, split: records.PackedSplit, formats: Sequence[FrameFormat]) -> int:
+        """Return how many windows `validation` takes; they are drawn, from however few samples."""
+        return self.checked
 
 
 @dataclass(frozen=True)
@@ -471,10 +481,13 @@ def train(
         folder: of the run: checkpoint, best weights, log.
         start: weights to begin with, for example those of the mixed run; None begins anew.
 
+    Returns:
+        The history; `stopped` says whether it ended early, see `helpers.training.fit`.
+
     Raises:
         ValueError: a run was stopped in this folder that had another recipe or beginning.
     """
-    split = open_split(data, "training")
+    split, checked = open_split(data, "training"), open_split(data, "validation")
     hardware = dataclasses.replace(training.hardware(seed=recipe.plan.seed), policy=recipe.policy)
     folder.mkdir(parents=True, exist_ok=True)
     note = {
@@ -482,6 +495,7 @@ def train(
         "recipe": dataclasses.asdict(recipe),
         "formats": [found.name for found in formats],
         "data": f"{len(split)} training samples: {split.source}",
+        "validated": recipe.validated(checked, formats),
         "commit": commit(),
         "machine": training.machine(),
     }
@@ -507,17 +521,30 @@ def train(
             recipe.batches(split, formats),
             recipe.plan,
             folder,
-            validation=recipe.validation(open_split(data, "validation"), formats),
+            validation=recipe.validation(checked, formats),
             monitor=recipe.monitor,
             show=training.Progress(),
         )
+
+
+class Stopped(Exception):
+    """A training was stopped before its end; the same command goes on from there."""
+
+
+def _completed(history: training.History) -> training.History:
+    """Return the history of a training that reached its end, or raise `Stopped`."""
+    if history.stopped:
+        raise Stopped(
+            f"stopped at step {history.step} of {history.steps}; the same command goes on from here"
+        )
+    return history
 
 
 def _keep_note(note: dict, folder: Path) -> None:
     """Write the note of a run, or see that the one of a stopped run says the same."""
     place = folder / NOTE
     if not (folder / training.CHECKPOINT).exists() or not place.exists():
-        place.write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        training.write_json(place, note)
         return
     before, note = json.loads(place.read_text("utf-8")), json.loads(json.dumps(note))
     began = (each.get("began_with", {}).get("sha256") for each in (before, note))
@@ -611,6 +638,7 @@ def ablate(
 
     Raises:
         ValueError: a model without ablations.
+        Stopped: one of the runs was stopped; the same call goes on with it.
     """
     if model not in ABLATIONS:
         raise ValueError(f"there are no ablations of {model}; choose {' or '.join(ABLATIONS)}.")
@@ -632,7 +660,7 @@ def ablate(
             **values,
         )
         print(change)
-        history = train(recipe, data, chosen, place)
+        history = _completed(train(recipe, data, chosen, place))
         network = recipe.kind.build(recipe.config)
         training.load_best(place, network)
         row = {
@@ -646,10 +674,10 @@ def ablate(
             frames = found.select(samples)
             after = rollout.next_frames(_wrap(recipe.kind, network, found), frames)
             row[found.name] = round(float(metrics.pooled(frames[:, 1:], after).mean()), 4)
-        (place / "row.json").write_text(json.dumps(row) + "\n")
+        training.write_json(place / "row.json", row)
         training.free_memory()
     rows = [
-        json.loads((folder / str(number) / "row.json").read_text())
+        json.loads((folder / str(number) / "row.json").read_text("utf-8"))
         for number in range(len(changes))
         if (folder / str(number) / "row.json").exists()
     ]
@@ -660,7 +688,8 @@ def ablate(
         null[found.name] = round(float(mean), 4)
     table = pd.DataFrame([*rows, null])
     out.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out, index=False)
+    with training._replacing(out) as file:
+        table.to_csv(file, index=False)
     return table
 
 
@@ -673,37 +702,42 @@ def load(weights: Path, frame_format: FrameFormat, **options):
     Args:
         weights: `NAME.npz` with its record `NAME.json` beside it.
         frame_format: of the histories it will see.
-        options: of `helpers.forecaster.forecaster`, whose thresholds are those of the record
-            unless they are given here, or of `helpers.wgan_gp.forecaster`; `together=True` takes
-            the mean of this SurfaceNet and of the PatchNet in the same folder. A SurfaceNet asks
-            the scout in the same folder first, if there is one, unless it is given another `scout`
-            or None. The same holds for the `follower`, which takes part in all frames after the
-            next one.
+        options: of the function `forecaster` in the module of the model. The thresholds of a
+            PatchNet or SurfaceNet are those of the record unless they are given here. A SurfaceNet
+            asks the scout in the same folder first, if there is one, unless it is given another
+            `scout` or None. The same holds for the `follower`, which takes part in all frames after
+            the next one, without thresholds of its own. `together=True` takes the mean of this
+            SurfaceNet and of the PatchNet in the same folder; it goes with `memory`, `scout`,
+            `follower`, and with the options of `helpers.forecaster.Together`.
 
     Raises:
+        TypeError: an option that there is not.
         ValueError: `together` for another network.
         FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_weights`.
     """
     weights = Path(weights)
     record = training.read_record(weights)
-    name = record.get("model", Recipe.model)
-    if name not in KINDS:
-        raise training.CheckpointError(
-            f"{weights} is of a model {name!r}; this course knows {', '.join(KINDS)}."
+    recipe = _recipe_of(weights, record)
+    name, kind = recipe.model, recipe.kind
+    together = options.pop("together", False)
+    if together and name != SurfaceNetRecipe.model:
+        raise ValueError(f"{weights} is no SurfaceNet: it is not averaged with a PatchNet.")
+    parts_take = ("memory", "scout", "follower") if together else ()
+    made = inspect.signature(forecaster.Together if together else kind.forecaster)
+    known = {*parts_take, *made.parameters} - {"model", "frame_format", "forecasters"}
+    if unknown := ", ".join(sorted(options.keys() - known)):
+        raise TypeError(
+            f"{weights} has no option {unknown}; choose from {', '.join(sorted(known))}"
+            f"{', which go with together' * together}."
         )
-    kind = KINDS[name].kind
     files = (weights, weights.with_suffix(".json"))
     changed = tuple(file.stat().st_mtime_ns for file in files if file.exists())
     if kind in VARIED:
-        together = options.pop("together", False)
         chosen = record.get(thresholds_name("together" if together else ""), {})
         options = {"thresholds": chosen.get(frame_format.name)} | options
-        if together and kind is not surface:
-            raise ValueError(f"{weights} is no SurfaceNet: it is not averaged with a PatchNet.")
         if together:
             parts = [partner(weights), weights]
-            names = ("memory", "scout", "follower")
-            asked = {name: options.pop(name) for name in names if name in options}
+            asked = {name: options.pop(name) for name in parts_take if name in options}
             given = [{"memory": asked.get("memory")}, asked]
             plain = [
                 load(part, frame_format, thresholds=None, **each)
@@ -717,16 +751,39 @@ def load(weights: Path, frame_format: FrameFormat, **options):
             options["scout"] = load(beside, frame_format).model if beside.exists() else None
         beside = weights.with_name(FOLLOWER)
         if name == SurfaceNetRecipe.model and "follower" not in options and beside.exists():
-            shared = {key: options.get(key) for key in ("memory", "scout")}
-            options["follower"] = load(beside, frame_format, **shared)
+            given = {key: options.get(key) for key in ("memory", "scout")}
+            options["follower"] = load(beside, frame_format, thresholds=None, **given)
     return _wrap(kind, _network(kind, weights.resolve(), changed), frame_format, **options)
 
 
 def _wrap(kind, network, frame_format: FrameFormat, **options):
     """Make a network of one of the kinds a forecaster; a ConvLSTM is the same for any format."""
     if kind is convlstm:
-        return convlstm.forecaster(network)
+        return convlstm.forecaster(network, **options)
     return kind.forecaster(network, frame_format, **options)
+
+
+def _recipe_of(weights: Path, record: dict) -> type[Recipe]:
+    """Return the class of the recipe of shipped weights.
+
+    Raises:
+        helpers.training.CheckpointError: no model of this course.
+    """
+    name = record.get("model", Recipe.model)
+    if name not in KINDS:
+        raise training.CheckpointError(
+            f"{weights} is of a model {name!r}; this course knows {', '.join(KINDS)}."
+        )
+    return KINDS[name]
+
+
+def _check_formats(weights: Path, record: dict, formats: Sequence[FrameFormat]) -> None:
+    """Check that weights were trained for all these formats, if their record names any."""
+    names = [found.name for found in formats]
+    if other := ", ".join(name for name in names if name not in record.get("formats", names)):
+        raise ValueError(
+            f"{weights} was not trained for {other}; choose from {', '.join(record['formats'])}."
+        )
 
 
 @functools.lru_cache(maxsize=8)
@@ -780,10 +837,15 @@ def judge(
         frame_format: one of the formats of the weights.
         split: `"validation"` or `"test"`.
         limit: only the first so many samples.
+
+    Raises:
+        ValueError: another format; see `load`.
+        TypeError, FileNotFoundError, helpers.training.CheckpointError: see `load`.
     """
+    _check_formats(weights, training.read_record(weights), [frame_format])
+    model = load(weights, frame_format, **options)
     found = open_split(data, split, limit)
     frames = frame_format.select(found.frames(np.arange(len(found))[:limit]))
-    model = load(weights, frame_format, **options)
     protocol, first, history = "pooled", 1, forecaster.ROLLOUT_HISTORY
     if isinstance(model, wgan_gp.WGANGPForecaster):
         protocol, first = WGANRecipe.protocol, model.model.config.frames
@@ -800,6 +862,8 @@ def tune(
 ) -> None:
     """Choose thresholds on 192 validation sequences and note them in the record.
 
+    What the record says of other formats stays; each format is written as soon as it is done.
+
     The first is the best one for the next frame after histories of all lengths, the others those
     for frames farther ahead after the thesis's five; null where it is better to choose one for
     each forecast, see `helpers.forecaster.fitting_threshold`. The variant `"together"`, the mean
@@ -807,17 +871,22 @@ def tune(
     of three `SHARES`; other variants have none.
 
     Raises:
-        ValueError: a variant without thresholds of its own.
+        ValueError: a variant or a model without thresholds of its own: a scout and a follower
+            forecast for another. A format that the weights were not trained for; weights that were
+            replaced meanwhile.
     """
     if variant not in ("thresholds", "together"):
         raise ValueError(f"{variant!r} has no thresholds; choose thresholds or together.")
     record = training.read_record(weights)
+    tuned = [SurfaceNetRecipe.model] + [PatchNetRecipe.model] * (variant == "thresholds")
+    if (model := _recipe_of(weights, record).model) not in tuned:
+        raise ValueError(
+            f"{weights} is of a {model}, which has no {variant!r} to choose; "
+            f"take a {' or '.join(tuned)}."
+        )
+    _check_formats(weights, record, formats)
     split = open_split(data, "validation", VALIDATION_SAMPLES)
     samples = split.frames(np.arange(min(VALIDATION_SAMPLES, len(split))))
-    name = thresholds_name(variant)
-    record[name] = {}
-    if variant == "together":
-        record[SHARES_NAME] = {}
     for found in formats:
         frames = found.select(samples)
         model = load(weights, found, **VARIANTS[variant] | VARIANTS["plain"])
@@ -837,18 +906,26 @@ def tune(
                 mean = sum(np.float32(share) * each for share, each in zip(shares, of_parts))
                 trials.append((*forecaster.best_threshold(truth, mean, **options), shares))
             best.append(min(trials, key=lambda trial: trial[1]))
-        record[name][found.name] = [threshold for threshold, *_ in best]
-        if variant == "together":
-            record[SHARES_NAME][found.name] = [list(shares) for *_, shares in best]
         print(found.name, best)
-    record["thresholds_by"] = f"{len(samples)} validation sequences"
-    _write_record(weights, record)
+        chosen = {thresholds_name(variant): {found.name: [threshold for threshold, *_ in best]}}
+        if variant == "together":
+            chosen[SHARES_NAME] = {found.name: [list(shares) for *_, shares in best]}
+        chosen["thresholds_by"] = f"{len(samples)} validation sequences"
+        _add(weights, record, chosen)
 
 
-def _write_record(weights: Path, record: dict) -> None:
-    weights.with_suffix(".json").write_text(
-        json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8"
-    )
+def _add(weights: Path, before: dict, found: dict) -> None:
+    """Add what was found to the record as it is by now; mappings keep their other entries.
+
+    Raises:
+        ValueError: the weights are not those of the record `before`.
+    """
+    record = training.read_record(weights)
+    if record.get("sha256") != before.get("sha256"):
+        raise ValueError(f"{weights} has been replaced by other weights meanwhile; start again.")
+    for name, value in found.items():
+        record[name] = record.get(name, {}) | value if isinstance(value, dict) else value
+    training.write_json(weights.with_suffix(".json"), record)
 
 
 def figures(tables) -> dict:
@@ -873,33 +950,37 @@ def ship(folder: Path, out: Path, keep: str = "best") -> Path:
     Args:
         folder: of the run, finished or not.
         out: the `.npz` to write; its record goes beside it.
-        keep: those of the `"best"` round in validation or of the `"last"` one: validation does not
-            see what a critic is for.
+        keep: those of the `"best"` round in validation or the `"last"` ones: validation does not
+            see what a critic is for. Where the run stopped within a round, the last ones were not
+            validated, and the record has no `validation`.
     """
-    note = json.loads((folder / NOTE).read_text())
+    note = json.loads((folder / NOTE).read_text("utf-8"))
     recipe = note.pop("recipe")
-    log = pd.read_csv(folder / training.LOG)
     chosen = KINDS[note.get("model", Recipe.model)]
     plan = recipe.pop("plan")
     config = chosen.kind.Config(**recipe.pop("config"))
     model = chosen.kind.build(config)
     made = chosen(config, training.Plan(**plan))
-    load = training.load_last if keep == "last" else training.load_best
-    kept = load(folder, model)
+    validated = note.pop("validated", made.checked)
+    if keep == "last":
+        last = kept = training.load_last(folder, model)
+    else:
+        last, kept = pd.read_csv(folder / training.LOG).iloc[-1], training.load_best(folder, model)
     before = note.get("began_with", {})
     record = {
         **note,
         "made": datetime.date.today().isoformat(),
         "plan": plan,
         **recipe,
-        "steps": (steps := int(log["step"].iloc[-1])),
-        "minutes": (minutes := round(log["seconds"].iloc[-1] / 60, 1)),
+        "steps": (steps := int(last["step"])),
+        "minutes": (minutes := round(last["seconds"] / 60, 1)),
         # With the runs that this one went on from.
         "minutes_in_all": round(minutes + before.get("minutes_in_all", 0), 1),
         "examples_in_all": steps * plan["batch_size"] + before.get("examples_in_all", 0),
         f"{keep}_step": int(kept["step"]),
-        "validation": {made.protocol: round(kept[made.monitor], 5), "n": made.checked},
     }
+    if made.monitor in kept:
+        record["validation"] = {made.protocol: round(kept[made.monitor], 5), "n": validated}
     return training.save_weights(out, model, record)
 
 
@@ -944,7 +1025,9 @@ def average(weights: Sequence[Path], out: Path) -> Path:
         "machine": first["machine"] | {"device": f"{len(models)} runs side by side, {device} each"},
         "began_with": before,
         "made": datetime.date.today().isoformat(),
-        "average_of": [{name: found[name] for name in own} for found in records_of],
+        "average_of": [
+            {name: found[name] for name in own if name in found} for found in records_of
+        ],
         # Side by side: the longest of them, and the windows of all.
         "minutes": (minutes := max(found["minutes"] for found in records_of)),
         "minutes_in_all": round(minutes + before.get("minutes_in_all", 0), 1),
@@ -967,15 +1050,38 @@ def commit() -> str:
     return found + ("+" if changed else "")
 
 
+NEEDED = {  # of the options, by each task
+    "train": ("data", "run"),
+    "ship": ("run", "weights"),
+    "average": ("parts", "weights"),
+    "tune": ("data", "weights"),
+    "validate": ("data", "weights"),
+    "test": ("data", "weights"),
+    "ablate": ("data", "run", "out"),
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train a model of the course, ship its weights, or judge them on the test split."""
+    options = _options(arguments)
+    try:
+        _do(options)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return 130  # as after Ctrl-C, so that `train … && ship …` ships nothing half-trained
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; leave with an error if an option is missing that the task needs."""
     parser = argparse.ArgumentParser(prog="python -m helpers.recipes", description=main.__doc__)
-    tasks = ["train", "ship", "average", "tune", "validate", "test", "ablate"]
-    parser.add_argument("task", choices=tasks)
+    parser.add_argument("task", choices=list(NEEDED))
     parser.add_argument("format", choices=[*FORMATS, MIXED], help="mixed: all three formats")
     parser.add_argument("--model", choices=list(RECIPES), default="convlstm")
-    parser.add_argument("--data", type=Path, required=True, help="a folder in thesis layout")
-    parser.add_argument("--run", type=Path, help="train, ship: the folder of the run")
+    parser.add_argument(
+        "--data", type=Path, help="all but ship and average: a folder in thesis layout"
+    )
+    parser.add_argument("--run", type=Path, help="train, ship, ablate: the folder of the run")
     parser.add_argument("--weights", type=Path, help="the .npz to write or to judge")
     parser.add_argument(
         "--keep", choices=["best", "last"], default="best", help="ship: of which round"
@@ -1009,6 +1115,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="tune, validate, test: how a PatchNet or SurfaceNet is used",
     )
     options = parser.parse_args(arguments)
+    missing = [name for name in NEEDED[options.task] if getattr(options, name) is None]
+    if missing:
+        parser.error(f"{options.task} needs {', '.join(f'--{name}' for name in missing)}")
+    return options
+
+
+def _do(options: argparse.Namespace) -> None:
+    """Do the task of a command line.
+
+    Raises:
+        Stopped: a training was stopped.
+    """
     formats = list(FORMATS.values()) if options.format == MIXED else [FORMATS[options.format]]
     given = {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
     if options.model != WGANRecipe.model:
@@ -1037,12 +1155,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         )
     elif options.task == "average":
-        average(options.parts or [], options.weights)
+        average(options.parts, options.weights)
     elif options.task == "ship":
         ship(options.run, options.weights, options.keep)
     else:
-        train(recipe, options.data, formats, options.run, start=options.start)
-    return 0
+        _completed(train(recipe, options.data, formats, options.run, start=options.start))
 
 
 def add_figures(
@@ -1053,16 +1170,25 @@ def add_figures(
     split: str = "test",
     variant: str = "thresholds",
 ) -> None:
-    """Judge shipped weights on a split and add what came out to their record."""
-    varied = KINDS[training.read_record(weights).get("model", Recipe.model)].kind in VARIED
-    options = VARIANTS[variant] if varied else {}
-    found = {
-        each.name: figures(judge(weights, data, each, split, limit, **options)) for each in formats
-    }
-    print(variant if varied else "", json.dumps(found, indent=2))
+    """Judge shipped weights on a split and add what came out to their record.
+
+    What the record says of other formats stays; each format is written as soon as it is done.
+
+    Raises:
+        ValueError: a format that the weights were not trained for; a variant of a model that has
+            none; weights that were replaced meanwhile.
+        FileNotFoundError, helpers.training.CheckpointError: see `load`.
+    """
     record = training.read_record(weights)
-    record[f"{split}, {variant}" if varied else split] = found
-    _write_record(weights, record)
+    _check_formats(weights, record, formats)
+    varied = _recipe_of(weights, record).kind in VARIED
+    if not varied and variant != "thresholds":
+        raise ValueError(f"{weights} is no PatchNet or SurfaceNet; {variant!r} is of these.")
+    options = VARIANTS[variant] if varied else {}
+    for each in formats:
+        found = {each.name: figures(judge(weights, data, each, split, limit, **options))}
+        print(variant if varied else "", json.dumps(found, indent=2))
+        _add(weights, record, {f"{split}, {variant}" if varied else split: found})
 
 
 if __name__ == "__main__":

@@ -602,12 +602,16 @@ def load_best(folder: str | Path, model: keras.Model) -> dict[str, float]:
 
 
 def load_last(folder: str | Path, model: keras.Model) -> dict[str, float]:
-    """Put the weights of a run's checkpoint into the model: those of its last round.
+    """Put the weights of a run's checkpoint into the model: the last ones.
 
     For a loss that the validation does not see, such as a critic's opinion, the best round is
     the one in which that loss has done least.
 
-    Args, Returns, Raises: see `load_best`.
+    Args, Raises: see `load_best`.
+
+    Returns:
+        The row of the last round; if the run stopped within a later one, only the `step` and the
+        `seconds` of the checkpoint, since its weights were not validated.
     """
     path = Path(folder) / CHECKPOINT
     if not path.exists():
@@ -617,7 +621,8 @@ def load_last(folder: str | Path, model: keras.Model) -> dict[str, float]:
         raise FileNotFoundError(f"{path}: no round was validated yet. Train on.")
     state = {f"model/{n:04}": variable for n, variable in enumerate(model.variables)}
     _assign({name: arrays[name] for name in arrays if name.startswith("model/")}, state, path)
-    return meta["rows"][-1]
+    last = meta["rows"][-1]
+    return last if last["step"] == meta["step"] else {key: meta[key] for key in ("step", "seconds")}
 
 
 def save_weights(
@@ -674,9 +679,19 @@ def save_weights(
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, arrays)
         record = {**json.loads(text), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        with _replacing(path.with_suffix(".json")) as file:
-            file.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
+        write_json(path.with_suffix(".json"), record)
     return path
+
+
+def write_json(path: Path, found: Any) -> None:
+    """Write what JSON can hold in place of the file before, in one step.
+
+    Raises:
+        TypeError: JSON cannot hold it.
+        OSError: the folder cannot be written.
+    """
+    with _replacing(path) as file:
+        file.write(json.dumps(found, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
 def read_record(path: str | Path) -> dict:

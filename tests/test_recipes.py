@@ -2,6 +2,7 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from helpers import (
@@ -15,7 +16,7 @@ from helpers import (
     wgan_gp,
     workshop,
 )
-from helpers.sequences import T20_TINC1, THESIS_FORMATS
+from helpers.sequences import T20_TINC1, T80_TINC4, THESIS_FORMATS
 
 DATA = workshop.REPOSITORY / "data" / "sample"
 TINY = convlstm.Config(filters=(2,), kernels=(1,), patch=8, width=4, blocks=1, residual=4.0)
@@ -71,6 +72,8 @@ def test_from_training_to_a_judged_file(cache, tmp_path, recipe, capsys):
     assert record["plan"]["seed"] == 1 and record["machine"]["tensorflow"]
     best = history.best["val_jaccard_pooled"]
     assert record["validation"]["pooled"] == pytest.approx(best, abs=1e-5)
+    # So many sequences are in the sample set, fewer than the recipe takes at most.
+    assert record["validation"]["n"] == 24 and "validated" not in record
     recipes.add_figures(out, DATA, [T20_TINC1], limit=2)
     found = json.loads(out.with_suffix(".json").read_text())["test"]["T20_TINC1"]
     assert found["pooled, horizon 1"]["prediction"]["n"] == 2
@@ -177,26 +180,209 @@ def test_a_stopped_run_goes_on_only_as_it_began(cache, tmp_path):
         recipes.train(recipe, DATA, [T20_TINC1], tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "formats", "count"),
+    [
+        (recipes.convlstm_recipe(4), THESIS_FORMATS, 3 * 24),
+        (recipes.patchnet_recipe(4), THESIS_FORMATS[:2], 2 * 24),
+        (dataclasses.replace(recipes.scout_recipe(4), voxels=16), THESIS_FORMATS, 960),
+    ],
+)
+def test_as_many_are_validated_as_there_are(cache, recipe, formats, count):
+    split = recipes.open_split(DATA, "validation")
+    assert recipe.validated(split, formats) == count
+    data = recipe.validation(split, formats)
+    assert sum(len(recipes.tf.nest.flatten(batch)[0]) for batch in data) == count
+
+
+def stop_at(monkeypatch, step):
+    """Press the button of a training at a step."""
+
+    def advance(self, now, figures):
+        if now == step:
+            self.stop.set()
+
+    monkeypatch.setattr(training.Progress, "advance", advance)
+
+
+def test_a_stopped_training_is_no_finished_one(cache, tmp_path, recipe, monkeypatch, capsys):
+    monkeypatch.setitem(recipes.RECIPES, "convlstm", lambda steps, **options: recipe)
+    run, out = tmp_path / "run", tmp_path / "w.npz"
+    command = ["train", "T20_TINC1", "--data", str(DATA), "--run", str(run)]
+    stop_at(monkeypatch, 3)
+    assert recipes.main(command) == 130
+    said = "stopped at step 3 of 4; the same command goes on from here"
+    assert said in capsys.readouterr().err
+    ship = ["ship", "T20_TINC1", "--run", str(run), "--weights", str(out), "--keep"]
+    # Step 3 is within a round: its weights were not validated.
+    assert recipes.main([*ship, "last"]) == 0
+    record = training.read_record(out)
+    assert (record["steps"], record["last_step"], record["examples_in_all"]) == (3, 3, 6)
+    assert "validation" not in record
+    assert recipes.main([*ship, "best"]) == 0
+    record = training.read_record(out)
+    assert record["best_step"] == 2 and record["validation"]["n"] == 24
+    assert recipes.main(command) == 0
+    assert recipes.main([*ship, "last"]) == 0
+    record = training.read_record(out)
+    assert record["last_step"] == 4 and record["validation"]["n"] == 24
+
+
+def test_weights_that_were_not_validated_are_averaged(cache, tmp_path, recipe, monkeypatch):
+    recipes.train(recipe, DATA, [T20_TINC1], tmp_path / "0")
+    start = recipes.ship(tmp_path / "0", tmp_path / "start.npz")
+    parts = []
+    for name in ("1", "2"):
+        stop_at(monkeypatch, 3)
+        recipes.train(recipe, DATA, [T20_TINC1], tmp_path / name, start=start)
+        parts.append(recipes.ship(tmp_path / name, tmp_path / f"{name}.npz", "last"))
+    record = training.read_record(recipes.average(parts, tmp_path / "mean.npz"))
+    assert [part["steps"] for part in record["average_of"]] == [3, 3]
+    assert all("validation" not in part for part in record["average_of"])
+
+
+def test_a_stopped_ablation_goes_on(cache, tmp_path, recipe, monkeypatch, capsys):
+    monkeypatch.setitem(recipes.RECIPES, "convlstm", lambda steps, **options: recipe)
+    monkeypatch.setattr(recipes, "ABLATION_SAMPLES", 2)
+    run, out = tmp_path / "run", tmp_path / "t.csv"
+    command = ["ablate", "T20_TINC1", "--data", str(DATA), "--run", str(run), "--out", str(out)]
+    command += ["--steps", "4", "--only", "0"]
+    stop_at(monkeypatch, 1)
+    assert recipes.main(command) == 130
+    assert "stopped at step 1 of 4" in capsys.readouterr().err and not out.exists()
+    assert recipes.main(command) == 0
+    assert list(pd.read_csv(out)["change"]) == ["as it is", "persistence"]
+
+
+@pytest.mark.parametrize(
+    ("task", "missing"),
+    [
+        ("train", "--data, --run"),
+        ("ship", "--run, --weights"),
+        ("average", "--parts, --weights"),
+        ("tune", "--data, --weights"),
+        ("validate", "--data, --weights"),
+        ("test", "--data, --weights"),
+        ("ablate", "--data, --run, --out"),
+    ],
+)
+def test_a_missing_option_is_said_before_any_work(task, missing, capsys):
+    with pytest.raises(SystemExit) as left:
+        recipes.main([task, "mixed"])
+    assert left.value.code == 2
+    assert f"{task} needs {missing}\n" in capsys.readouterr().err
+
+
+class Persistence:
+    """A forecaster of three frames that are, almost, the last one."""
+
+    name = "persistence"
+    ahead = 3
+
+    def __call__(self, history):
+        return np.abs(history[:, -1] - 0.1)
+
+    def several(self, history):
+        return np.repeat(self(history)[:, np.newaxis], 3, axis=1)
+
+
+@pytest.fixture
+def shipped(tmp_path):
+    """Make weights of a tiny SurfaceNet, or of a network like it, with a record."""
+
+    def made(model="surfacenet", **more):
+        config = surface.Config(ahead=3, radius=1, width=4, layers=0)
+        record = {"model": model, "formats": ["T20_TINC1", "T40_TINC2"], **more}
+        return training.save_weights(tmp_path / f"{model}.npz", surface.build(config), record)
+
+    return made
+
+
+def test_what_a_record_says_of_other_formats_stays(shipped, monkeypatch, capsys):
+    """Also what was written while forecasts were made."""
+    kept = {"thresholds": {"T20_TINC1": [0.9] * 3}, "test, plain": {"T20_TINC1": 1}}
+    out = shipped(**kept)
+    loads = 0
+
+    def load(*args, **options):
+        nonlocal loads
+        loads += 1
+        note(**{f"note {loads}": 1})
+        return Persistence()
+
+    def note(**found):
+        training.write_json(out.with_suffix(".json"), training.read_record(out) | found)
+
+    monkeypatch.setattr(recipes, "load", load)
+    monkeypatch.setattr(recipes, "VALIDATION_SAMPLES", 2)
+    recipes.tune(out, DATA, [THESIS_FORMATS[1]])
+    record = training.read_record(out)
+    assert record["thresholds"]["T20_TINC1"] == [0.9] * 3
+    assert len(record["thresholds"]["T40_TINC2"]) == 3
+    assert record["note 1"] == 1
+    recipes.add_figures(out, DATA, [THESIS_FORMATS[1]], 2, variant="plain")
+    record = training.read_record(out)
+    assert record["test, plain"]["T20_TINC1"] == 1 and "T40_TINC2" in record["test, plain"]
+    assert record["note 2"] == 1
+
+
+@pytest.mark.parametrize("task", ["tune", "add_figures"])
+def test_each_format_is_kept_as_soon_as_it_is_done(task, shipped, monkeypatch, capsys):
+    out, done = shipped(), []
+
+    def load(path, frame_format, **options):
+        if done:
+            raise KeyboardInterrupt
+        done.append(frame_format.name)
+        return Persistence()
+
+    monkeypatch.setattr(recipes, "load", load)
+    monkeypatch.setattr(recipes, "VALIDATION_SAMPLES", 2)
+    with pytest.raises(KeyboardInterrupt):
+        options = {"limit": 2} if task == "add_figures" else {}
+        getattr(recipes, task)(out, DATA, THESIS_FORMATS[:2], **options)
+    name = "thresholds" if task == "tune" else "test, thresholds"
+    assert list(training.read_record(out)[name]) == done == ["T20_TINC1"]
+
+
+def test_figures_are_not_added_to_other_weights(shipped, monkeypatch, capsys):
+    def load(*args, **options):
+        shipped()  # in its place
+        return Persistence()
+
+    out = shipped()
+    monkeypatch.setattr(recipes, "load", load)
+    with pytest.raises(ValueError, match="replaced by other weights"):
+        recipes.add_figures(out, DATA, [T20_TINC1], 2)
+    assert "test, thresholds" not in training.read_record(out)
+
+
+def test_a_record_is_whole_or_as_it_was(shipped, tmp_path, monkeypatch):
+    out = shipped()
+    before = out.with_suffix(".json").read_bytes()
+
+    def broken(*args):
+        raise OSError("no room")
+
+    monkeypatch.setattr(training.os, "replace", broken)
+    with pytest.raises(OSError, match="no room"):
+        recipes._add(out, training.read_record(out), {"test": {}})
+    with pytest.raises(OSError, match="no room"):
+        recipes._keep_note({"model": "surfacenet"}, tmp_path)
+    assert out.with_suffix(".json").read_bytes() == before
+    assert not (tmp_path / recipes.NOTE).exists() and not list(tmp_path.glob(".*.tmp"))
+
+
 @pytest.mark.parametrize("better", [0, 1])
-def test_tune_finds_the_better_shares(better, tmp_path, monkeypatch):
+def test_tune_finds_the_better_shares(better, shipped, monkeypatch):
     """The mean of persistence and its opposite is good only if persistence has the larger share."""
 
-    class Stub:
-        ahead = 3
-
-        def __init__(self, opposite):
-            self.opposite = opposite
-
+    class Opposite(Persistence):
         def __call__(self, history):
-            return np.abs(0.9 - history[:, -1] if self.opposite else history[:, -1] - 0.1)
+            return np.abs(0.9 - history[:, -1])
 
-        def several(self, history):
-            return np.repeat(self(history)[:, np.newaxis], 3, axis=1)
-
-    out = tmp_path / "surfacenet.npz"
-    config = surface.Config(ahead=3, radius=1, width=4, layers=0)
-    training.save_weights(out, surface.build(config), {"model": "surfacenet"})
-    stubs = [Stub(opposite=number != better) for number in range(2)]
+    out = shipped()
+    stubs = [Persistence(), Opposite()] if better == 0 else [Opposite(), Persistence()]
     mean = forecaster.Together(stubs)
     monkeypatch.setattr(recipes, "load", lambda *args, **options: mean)
     monkeypatch.setattr(recipes, "VALIDATION_SAMPLES", 4)
@@ -230,6 +416,10 @@ def test_a_scout_is_trained_and_found(cache, tmp_path, monkeypatch):
     assert recipes.load(path, T20_TINC1, scout=None).follower.scout is None
     assert recipes.load(path, T20_TINC1, follower=None).follower is None
     assert recipes.load(beside, T20_TINC1).follower is None
+    # Thresholds of its own, in whatever record, would shift what is averaged.
+    note |= {"model": "follower", "thresholds": {"T20_TINC1": [0.9] * config.ahead}}
+    training.save_weights(beside, surface.build(config), note)
+    assert recipes.load(path, T20_TINC1).follower.thresholds is None
     (tmp_path / "scout.npz").unlink()
     assert recipes.load(path, T20_TINC1).scout is None
 
@@ -309,6 +499,46 @@ def test_a_file_is_one_network_until_it_changes(tmp_path):
     training.save_weights(path, model, note | {"model": "oracle"})
     with pytest.raises(training.CheckpointError, match="'oracle'; this course knows convlstm"):
         recipes.load(path, T20_TINC1)
+
+
+@pytest.mark.parametrize("model", ["scout", "follower", "convlstm", "wgan_gp"])
+def test_tune_refuses_models_without_thresholds(model, shipped):
+    with pytest.raises(ValueError, match=f"is of a {model}, .* take a surfacenet or patchnet"):
+        recipes.tune(shipped(model), DATA, [T20_TINC1])
+
+
+def test_other_formats_and_variants_are_refused(shipped, tmp_path):
+    out, other = shipped(), [T20_TINC1, T80_TINC4]
+    says = "not trained for T80_TINC4; choose from T20_TINC1, T40_TINC2"
+    for refused in (recipes.tune, recipes.add_figures):
+        with pytest.raises(ValueError, match=says):
+            refused(out, tmp_path, other)
+    with pytest.raises(ValueError, match=says):
+        recipes.judge(out, tmp_path, T80_TINC4, "test")
+    training.save_weights(tmp_path / "w.npz", convlstm.build(TINY), {})
+    with pytest.raises(ValueError, match="'mirrorings' is of these"):
+        recipes.add_figures(tmp_path / "w.npz", tmp_path, [T20_TINC1], variant="mirrorings")
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "says"),
+    [
+        ("convlstm_T80_TINC4", {"thresholds": [9], "ahead": 1}, "ahead, thresholds; .* name"),
+        ("patchnet", {"scout": None}, "option scout; .*follower"),
+        ("surfacenet", {"together": True, "symmetries": 8}, "symmetries; .*shares.* together"),
+        ("wgan_gp_1", {"thresholds": None}, "thresholds; choose from name, seed"),
+    ],
+)
+def test_options_that_there_are_not_are_refused(file, options, says):
+    with pytest.raises(TypeError, match=says):
+        recipes.load(recipes.WEIGHTS / f"{file}.npz", T80_TINC4, **options)
+
+
+def test_options_that_there_are_go_on(shipped):
+    file = recipes.WEIGHTS / "convlstm_T80_TINC4.npz"
+    assert recipes.load(file, T80_TINC4, name="ours", together=False).name == "ours"
+    with pytest.raises(ValueError, match="no SurfaceNet"):
+        recipes.load(shipped("scout"), T20_TINC1, together=True)
 
 
 def test_every_ablation_is_a_recipe():

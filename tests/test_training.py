@@ -248,6 +248,18 @@ class TestFit:
         assert found["jaccard_pooled"] == history.best["val_jaccard_pooled"]
         assert history.best != history.rows[-1], "the test needs a run whose last round is worse"
 
+    def test_the_last_weights_are_those_of_the_checkpoint(self, whole, tmp_path):
+        _, history, folder = whole
+        assert training.load_last(folder, compiled()) == history.rows[-1]
+        event = threading.Event()
+        model, _ = train(tmp_path, stop=event, callbacks=[At(8, event.set)])
+        loaded = compiled()
+        found = training.load_last(tmp_path, loaded)
+        # Not validated: there is nothing to say of them but when they were.
+        assert found.keys() == {"step", "seconds"} and found["step"] == 8
+        for one, other in zip(model.get_weights(), loaded.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
     def test_is_the_plain_fit_of_keras(self, whole, tmp_path):
         model = compiled()
         model.fit(batches(0), steps_per_epoch=20, shuffle=False, verbose=0)
