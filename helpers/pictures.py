@@ -61,6 +61,12 @@ COMPARISONS = {
     "moving_null": ("moving null to truth", "#777777", "-."),
     "moving_input": ("prediction to frame before", SERIES[3], "-."),
 }
+# Which of our models the thesis's are kin to: they share colour and mark.
+KIN = {
+    "thesis: ConvLSTM3D": ("ConvLSTM",),
+    "thesis: AEncGAN3D single-frame": ("WGAN-GP, one frame",),
+    "thesis: AEncGAN3D three-frame": ("WGAN-GP, three frames", "WGAN-GP"),
+}
 BACKENDS = ("static", "html", "trame", "matplotlib")
 SECONDS_TO_DRAW = 120.0
 # Where the camera is, seen from the centre: W runs to the right, H away from us, D upward.
@@ -511,6 +517,7 @@ def result_distributions(
     models: Sequence[str] | None = None,
     formats: Sequence[str] | None = None,
     comparisons: Sequence[str] = ("prediction", "persistence", "input"),
+    bins: int | None = None,
 ) -> Picture:
     """Draw how the distances of samples are distributed: a row per model, a column per format.
 
@@ -525,9 +532,12 @@ def result_distributions(
             without results says so.
         comparisons: which of `"prediction"`, `"persistence"`, `"input"`, and in rollouts
             `"moving_null"` and `"moving_input"`.
+        bins: so many from 0 to the largest distance of all panels; √N for each format, at most
+            40, when None.
 
     Raises:
-        TypeError, ValueError: see `helpers.evaluation.overview`; an unknown kind or comparison.
+        TypeError, ValueError: see `helpers.evaluation.overview`; an unknown kind or comparison;
+            no bins.
     """
     _check_choice("kind", kind, ("both", "histogram", "box"))
     label = _distance_name(measure)
@@ -542,9 +552,12 @@ def result_distributions(
     shown = table[table["model"].isin(models) & table["format"].isin(formats)]
     if shown.empty or not columns:
         raise ValueError(f"The table has nothing of {models} in {formats} at horizon {horizon}.")
-    edges = np.histogram_bin_edges(
-        shown[columns].to_numpy(), bins=40, range=(0, shown[columns].max(axis=None) or 1)
-    )
+    if bins is None:
+        # All formats share the axis, so that each has a part of it only.
+        bins = min(40, round(len(formats) * np.sqrt(shown["sample"].nunique())))
+    if bins < 1:
+        raise ValueError(f"bins is {bins}; at least one is needed.")
+    edges = np.linspace(0, shown[columns].max(axis=None) or 1, bins + 1)
     strip = 0.2 + 0.2 * len(columns)
     heights = {"both": [strip, 1.5], "histogram": [1.7], "box": [strip + 0.3]}[kind]
     figure = Picture(
@@ -576,7 +589,8 @@ def result_distributions(
     for axes in panels[-1]:
         axes.set_xlabel(label, fontsize=9)
     handles = [
-        (Patch(color=colour, alpha=0.25), Line2D([], [], color=colour, ls=line, lw=1.5))
+        (Patch(color=colour, alpha=0.25),) * (kind != "histogram")
+        + (Line2D([], [], color=colour, ls=line, lw=1.5),)
         for _, colour, line in (COMPARISONS[name] for name in comparisons)
     ]
     names = [COMPARISONS[name][0] for name in comparisons]
@@ -600,7 +614,8 @@ def long_term_curves(
 ) -> Picture:
     """Draw the distance over the horizon, a panel per format, with the thesis's published figures.
 
-    Filled marks are ours, hollow marks the thesis's. Persistence, the solid black line, repeats
+    Filled marks are ours, hollow marks the thesis's; its models have the colour of ours of the
+    same kind, see `KIN`. Persistence, the solid black line, repeats
     the last observed frame; the moving null, which the thesis calls null, is told the true frame
     before each target.
 
@@ -633,13 +648,13 @@ def long_term_curves(
     models = _asked(models, found.loc[found["kind"] == "model", "name"])
     found = found[found["kind"].ne("model") | found["name"].isin(models)]
     figure, panels = _row(len(formats), 3.6)
-    names = [*models, *dict.fromkeys(found.loc[found["kind"] != "model", "name"])]
+    looks = _looks(found, models)
     for axes, name in zip(panels, formats):
         axes.set_title(name, fontsize=9)
         axes.set_xlabel("horizon (steps ahead)", fontsize=9)
         if difference:
             axes.axhline(0, color="black", lw=1.2)
-        for n, model in enumerate(names):
+        for model, look in looks.items():
             rows = found[(found["name"] == model) & (found["format"] == name)]
             if rows.empty:
                 continue
@@ -647,8 +662,7 @@ def long_term_curves(
                 # Missing horizons become a gap in the line.
                 every = range(1, group["horizon"].max() + 1)
                 group = group.set_index("horizon").reindex(every)
-                style = _style(rows["kind"].iloc[0], n)
-                style["markevery"] = max(1, len(group) // 15)
+                style = look | {"markevery": max(1, len(group) // 15)}
                 axes.plot(group.index, group["mean"], label=model, **style)
                 if band:
                     colour = style["color"]
@@ -762,6 +776,8 @@ def comparison(
         difference: prediction - persistence, taken sample by sample, below 0 is better; then
             without null models and thesis.
 
+    The panels share one scale.
+
     Raises:
         TypeError, ValueError: see `helpers.evaluation.overview`.
     """
@@ -778,8 +794,11 @@ def comparison(
     asked = _asked(models, found.loc[found["kind"] == "model", "name"])
     null = found[found["kind"] != "model"]
     names = [*asked, *dict.fromkeys(null["name"])]
+    looks = _looks(found, asked)
     figure, panels = _row(len(formats), 0.75 + 0.27 * len(names))
     for axes, name in zip(panels, formats):
+        if axes is not panels[0]:
+            axes.sharex(panels[0])
         axes.set_title(name, fontsize=9)
         if difference:
             axes.axvline(0, color="black", lw=1.2)
@@ -788,15 +807,78 @@ def comparison(
             if rows.empty:
                 _gap(axes, n)
             for row in rows.itertuples():
-                style = _style(row.kind, n)
-                _interval(axes, n, row.mean, (row.low, row.high), style, f"{row.mean:.3f}")
+                ends = row.low, row.high
+                _interval(axes, n, row.mean, ends, looks[model], f"{row.mean:.3f}")
         _rows(axes, names, named=axes is panels[0])
-        if not difference:
-            axes.set_xlim(0, 1.06 * axes.get_xlim()[1])
+    if not difference:
+        panels[0].set_xlim(0, 1.06 * panels[0].get_xlim()[1])
     label += ": model - persistence" if difference else ""
     rollouts = table["protocol"].eq(evaluation.ROLLOUT).all()
     where = f"{horizon} steps ahead" if rollouts else f"next frame, {table['protocol'].iloc[0]}"
     figure.supxlabel(f"{label}, {where} (bars: 95 % interval of the mean)", fontsize=9)
+    return figure
+
+
+def summary_curves(
+    summary, *, models: Sequence[str] | None = None, formats: Sequence[str] | None = None
+) -> Picture:
+    """Draw a table of means: rollouts over the horizon, a column per format.
+
+    What starts from as many frames shares a row with persistence and the thesis's model that
+    starts from them: ours have filled marks, the thesis's hollow ones.
+
+    Args:
+        summary: as in data/results/summary.csv, see `helpers.results.read`.
+        models, formats: what to show, in this order; what the table holds when None. What is not
+            there is named in its panel.
+
+    Raises:
+        ValueError: the table has no rollouts of these models in these formats.
+    """
+    table = summary[summary["protocol"] == evaluation.ROLLOUT]
+    models, formats = _asked(models, table["model"]), _asked(formats, table["format"])
+    table = table[table["model"].isin(models) & table["format"].isin(formats)]
+    if table.empty:
+        raise ValueError(f"The table has no rollouts of {models} in {formats}.")
+    published = evaluation.thesis_figures()
+    published = published[published["protocol"] == evaluation.ROLLOUT]
+    published = published[published["measure"] == "prediction_jaccard"]
+    published = published.assign(
+        name="thesis: " + published["model"], kind="thesis", jaccard=published["mean"]
+    )
+    histories = sorted(set(table["history"]), reverse=True)
+    rows, columns = len(histories), len(formats)
+    figure = Picture(figsize=(0.9 + 2.9 * columns, 0.9 + 2.1 * rows), dpi=100, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex="row", sharey=True)
+    looks = _looks(published, models)
+    for (row, column), axes in np.ndenumerate(panels):
+        history, name = histories[row], formats[column]
+        count = "one frame" if history == 1 else f"{history} frames"
+        axes.set_title(f"{name}, from {count}", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+        here = table[(table["format"] == name) & (table["history"] == history)]
+        null = here.drop_duplicates("horizon").sort_values("horizon")
+        axes.plot(
+            null["horizon"], null["persistence"], label="persistence", **_style("persistence", 0)
+        )
+        theirs = published[(published["format"] == name) & (published["history"] == history)]
+        parts = [here.assign(name=here["model"]), theirs]
+        for who, look in looks.items():
+            for part in parts:
+                drawn = part[part["name"] == who].sort_values("horizon")
+                if len(drawn):
+                    axes.plot(drawn["horizon"], drawn["jaccard"], label=who, **look)
+        expected = set(table.loc[table["history"] == history, "model"])
+        lacking = expected - set(here["model"])
+        _note_missing(axes, [model for model in models if model in lacking])
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        if row == rows - 1:
+            axes.set_xlabel("horizon (steps ahead)", fontsize=9)
+    panels[0, 0].set_ylim(bottom=0)  # shared by all panels
+    for axes in panels[:, 0]:
+        axes.set_ylabel("Jaccard distance", fontsize=9)
+    _shared_legend(figure, panels.ravel())
     return figure
 
 
@@ -824,14 +906,16 @@ def skill_horizons(
         axes.set_title(name, fontsize=9)
         rows = found[found["format"] == name].set_index("model")
         longest = rows["longest"].max() if len(rows) else 1
-        axes.axvline(longest, color=FAINT, ls=":", lw=1)
         for n, model in enumerate(models):
             if model not in rows.index:
                 _gap(axes, n)
                 continue
             row, style = rows.loc[model], _style("model", n)
-            text = f"{row['steps']:.0f}" + " or more" * bool(row["steps"] == row["longest"])
-            _interval(axes, n, row["steps"], (row["low"], row["high"]), style, text)
+            axes.vlines(row["longest"], n - 0.5, n + 0.5, color=FAINT, ls=":", lw=1)
+            more = bool(row["steps"] == row["longest"])
+            text = f"{row['steps']:.0f}" + " or more" * more
+            ends = row["low"], row["high"]
+            _interval(axes, n, row["steps"], ends, style, text, left=more)
         _rows(axes, models, named=axes is panels[0])
         axes.set_xlim(-0.4, longest + 0.8)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
@@ -1953,6 +2037,20 @@ def _paired_differences(table, measure: str):
     return found.assign(name=found["model"], kind="model")
 
 
+def _looks(found, models: Sequence[str]) -> dict[str, dict]:
+    """Return how each line looks: the models asked for, then the others of `evaluation.lines`."""
+    looks = {model: _style("model", n) for n, model in enumerate(models)}
+    others = found[found["kind"] != "model"].drop_duplicates("name").set_index("name")["kind"]
+    free = itertools.count(len(models))
+    for name, kind in others.items():
+        kin = next((model for model in KIN.get(name, ()) if model in models), None)
+        if kind == "thesis":
+            looks[name] = _style(kind, next(free) if kin is None else models.index(kin))
+        else:
+            looks[name] = _style(kind, 0)
+    return looks
+
+
 def _style(kind: str, n: int) -> dict:
     """Return how a line looks: of a model, a null model, or one that the thesis published."""
     if kind == "persistence":
@@ -1966,12 +2064,27 @@ def _style(kind: str, n: int) -> dict:
     return {"color": colour, "ls": LINES[n % len(LINES)], "lw": 1.8, "marker": mark, "ms": 4}
 
 
-def _interval(axes, n: int, mean: float, ends: tuple[float, float], style: dict, text: str) -> None:
-    """Draw a mean with its interval in row n, and the number above it."""
+def _interval(
+    axes,
+    n: int,
+    mean: float,
+    ends: tuple[float, float],
+    style: dict,
+    text: str,
+    *,
+    left: bool = False,
+) -> None:
+    """Draw a mean with its interval in row n, and the number above it or left of that."""
     axes.plot(ends, [n, n], color=style["color"], lw=2)
     axes.plot(mean, n, **style | {"ls": "", "ms": 6, "marker": style["marker"] or "|"})
     axes.annotate(
-        text, (mean, n), (0, 4), textcoords="offset points", ha="center", fontsize=7, color=INK
+        text,
+        (mean, n),
+        (-4 * left, 4),
+        textcoords="offset points",
+        ha="right" if left else "center",
+        fontsize=7,
+        color=INK,
     )
 
 
@@ -2070,11 +2183,11 @@ def _boxes(axes, values, names: Sequence[str], *, ticks: bool) -> None:
 
 
 def _histogram(axes, values, names: Sequence[str], edges: np.ndarray) -> None:
-    """Draw the columns of a table as histograms over each other."""
+    """Draw the outlines of the histograms of a table's columns."""
     for name, column in zip(names, values):
         _, colour, line = COMPARISONS[name]
-        axes.hist(values[column], edges, histtype="stepfilled", alpha=0.2, color=colour)
         axes.hist(values[column], edges, histtype="step", lw=1.5, color=colour, ls=line)
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -810,7 +810,8 @@ def partner(weights: Path) -> Path:
 
 
 SHARES_NAME = "shares, together"
-SHARES = ((0.75, 0.25), (0.5, 0.5), (0.25, 0.75))  # of PatchNet and SurfaceNet, tried by `tune`
+# Of PatchNet and SurfaceNet, tried by `tune`; the last leaves the PatchNet out.
+SHARES = ((0.75, 0.25), (0.5, 0.5), (0.25, 0.75), (0.0, 1.0))
 
 
 def thresholds_name(variant: str) -> str:
@@ -858,9 +859,13 @@ def judge(
 
 
 def tune(
-    weights: Path, data: Path, formats: Sequence[FrameFormat], variant: str = "thresholds"
+    weights: Path,
+    data: Path,
+    formats: Sequence[FrameFormat],
+    variant: str = "thresholds",
+    limit: int | None = None,
 ) -> None:
-    """Choose thresholds on 192 validation sequences and note them in the record.
+    """Choose thresholds on validation sequences, 192 unless told, and note them in the record.
 
     What the record says of other formats stays; each format is written as soon as it is done.
 
@@ -868,7 +873,7 @@ def tune(
     for frames farther ahead after the thesis's five; null where it is better to choose one for
     each forecast, see `helpers.forecaster.fitting_threshold`. The variant `"together"`, the mean
     with the PatchNet beside it, has thresholds of its own, and for each frame ahead the best one
-    of three `SHARES`; other variants have none.
+    of the `SHARES`; other variants have none.
 
     Raises:
         ValueError: a variant or a model without thresholds of its own: a scout and a follower
@@ -885,8 +890,9 @@ def tune(
             f"take a {' or '.join(tuned)}."
         )
     _check_formats(weights, record, formats)
-    split = open_split(data, "validation", VALIDATION_SAMPLES)
-    samples = split.frames(np.arange(min(VALIDATION_SAMPLES, len(split))))
+    limit = VALIDATION_SAMPLES if limit is None else limit
+    split = open_split(data, "validation", limit)
+    samples = split.frames(np.arange(min(limit, len(split))))
     for found in formats:
         frames = found.select(samples)
         model = load(weights, found, **VARIANTS[variant] | VARIANTS["plain"])
@@ -1103,7 +1109,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--decay", choices=training.DECAYS, default="linear")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--limit", type=int, help="test: only the first so many samples")
+    parser.add_argument("--limit", type=int, help="tune, test: only the first so many samples")
     parser.add_argument(
         "--only", type=int, nargs="+", default=[], help="ablate: only the changes of these numbers"
     )
@@ -1141,7 +1147,7 @@ def _do(options: argparse.Namespace) -> None:
             add_figures(options.weights, options.data, formats, limit, split, variant)
     elif options.task == "tune":
         for variant in options.variants:
-            tune(options.weights, options.data, formats, variant)
+            tune(options.weights, options.data, formats, variant, options.limit)
     elif options.task == "ablate":
         print(
             ablate(

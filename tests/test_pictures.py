@@ -629,11 +629,50 @@ def test_distributions_have_a_panel_for_each_model_and_format(results, kind, eac
     if kind == "histogram":
         first = figure.axes[0]
         drawn = [np.diff(p.get_path().vertices[:, 1]).clip(0).sum() for p in first.patches]
-        assert len(first.patches) == 6 and min(drawn) > 0
+        assert len(first.patches) == 3 and min(drawn) > 0
+        assert not any(patch.get_fill() for patch in first.patches)  # outlines only
     else:
         values = results.query("model == 'ours' and format == 'T20_TINC1' and horizon == 2")
         medians = [round(float(d.get_xdata()[0]), 6) for d in figure.axes[0].lines]
         assert round(float(values["prediction_jaccard"].median()), 6) in medians
+
+
+def test_few_samples_fall_into_few_bins(results):
+    def edges(**options):
+        figure = pictures.result_distributions(
+            results, kind="histogram", models=["ours"], **options
+        )
+        return np.unique(figure.axes[0].patches[0].get_path().vertices[:, 0])
+
+    few = edges()  # 10 samples in two formats: 2 √10
+    assert len(few) - 1 == 6
+    np.testing.assert_allclose(few, edges(bins=6))
+    assert len(edges(bins=11)) - 1 == 11
+    assert len(edges(formats=["T20_TINC1"])) - 1 == 3
+    with pytest.raises(ValueError, match="bins is 0"):
+        edges(bins=0)
+
+
+def test_the_thesis_has_the_colours_of_its_kin(results):
+    names = {"ours": "PatchNet", "GAN": "WGAN-GP"}
+    table = results.replace({"model": names})
+    convlstm = results[results["model"] == "ours"].assign(model="ConvLSTM")
+    table = evaluation.combine(table, convlstm)
+    first = pictures.long_term_curves(table).axes[0]
+
+    def look(name):
+        drawn = line(first, name)
+        return drawn.get_color(), drawn.get_marker()
+
+    assert look("thesis: ConvLSTM3D") == look("ConvLSTM")
+    assert look("thesis: AEncGAN3D three-frame") == look("WGAN-GP")
+    others = {look(name) for name in ("ConvLSTM", "WGAN-GP", "PatchNet", "persistence")}
+    assert look("thesis: AEncGAN3D single-frame") not in others
+    assert {colour for colour, _ in others}.isdisjoint(look("thesis: AEncGAN3D single-frame"))
+    compared = pictures.comparison(table, horizon=5).axes[0].lines
+    marks = [(dot.get_color(), dot.get_marker()) for dot in compared]
+    for name in ("ConvLSTM", "WGAN-GP"):
+        assert marks.count(look(name)) == 2  # ours and the thesis's
 
 
 def test_comparison_shows_every_model_with_its_interval(results):
@@ -648,12 +687,22 @@ def test_comparison_shows_every_model_with_its_interval(results):
     assert "0.292" in texts(figure)  # the thesis's, five steps ahead in T20
     apart = pictures.comparison(results, horizon=5, difference=True)
     assert [label.get_text() for label in apart.axes[0].get_yticklabels()] == ["ours", "GAN"]
+    for drawn in (figure, apart):
+        assert len({axes.get_xlim() for axes in drawn.axes}) == 1  # lengths can be compared
+    assert apart.axes[0].get_xlim()[0] < -0.1 < 0.1 < apart.axes[0].get_xlim()[1]
 
 
 def test_skill_horizons_and_breakdown(results, rng):
     found = evaluation.skill_horizon(results)
     figure = pictures.skill_horizons(found, models=["ours", "GAN", "persistence"])
     assert {"6 or more", "0", "missing"} <= set(texts(figure))
+    # What is longer than the axis goes on must not cross its end.
+    sides = {text.get_text(): text.get_ha() for axes in figure.axes for text in axes.texts}
+    assert sides["6 or more"] == "right" and sides["0"] == "center"
+    shorter = found.assign(longest=found["longest"].where(found["model"] != "GAN", 3))
+    first = pictures.skill_horizons(shorter, models=["ours", "GAN"]).axes[0]
+    ends = [part.get_segments()[0][0][0] for part in first.collections]
+    assert ends == [6, 3]  # each model was judged up to its own horizon
     groups = pd.DataFrame({"size": ["small"] * 5 + ["large"] * 5}, index=range(10))
     parts = evaluation.breakdown(results, groups)
     figure = pictures.breakdown(parts, format="T20_TINC1", horizon=2)
@@ -664,6 +713,33 @@ def test_skill_horizons_and_breakdown(results, rng):
         "large  (n 5)",
         "small  (n 5)",
     ]
+
+
+def test_summary_curves():
+    summary = pd.read_csv(REPOSITORY / "data" / "results" / "summary.csv")
+    models = ["ConvLSTM", "WGAN-GP, three frames"]
+    figure = pictures.summary_curves(summary, models=models)
+    assert len(figure.axes) == 2 * 3  # what starts from five frames, from three frames
+    assert figure.axes[0].get_title() == "T20_TINC1, from 5 frames"
+    rows = summary.query("model == 'ConvLSTM' and format == 'T40_TINC2' and protocol == 'rollout'")
+    drawn = figure.axes[1]
+    np.testing.assert_allclose(line(drawn, "ConvLSTM").get_ydata(), rows["jaccard"])
+    np.testing.assert_allclose(line(drawn, "persistence").get_ydata(), rows["persistence"])
+    theirs = line(drawn, "thesis: ConvLSTM3D")
+    np.testing.assert_allclose(theirs.get_ydata(), rows["thesis"].dropna(), atol=1e-5)
+    assert theirs.get_color() == line(drawn, "ConvLSTM").get_color()
+    gan = figure.axes[5]
+    assert {found.get_label() for found in gan.lines} == {
+        "persistence",
+        "WGAN-GP, three frames",
+        "thesis: AEncGAN3D three-frame",
+    }
+    assert set(legend_texts(figure)) >= {*models, "persistence", "thesis: ConvLSTM3D"}
+    holed = summary[(summary["model"] != "PatchNet") | (summary["format"] != "T80_TINC4")]
+    figure = pictures.summary_curves(holed, models=["ConvLSTM", "PatchNet"])
+    assert texts(figure).count("missing: PatchNet") == 1
+    with pytest.raises(ValueError, match="no rollouts of .'VAE'. in"):
+        pictures.summary_curves(summary, models=["VAE"])
 
 
 def test_loss_curves_of_several_trainings():
