@@ -616,8 +616,8 @@ class Together:
 def forecasts_at_end(history: np.ndarray) -> np.ndarray:
     """Count the frames since the last one of 0 and 1 alone, which was observed: (B, T, …) to (B,).
 
-    What is fed back holds probabilities in between: all but binary feedback, and forecasts that are
-    sure of every voxel, which pass for observed frames.
+    What is fed back holds probabilities in between. Binary feedback passes for observed frames, and
+    so does a forecast that is sure of every voxel.
     """
     axes = tuple(range(2, history.ndim))
     observed = ((history == 0) | (history == 1)).all(axis=axes)

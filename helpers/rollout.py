@@ -108,8 +108,8 @@ def rollout(
         keep: the forecaster sees at most so many of the latest frames; None is all of them. The
             thesis keeps as many as it began with.
         batch_size: so many sequences at a time.
-        recompute: read the whole history at every step even if a state could be carried. No
-            matter for a forecaster that gives several frames.
+        recompute: read the whole history at every step even if a state could be carried. It
+            changes nothing for a forecaster that gives several frames.
 
     Returns:
         float32 (B, horizon, D, H, W): probabilities, with binary feedback too.
