@@ -47,7 +47,7 @@ class Config:
     Back at voxels, one logit for each step ahead is added to ± `residual` of the last frame.
 
     Attributes:
-        history: the network reads so many of the latest frames, at least 1.
+        history: the network reads so many of the latest frames, 1…20.
         ahead: so many frames are forecast at once, at least 1.
         steps: the time steps (TINC) that it knows; it is told which one a history has.
         channels: of each voxel, on its way to and from the patches.
@@ -82,6 +82,8 @@ class Config:
         lowest = {"history": 1, "ahead": 1, "channels": 1, "hidden": 1, "patch": 1, "width": 4}
         for name, least in (lowest | {"blocks": 0, "grid": 1}).items():
             object.__setattr__(self, name, whole(name, getattr(self, name), least))
+        if self.history > 20:
+            raise ValueError(f"history is {self.history}; expected 20 frames at most.")
         check_steps(self)
         if self.grid % self.patch:
             raise ValueError(
@@ -123,26 +125,31 @@ class Past(keras.layers.Layer):
 
     def call(self, frames, observed):
         """See the class."""
-        frames = ops.transpose(frames, (0, 2, 3, 4, 1))
-        shown = 2 * frames - 1
-        count = frames.shape[-1]
-        if not self.flip_times or count == 1:
-            return shown
-        # Ages of the flips between two frames, oldest first: T - 1 … 1.
-        ages = np.arange(count - 1, 0, -1, dtype="float32")
-        filled = ops.cast(frames > UNKNOWN, shown.dtype)
-        known = ops.cast(ops.less(ages, ops.cast(observed, "float32")[:, None]), shown.dtype)
-        flipped = ops.abs(filled[..., 1:] - filled[..., :-1]) * known[:, None, None, None, :]
-        inverse = (1 / ages).astype("float32")
-        last = ops.max(flipped * inverse, axis=-1, keepdims=True)  # 1 / age, 0 without a flip
-        before = ops.max(
-            flipped * inverse * ops.cast(inverse < last - 1e-6, shown.dtype), axis=-1, keepdims=True
-        )
-        channels = [shown, ops.mean(flipped, axis=-1, keepdims=True)]
-        for found in (last, before):
-            there = ops.cast(found > 0, shown.dtype)
-            channels += [there, there / (count * ops.maximum(found, 1 / count)), found]
-        return ops.concatenate(channels, axis=-1)
+        shown, count = 2 * frames - 1, frames.shape[1]
+        if self.flip_times and count > 1:
+            shown = ops.concatenate([shown, *self._flips(frames, observed)], axis=1)
+        return ops.transpose(shown, (0, 2, 3, 4, 1))
+
+    def _flips(self, frames, observed):
+        """Return what is told of the flips, seven numbers for each voxel: (B, 1, D, H, W) each."""
+        count = frames.shape[1]
+        past = past_bits(frames)[:, None]
+        # Bit a is 1 where the voxel flipped a + 1 frames before what is forecast, and we saw it.
+        seen = ops.left_shift(1, ops.maximum(ops.cast(observed, "int32") - 1, 0)) - 1
+        flips = (past ^ ops.right_shift(past, 1)) & seen[:, None, None, None, None]
+        last = flips & -flips  # the lowest bit
+        before = flips ^ last
+        before = before & -before
+
+        def as_number(bits):
+            return ops.cast(bits, self.compute_dtype)
+
+        found = [as_number(_count_bits(flips)) / (count - 1)]
+        for flip in (last, before):
+            there = as_number(flip > 0)
+            age = as_number(_count_bits(flip - 1) + 1)
+            found += [there, there * age / count, there / age]
+        return found
 
     def compute_output_shape(self, frames_shape, observed_shape=None):
         """Return (B, D, H, W, C)."""
@@ -236,8 +243,7 @@ class PatchNet(keras.Model):
         patches = self.widen(to_patches(voxels, config.patch))
         for number, mix in enumerate(self.mixes):
             # Only what a block reads is normalised; the direct way is left as it is.
-            read = self.norms[number](patches) if self.norms else patches
-            patches = patches + mix.added(read)
+            patches = patches + mix.added(patches, self.norms[number] if self.norms else None)
         changed = self.head(ops.silu(voxels + to_voxels(self.narrow(patches), config.patch)))
         # Probabilities need float32, also where the rest is computed in half precision. The
         # farther ahead, the less the last frame says.
@@ -339,6 +345,22 @@ class Examples:
     def example(self, *batch) -> tuple[dict, dict, dict]:
         """Split a batch into what `fit` reads."""
         return example(self.config, *batch)
+
+
+def past_bits(frames):
+    """Return the past of each voxel as one number: (B, T, D, H, W) to int32 (B, D, H, W).
+
+    Bit a is 1 where the voxel was filled a frames before the last one. T is at most 31.
+    """
+    value = (1 << np.arange(frames.shape[1] - 1, -1, -1)).astype("int32")
+    filled = ops.cast(frames > UNKNOWN, "int32")
+    # Whole numbers, which no lower precision can round.
+    return ops.sum(filled * value[:, None, None, None], axis=1)
+
+
+def _count_bits(number):
+    """Return how many bits of int32 numbers are 1: uint8 of the same shape."""
+    return tf.raw_ops.PopulationCount(x=number)
 
 
 def hide(frames, observed):

@@ -968,10 +968,10 @@ def ship(folder: Path, out: Path, keep: str = "best") -> Path:
     model = chosen.kind.build(config)
     made = chosen(config, training.Plan(**plan))
     validated = note.pop("validated", made.checked)
-    if keep == "last":
-        last = kept = training.load_last(folder, model)
-    else:
-        last, kept = pd.read_csv(folder / training.LOG).iloc[-1], training.load_best(folder, model)
+    load = training.load_last if keep == "last" else training.load_best
+    kept = load(folder, model)
+    log = pd.read_csv(folder / training.LOG)
+    last = kept if keep == "last" else log.iloc[-1]
     before = note.get("began_with", {})
     record = {
         **note,
@@ -984,10 +984,35 @@ def ship(folder: Path, out: Path, keep: str = "best") -> Path:
         "minutes_in_all": round(minutes + before.get("minutes_in_all", 0), 1),
         "examples_in_all": steps * plan["batch_size"] + before.get("examples_in_all", 0),
         f"{keep}_step": int(kept["step"]),
+        "log": _columns(log),
     }
     if made.monitor in kept:
         record["validation"] = {made.protocol: round(kept[made.monitor], 5), "n": validated}
     return training.save_weights(out, model, record)
+
+
+def _columns(log: pd.DataFrame) -> dict[str, list]:
+    """Return a log as plain values for JSON: column -> one value per round, None where missing."""
+    log = log.round(5).astype(object)
+    return log.where(log.notna(), None).to_dict("list")
+
+
+def training_logs(record: dict) -> dict[str, pd.DataFrame]:
+    """Return the logs of a training and of those that it went on from.
+
+    Args:
+        record: of shipped weights, see `helpers.training.read_record`. Those made before logs were
+            kept have none, and neither have averages of several runs.
+
+    Returns:
+        `"run 1"`, the first one, and so on -> its log: one row per round, with the columns `step`,
+        `seconds`, and the losses. A run whose log was not kept is left out.
+    """
+    trainings = [record]
+    while "began_with" in trainings[0]:
+        trainings.insert(0, trainings[0]["began_with"])
+    numbered = enumerate(trainings, 1)
+    return {f"run {n}": pd.DataFrame(made["log"]) for n, made in numbered if "log" in made}
 
 
 def average(weights: Sequence[Path], out: Path) -> Path:

@@ -328,9 +328,7 @@ class SurfaceNet(keras.Model):
         # The past of each voxel as one number, see `codes`.
         most = ops.clip(ops.floor_divide(config.span, ops.cast(step, "int32")), 1, config.history)
         seen = ops.minimum(ops.cast(inputs["observed"], "int32"), most)[:, None]
-        value = (2.0 ** np.arange(frames.shape[1] - 1, -1, -1)).astype("float32")
-        filled = ops.cast(frames > patchnet.UNKNOWN, "float32")
-        number = ops.cast(ops.tensordot(value, filled, axes=[[0], [1]]), "int32")
+        number = patchnet.past_bits(frames)
         marker = ops.left_shift(1, seen)[:, :, None, None]
         number = ops.bitwise_and(number, marker - 1) + marker
         past = tf.gather(self._codes, number)
@@ -356,19 +354,31 @@ class SurfaceNet(keras.Model):
         fed_back = ops.cast(inputs.get("fed_back", ops.zeros_like(step)), "float32")[:, None]
         fed_back = ops.minimum(fed_back / config.ahead, 1)
         told = ops.concatenate([known, seen / config.history, 1 / seen, fed_back], axis=-1)
-        values = [
+        ball, *rest = (
             around.read(ops.cast(content, self.compute_dtype), place, pose)
             for around, content in sources
-        ]
-        values.append(ops.cast(tf.gather(told, sample), self.compute_dtype))
-        values = self.first(ops.concatenate(values, axis=-1))
+        )
+        told = ops.cast(tf.gather(told, sample), self.compute_dtype)
+        values = self._first(ball, ops.concatenate([*rest, told], axis=-1))
         for layer in self.further:
             values = layer(values)
         changed = self.head(values)
         # The farther ahead, the less the last frame says.
         weights = (config.residual / np.sqrt(1.0 + np.arange(config.ahead))).astype("float32")
-        last = tf.gather(ops.reshape(filled[:, -1], (-1,)), sample * side**3 + voxel)
+        last = tf.gather(ops.reshape(number & 1, (-1,)), sample * side**3 + voxel)
+        last = ops.cast(last, "float32")
         return changed + (2 * last - 1)[:, None] * weights
+
+    def _first(self, ball, rest):
+        """Return `self.first` of both beside each other, without laying them there: a long copy."""
+        kernel, bias = (
+            ops.cast(weight, self.compute_dtype) for weight in (self.first.kernel, self.first.bias)
+        )
+        split = ball.shape[-1]
+        values = ops.matmul(rest, kernel[split:])
+        # In this order TensorFlow adds both while it multiplies.
+        values = tf.nn.bias_add(ops.matmul(ball, kernel[:split]), bias) + values
+        return self.first.activation(values)
 
     def _pose(self, slope):
         """Return the pose in which the slope (N, 3) is positive and falls from axis to axis."""

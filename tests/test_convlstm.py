@@ -333,6 +333,23 @@ def test_mixed_precision_gives_float32_probabilities(rng, half_precision, name):
 # Files
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_a_block_reads_what_is_normalised(rng, policy):
+    norm, mix = keras.layers.RMSNormalization(dtype=policy), convlstm.Mix(8, dtype=policy)
+    for layer in (norm, mix):
+        layer.build((None, 3, 3, 3, 8))
+        for weight in layer.weights:
+            weight.assign(rng.normal(size=weight.shape))
+    x = tf.constant(3 * rng.normal(size=(2, 3, 3, 3, 8)), mix.compute_dtype)
+    found, expected = mix.added(x, norm), mix.added(norm(x))
+    assert found.dtype == expected.dtype
+    tolerance = 1e-4 if policy == "float32" else 0.05
+    scale = np.abs(tf.cast(expected, "float32")).max()
+    np.testing.assert_allclose(
+        tf.cast(found, "float32"), tf.cast(expected, "float32"), atol=tolerance * scale
+    )
+
+
 def test_weights_come_back_with_their_configuration(rng, model, tmp_path):
     path = training.save_weights(tmp_path / "w.npz", model, {"seed": 1})
     restored = convlstm.load(path)

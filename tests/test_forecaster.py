@@ -50,6 +50,23 @@ def test_past_by_hand():
     assert Past().compute_output_shape((1, 7, 1, 1, 1)) == (1, 1, 1, 1, len(expected))
 
 
+@pytest.mark.parametrize("count", [3, 20])
+def test_past_against_a_loop(count, rng):
+    frames = rng.integers(2, size=(2, count, 3, 3, 3)).astype(np.float32)
+    frames[0] = frames[0, :1]  # nothing flips
+    observed = count - 1
+    frames[:, 0] = UNKNOWN
+    found = np.asarray(Past()(frames, np.full(2, observed)))
+    for index in np.ndindex(2, 3, 3, 3):
+        values = frames[(index[0], slice(None), *index[1:])]
+        pairs = range(count - 1, 1, -1)
+        ages = [count - place for place in pairs if values[place] != values[place - 1]]
+        expected = [*(2 * values - 1), len(ages) / (count - 1)]
+        for age in (ages + [None, None])[:2]:
+            expected += [0, 0, 0] if age is None else [1, age / count, 1 / age]
+        np.testing.assert_allclose(found[index], expected, atol=1e-6)
+
+
 def test_past_without_flips_and_of_one_frame():
     still = np.ones((1, 4, 1, 1, 1), np.float32)
     found = np.asarray(Past()(still, np.array([4])))[0, 0, 0, 0]
@@ -452,6 +469,7 @@ def test_a_compiled_model_forecasts(frames):
     ("change", "error", "says"),
     [
         ({"history": 0}, ValueError, "history is 0"),
+        ({"history": 21}, ValueError, "20 frames at most"),
         ({"ahead": 0}, ValueError, "ahead is 0"),
         ({"steps": ()}, TypeError, "steps"),
         ({"steps": (1, 1)}, ValueError, "each time step once"),

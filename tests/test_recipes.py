@@ -87,6 +87,17 @@ def test_from_training_to_a_judged_file(cache, tmp_path, recipe, capsys):
     assert began.step == 4
     note = json.loads((tmp_path / "next" / recipes.NOTE).read_text())
     assert note["began_with"]["file"] == "w.npz"
+    # The log goes with the weights, and with those that begin with them.
+    assert record["log"]["step"] == list(history.table()["step"])
+    recipes.ship(tmp_path / "next", tmp_path / "next.npz")
+    logs = recipes.training_logs(training.read_record(tmp_path / "next.npz"))
+    assert list(logs) == ["run 1", "run 2"]
+    for table, run in zip(logs.values(), (history, began)):
+        pd.testing.assert_frame_equal(table, run.table(), check_like=True, atol=1e-5)
+    # Of weights older than that, those runs are left out.
+    del record["log"]
+    assert list(recipes.training_logs({"log": {"step": [1]}, "began_with": record})) == ["run 2"]
+    assert recipes._columns(pd.DataFrame({"x": [1, np.nan]})) == {"x": [1.0, None]}
 
 
 def test_runs_side_by_side_are_averaged(cache, tmp_path, recipe):

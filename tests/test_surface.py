@@ -227,11 +227,11 @@ def test_what_the_network_reads(observed, rng, monkeypatch):
     )
     model, given = surface.build(config), []
 
-    def first(values):
-        given.append(np.asarray(values))
-        return tf.zeros((len(values), config.width))
+    def first(*values):
+        given.append(np.concatenate(values, axis=-1))
+        return tf.zeros((len(given[0]), config.width))
 
-    monkeypatch.setattr(model, "first", first)
+    monkeypatch.setattr(model, "_first", first)
     frames = rng.integers(2, size=(2, 4, 5, 5, 5)).astype(np.float32)
     frames[:, : 4 - observed] = UNKNOWN
     inputs = {"frames": frames, "observed": np.full(2, observed), "step": np.array([1, 4])}
@@ -256,6 +256,15 @@ def test_what_the_network_reads(observed, rng, monkeypatch):
             expected.extend(sum((surface.courses(4)[n] for n in within if n), np.zeros(6)) / 27)
         expected.extend([sample == 0, False, sample == 1, seen / 4, 1 / seen, (0.5, 1)[sample]])
         np.testing.assert_allclose(values, expected, atol=1e-5)
+
+
+def test_the_first_layer_is_that_of_all_numbers_beside_each_other(model, rng):
+    units = surface.numbers_read(model.config)
+    values = rng.normal(size=(4, units)).astype(np.float32)
+    expected = model.first(values)
+    for split in (units // 3, units - 5):
+        found = model._first(*np.split(values, [split], axis=1))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_only_the_last_frames_matter(model, frames):
