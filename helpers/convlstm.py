@@ -286,12 +286,26 @@ class Pointwise(keras.layers.Dense):
         A row of the product has `units` numbers, one of x as many as it has channels.
         """
         rows = ops.reshape(x, (-1, x.shape[-1]))
-        square = ops.mean(ops.square(ops.cast(rows, "float32")), axis=-1, keepdims=True)
-        size = ops.cast(ops.rsqrt(square + norm.epsilon), self.compute_dtype)
+        scale = _to_mean_square_1(ops.cast(rows, "float32"), norm.epsilon)
+        scale = ops.cast(scale, self.compute_dtype)
         # Keras casts weights for mixed precision in `call` only.
-        scaled = ops.cast(norm.scale[:, None] * self.kernel, self.compute_dtype)
-        rows = ops.matmul(rows, scaled) * size + ops.cast(self.bias, self.compute_dtype)
+        kernel = ops.cast(norm.scale[:, None] * self.kernel, self.compute_dtype)
+        rows = ops.matmul(rows, kernel) * scale + ops.cast(self.bias, self.compute_dtype)
         return ops.reshape(self.activation(rows), (*ops.shape(x)[:-1], self.units))
+
+
+def _to_mean_square_1(rows, epsilon: float):
+    """Return what `RMSNormalization` multiplies each row by: (N, C) to (N, 1)."""
+
+    @tf.custom_gradient
+    def scale_of(rows):
+        # One pass over the rows, where the mean of squares takes two. TensorFlow's gradient of
+        # the norm is NaN for a row of zeros; this one is 0.
+        norm, count = tf.math.reduce_euclidean_norm(rows, axis=-1, keepdims=True), rows.shape[-1]
+        scale = tf.math.rsqrt(norm**2 / count + epsilon)
+        return scale, lambda gradient: -gradient * scale**3 * rows / count
+
+    return scale_of(rows)
 
 
 @keras.saving.register_keras_serializable("forecasting_4d")

@@ -563,7 +563,8 @@ class PatchForecaster:
     def _remembered(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
         if self.memory is None:
             return self._probability(frames, observed, ahead)
-        key = (self._networks(), self.step, observed, ahead, hashlib.sha256(frames).digest())
+        known = np.ascontiguousarray(frames[:, -observed:])
+        key = (self._networks(), self.step, observed, ahead, hashlib.sha256(known).digest())
         if key not in self.memory:
             self.memory[key] = self._probability(frames, observed, ahead)[:, :ahead].copy()
         return self.memory[key]

@@ -415,6 +415,7 @@ def make(
     }
 
 
+@functools.lru_cache(maxsize=1)
 def _samples(data: Path, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Return all time points (N, 128, D, H, W) of the test split, and their sample numbers."""
     split = recipes.open_split(data, "test", limit)

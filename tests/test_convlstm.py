@@ -18,6 +18,7 @@ from helpers.workshop import tensorflow
 
 tf = tensorflow()
 import keras  # noqa: E402
+from keras import ops  # noqa: E402
 
 GRID = 6
 SMALL = {
@@ -341,13 +342,28 @@ def test_a_block_reads_what_is_normalised(rng, policy):
         for weight in layer.weights:
             weight.assign(rng.normal(size=weight.shape))
     x = tf.constant(3 * rng.normal(size=(2, 3, 3, 3, 8)), mix.compute_dtype)
-    found, expected = mix.added(x, norm), mix.added(norm(x))
-    assert found.dtype == expected.dtype
+    wanted, found = [x, norm.scale, *mix.trainable_variables], []
+    for added in (lambda: mix.added(norm(x)), lambda: mix.added(x, norm)):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            result = added()
+            assert result.dtype == x.dtype
+            slopes = tape.gradient(ops.sum(ops.cast(result, "float32") ** 2), wanted)
+        found.append([np.asarray(ops.cast(values, "float32")) for values in (result, *slopes)])
     tolerance = 1e-4 if policy == "float32" else 0.05
-    scale = np.abs(tf.cast(expected, "float32")).max()
-    np.testing.assert_allclose(
-        tf.cast(found, "float32"), tf.cast(expected, "float32"), atol=tolerance * scale
-    )
+    for expected, values in zip(*found):
+        np.testing.assert_allclose(values, expected, atol=tolerance * np.abs(expected).max())
+
+
+def test_the_gradient_of_a_row_of_zeros_is_0():
+    norm, mix = keras.layers.RMSNormalization(), convlstm.Mix(4)
+    for layer in (norm, mix):
+        layer.build((None, 1, 1, 1, 4))
+    with tf.GradientTape() as tape:
+        tape.watch(x := tf.zeros((1, 1, 1, 1, 4)))
+        result = mix.added(x, norm)
+    for slope in tape.gradient(result, [x, norm.scale, mix.down.kernel]):
+        assert np.isfinite(slope).all()
 
 
 def test_weights_come_back_with_their_configuration(rng, model, tmp_path):

@@ -67,6 +67,18 @@ def test_past_against_a_loop(count, rng):
         np.testing.assert_allclose(found[index], expected, atol=1e-6)
 
 
+def test_the_past_is_exact_where_tensorflow_multiplies_in_bfloat16(rng):
+    frames = rng.integers(2, size=(3, 20, 4, 4, 4)).astype(np.float32)
+    expected = sum(frames[:, -1 - age].astype(int) << age for age in range(20))
+    option, optimizer = "auto_mixed_precision_onednn_bfloat16", tf.config.optimizer
+    optimizer.set_experimental_options({option: True})
+    try:
+        found = tf.function(forecaster.past_bits)(tf.constant(frames)).numpy()
+    finally:
+        optimizer.set_experimental_options({option: False})
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_past_without_flips_and_of_one_frame():
     still = np.ones((1, 4, 1, 1, 1), np.float32)
     found = np.asarray(Past()(still, np.array([4])))[0, 0, 0, 0]
