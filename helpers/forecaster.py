@@ -21,6 +21,7 @@ from keras import ops  # noqa: E402
 
 ROLLOUT_HISTORY = 5  # frames, as in the thesis
 UNKNOWN = 0.5  # what stands for a frame that was not observed
+FAINT = 0.3  # after forecasts, a frame whose voxels are all less likely filled is called empty
 
 
 def check_steps(config) -> None:
@@ -461,7 +462,9 @@ def forecaster(
         thresholds: for each frame that the model gives, the probability above which a voxel is
             best called filled, as `best_thresholds` finds it; None in place of a number is
             `fitting_threshold`, another one for each forecast. The forecast is shifted, so that
-            these become 0.5. No list at all leaves the probabilities as they are.
+            these become 0.5. No list at all leaves the probabilities as they are. They are for
+            what follows observed frames: where the last frame of the history is a forecast, each
+            of several frames has its `fitting_threshold`, and is called empty only if `FAINT`.
         memory: what the model says is kept here, and the model is not asked again, even if it
             was trained on meanwhile. Forecasters may share it; it grows until it is cleared.
         follower: forecasts each frame after the next one a second time, step by step: from the
@@ -532,13 +535,16 @@ class PatchForecaster:
     def _mean(self, history, ahead: int) -> np.ndarray:
         history = checked_history(history, grid=(self.model.config.grid,) * 3)
         mean = self._plain(history, ahead)
-        if self.follower is not None and ahead > 1:
-            self._follow(history, mean)
-        return _shifted_each(mean, self.thresholds)
-
-    def _follow(self, history: np.ndarray, mean: np.ndarray) -> None:
-        """Average the frames after the next one, (B, ahead, …), with what the follower says."""
         observed = forecasts_at_end(history[:, -1:]) == 0
+        if self.follower is not None and ahead > 1:
+            self._follow(history, mean, observed)
+        return _shifted_each(mean, self.thresholds, observed)
+
+    def _follow(self, history: np.ndarray, mean: np.ndarray, observed: np.ndarray) -> None:
+        """Average the frames after the next one, (B, ahead, …), with what the follower says.
+
+        Only where the last frame of the history was `observed`, bool (B,).
+        """
         for number in range(1, mean.shape[1] if observed.any() else 1):
             before = _shifted_each(mean[:, [number - 1]], [None])  # a copy
             history = np.concatenate([history, before], axis=1)
@@ -624,16 +630,18 @@ class Together:
 
     def __call__(self, history) -> np.ndarray:
         """Forecast the next frame: (B, T, D, H, W) with values 0…1 to (B, D, H, W), float32."""
-        return self._mean([each(history)[:, np.newaxis] for each in self.forecasters])[:, 0]
+        found = [each(history)[:, np.newaxis] for each in self.forecasters]
+        return self._mean(history, found)[:, 0]
 
     def several(self, history) -> np.ndarray:
         """Forecast the next `ahead` frames: (B, T, D, H, W) to (B, ahead, D, H, W), float32."""
-        return self._mean([each.several(history)[:, : self.ahead] for each in self.forecasters])
+        found = [each.several(history)[:, : self.ahead] for each in self.forecasters]
+        return self._mean(history, found)
 
-    def _mean(self, found) -> np.ndarray:
+    def _mean(self, history, found) -> np.ndarray:
         shares = self.shares[: found[0].shape[1], :, None, None, None]
         mean = sum(shares[:, number] * each for number, each in enumerate(found))
-        return _shifted_each(mean, self.thresholds)
+        return _shifted_each(mean, self.thresholds, forecasts_at_end(history[:, -1:]) == 0)
 
 
 def forecasts_at_end(history: np.ndarray) -> np.ndarray:
@@ -656,14 +664,23 @@ def _checked_thresholds(thresholds, ahead: int) -> tuple[float | None, ...] | No
     return tuple(thresholds)
 
 
-def _shifted_each(mean: np.ndarray, thresholds) -> np.ndarray:
-    """Shift the frames of a forecast (B, K, D, H, W), each by its threshold."""
+def _shifted_each(mean: np.ndarray, thresholds, observed: np.ndarray | None = None) -> np.ndarray:
+    """Shift the frames of a forecast (B, K, D, H, W), each by its threshold.
+
+    Several frames of a history that ends with a forecast, where `observed` (B,) is False, each
+    have a threshold of their own.
+    """
     mean = np.clip(mean, 0, 1)  # where rounding took it beyond
-    for number, threshold in enumerate((thresholds or ())[: mean.shape[1]]):
+    count = mean.shape[1]
+    far = np.zeros(len(mean), bool) if observed is None or count == 1 else ~observed
+    for number, threshold in enumerate((thresholds or ())[:count]):
         frame = mean[:, number]
         if threshold is None:
-            threshold = fitting_threshold(frame)[:, None, None, None]
-        mean[:, number] = shifted(frame, threshold)
+            threshold = fitting_threshold(frame)
+        threshold = np.broadcast_to(np.float32(threshold), len(mean)).copy()
+        if far.any():
+            threshold[far] = fitting_threshold(frame[far], FAINT)
+        mean[:, number] = shifted(frame, threshold[:, None, None, None])
     return mean
 
 
@@ -674,20 +691,22 @@ def shifted(probability: np.ndarray, threshold: np.ndarray | float) -> np.ndarra
     return yes / np.maximum(yes + no, np.finfo(np.float32).tiny)
 
 
-def fitting_threshold(probability: np.ndarray) -> np.ndarray:
+def fitting_threshold(probability: np.ndarray, empty: float = 0.5) -> np.ndarray:
     """Return the threshold that suits each frame, from its own forecast: (…, D, H, W) to (…).
 
     Let voxels be called filled in the order of falling probability, and divide the expected
     intersection with the truth by the expected union. Where this is largest, at J, the last voxel
     had at least J / (1 + J), and the next one has at most that: the threshold (S. Nowozin, 2014).
-    Where no voxel is more likely filled than not, it is 1/2, so that the frame is called empty.
+    Where no voxel reaches the probability `empty`, 1/2 at most, it is 1/2: the frame is called
+    empty. By the expected ratio that is never best; but it does not count that the true frame
+    may be empty, where every filled voxel makes the distance 1.
     """
     shape = probability.shape[: -len(metrics.FRAME_AXES)]
     falling = -np.sort(-probability.reshape(*shape, -1).astype(np.float64), axis=-1)
     intersection = np.cumsum(falling, axis=-1)
     taken = np.arange(1, falling.shape[-1] + 1)
     index = (intersection / (taken + intersection[..., -1:] - intersection)).max(axis=-1)
-    return np.where(falling[..., 0] < 0.5, 0.5, index / (1 + index)).astype(np.float32)
+    return np.where(falling[..., 0] < empty, 0.5, index / (1 + index)).astype(np.float32)
 
 
 def best_thresholds(truth: np.ndarray, probability: np.ndarray, **options) -> list[float | None]:

@@ -220,6 +220,33 @@ def test_a_threshold_for_each_forecast(model, frames):
     np.testing.assert_array_equal(ours[:, 2] > 0.5, plain[:, 2] > 0.3)
 
 
+def test_a_faint_frame_is_empty_only_below_what_is_asked():
+    frame = np.full((2, 2, 2, 2), 0.1)
+    frame[0, 0, 0, 0], frame[1, 0, 0, 0] = 0.4, 0.2
+    found = forecaster.fitting_threshold(frame, 0.3)
+    # One of 1.1 expected voxels, found with probability 0.4; the second frame stays empty.
+    index = 0.4 / (1 + 1.1 - 0.4)
+    np.testing.assert_allclose(found, [index / (1 + index), 0.5], rtol=1e-6)
+    np.testing.assert_array_equal(forecaster.fitting_threshold(frame), [0.5, 0.5])
+
+
+def test_after_forecasts_each_frame_has_its_own_threshold(model, frames):
+    """Those given are for what follows observed frames; one frame at a time keeps its own."""
+    given, history = [0.1, 0.2, 0.3], frames[:, :4].copy()
+    history[1, -1] = np.where(history[1, -1] > 0, 0.9, 0.2)
+    plain = forecaster.forecaster(model, T20_TINC1).several(history)
+    expected = np.stack([forecaster.shifted(plain[:, k], q) for k, q in enumerate(given)], axis=1)
+    own = forecaster.fitting_threshold(plain, forecaster.FAINT)[..., None, None, None]
+    expected[1] = forecaster.shifted(plain, own)[1]
+    wrapped = forecaster.forecaster(model, T20_TINC1, thresholds=given)
+    np.testing.assert_allclose(wrapped.several(history), expected, atol=1e-6)
+    np.testing.assert_allclose(wrapped(history), forecaster.shifted(plain[:, 0], 0.1), atol=1e-6)
+    alone = forecaster.forecaster(model, T20_TINC1)
+    both = forecaster.Together([alone, alone], thresholds=given)
+    np.testing.assert_allclose(both.several(history), expected, atol=1e-6)
+    np.testing.assert_array_equal(alone.several(history), plain)  # no thresholds, no cut
+
+
 def test_a_fitting_threshold_is_chosen_where_it_is_better():
     """A frame of sure voxels and one of unsure ones: no threshold for both takes the right ones."""
     truth, probability = np.zeros((2, 1, 2, 2, 2)), np.zeros((2, 1, 2, 2, 2))
