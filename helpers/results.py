@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import multiprocessing
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -77,7 +78,7 @@ class Case:
     @property
     def title(self) -> str:
         """How tables call the model."""
-        name = self.path.stem.removesuffix(f"_{self.frame_format.name}")
+        name = _name(self.path)
         if self.variant != "thresholds":
             name += f", {self.variant}"
         return TITLES.get(name, name)
@@ -146,6 +147,11 @@ class Case:
         }
 
 
+def _name(path: Path) -> str:
+    """Return the name of a file of weights, without that of a format at its end."""
+    return re.sub(rf"_({'|'.join(recipes.FORMATS)})$", "", path.stem)
+
+
 def _trainings(record: dict) -> dict[str, float]:
     """Return the minutes of a training and of all that it went on from, by the weights it made.
 
@@ -172,16 +178,23 @@ def cases(weights: Path = recipes.WEIGHTS, names: Sequence[str] = ()) -> list[Ca
 
     Args:
         weights: a folder of `.npz` files with their records.
-        names: only files whose names begin with one of these.
+        names: only files of these names, without the name of a format: `"convlstm"` for
+            `convlstm_T20_TINC1.npz` and its like.
 
     Raises:
-        FileNotFoundError: there are none.
+        FileNotFoundError: there are none, or none of one of the names.
         helpers.training.CheckpointError: a record cannot be read.
     """
-    found = []
+    files = {}
     for path in sorted(weights.glob("*.npz")):
-        if names and not path.stem.startswith(tuple(names)):
-            continue
+        files.setdefault(_name(path), []).append(path)
+    if missing := [name for name in names if name not in files]:
+        raise FileNotFoundError(
+            f"{weights} holds no weights {' or '.join(missing)}; there are: "
+            f"{', '.join(files) or 'none'}."
+        )
+    found = []
+    for path in (path for name in files for path in files[name] if not names or name in names):
         record = training.read_record(path)
         if record.get("model") in (recipes.ScoutRecipe.model, recipes.FollowerRecipe.model):
             continue  # they forecast for another
@@ -193,7 +206,7 @@ def cases(weights: Path = recipes.WEIGHTS, names: Sequence[str] = ()) -> list[Ca
                 if recipes.partner(path).exists():
                     found.append(dataclasses.replace(found[-1], variant="together"))
     if not found:
-        raise FileNotFoundError(f"{weights} holds no weights {' or '.join(names)}; expected .npz.")
+        raise FileNotFoundError(f"{weights} holds no weights; expected .npz.")
     places = {title: place for place, title in enumerate(TITLES.values())}
     return sorted(found, key=lambda case: places.get(case.title, len(places)))
 
@@ -610,7 +623,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--weights", type=Path, default=recipes.WEIGHTS, help="a folder of .npz files"
     )
-    parser.add_argument("--models", nargs="+", default=[], help="only files whose names begin so")
+    parser.add_argument(
+        "--models", nargs="+", default=[], help="only these, for example: wgan_gp_3"
+    )
     parser.add_argument(
         "--out", type=Path, help="for the CSV files; then the README is left as it is"
     )

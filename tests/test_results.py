@@ -111,7 +111,9 @@ def test_a_surfacenet_beside_a_patchnet_is_judged_alone_and_with_it(weights, tmp
     assert alone.cost()["million_multiply_adds"] == pytest.approx(
         surface.multiply_adds(config, scout=small) / 1e6, abs=0.06
     )
-    with_scout = results.make(DATA, tmp_path / "scouted", weights=weights, names=["s"], limit=3)
+    with_scout = results.make(
+        DATA, tmp_path / "scouted", weights=weights, names=["surfacenet"], limit=3
+    )
     once = "jaccard", "persistence"
     pd.testing.assert_frame_equal(with_scout["summary"][[*once]], made["summary"][[*once]])
     (weights / "scout.npz").unlink()
@@ -313,6 +315,17 @@ def test_the_page_tells_what_a_model_costs(weights, tmp_path):
 def test_no_weights(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no weights"):
         results.cases(tmp_path)
+    with pytest.raises(FileNotFoundError, match="convlstm; there are: none"):
+        results.cases(tmp_path, ["convlstm"])
+
+
+def test_models_are_chosen_by_their_names():
+    assert {case.path.stem for case in results.cases(names=["wgan_gp_3"])} == {"wgan_gp_3"}
+    found = results.cases(names=["convlstm", "wgan_gp_1"])
+    formats = [case.frame_format.name for case in found if case.title == "ConvLSTM"]
+    assert formats == list(recipes.FORMATS) and len(found) == 6
+    with pytest.raises(FileNotFoundError, match="weights wgan; there are: convlstm, follower"):
+        results.cases(names=["patchnet", "wgan"])
 
 
 def test_marks_are_asked_for_before_anything_is_written(weights, tmp_path):
