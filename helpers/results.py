@@ -206,7 +206,8 @@ def cases(weights: Path = recipes.WEIGHTS, names: Sequence[str] = ()) -> list[Ca
                 if recipes.partner(path).exists():
                     found.append(dataclasses.replace(found[-1], variant="together"))
     if not found:
-        raise FileNotFoundError(f"{weights} holds no weights; expected .npz.")
+        asked = f"weights {' or '.join(names)}".rstrip()
+        raise FileNotFoundError(f"{weights} holds no {asked} that forecast by themselves.")
     places = {title: place for place, title in enumerate(TITLES.values())}
     return sorted(found, key=lambda case: places.get(case.title, len(places)))
 

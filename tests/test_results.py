@@ -103,7 +103,7 @@ def test_a_surfacenet_beside_a_patchnet_is_judged_alone_and_with_it(weights, tmp
     small = dataclasses.replace(config, blocks=0)
     note = {**NOTE, "model": "scout", "formats": ["T80_TINC4"]}
     training.save_weights(weights / "scout.npz", surface.build(small), note)
-    assert results.cases(weights, ["s"]) == found
+    assert results.cases(weights, ["surfacenet", "scout"]) == found
     assert alone.cost()["parameters"] == sum(
         surface.build(each).count_params() for each in (config, small)
     )
@@ -124,7 +124,7 @@ def test_a_surfacenet_beside_a_patchnet_is_judged_alone_and_with_it(weights, tmp
     # It began with the weights of the SurfaceNet, whose minutes do not count a second time.
     note |= {"model": "follower", "began_with": alone.record}
     training.save_weights(weights / "follower.npz", surface.build(small), note)
-    assert results.cases(weights, ["s"]) == found
+    assert results.cases(weights, ["surfacenet", "follower"]) == found
     followed = alone.cost()
     assert followed["parameters"] == cost["parameters"] + surface.build(small).count_params()
     assert followed["training_minutes"] == cost["training_minutes"] + 2
@@ -324,6 +324,8 @@ def test_models_are_chosen_by_their_names():
     found = results.cases(names=["convlstm", "wgan_gp_1"])
     formats = [case.frame_format.name for case in found if case.title == "ConvLSTM"]
     assert formats == list(recipes.FORMATS) and len(found) == 6
+    with pytest.raises(FileNotFoundError, match="scout that forecast by themselves"):
+        results.cases(names=["scout"])
     with pytest.raises(FileNotFoundError, match="weights wgan; there are: convlstm, follower"):
         results.cases(names=["patchnet", "wgan"])
 
