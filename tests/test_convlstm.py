@@ -331,9 +331,6 @@ def test_mixed_precision_gives_float32_probabilities(rng, half_precision, name):
     assert {layer.compute_dtype for layer in restored.layers} == {"bfloat16"}
 
 
-# Files
-
-
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_a_block_reads_what_is_normalised(rng, policy):
     norm, mix = keras.layers.RMSNormalization(dtype=policy), convlstm.Mix(8, dtype=policy)
@@ -355,7 +352,7 @@ def test_a_block_reads_what_is_normalised(rng, policy):
         np.testing.assert_allclose(values, expected, atol=tolerance * np.abs(expected).max())
 
 
-def test_the_gradient_of_a_row_of_zeros_is_0():
+def test_the_gradient_of_a_row_of_zeros_is_finite():
     norm, mix = keras.layers.RMSNormalization(), convlstm.Mix(4)
     for layer in (norm, mix):
         layer.build((None, 1, 1, 1, 4))
@@ -364,6 +361,9 @@ def test_the_gradient_of_a_row_of_zeros_is_0():
         result = mix.added(x, norm)
     for slope in tape.gradient(result, [x, norm.scale, mix.down.kernel]):
         assert np.isfinite(slope).all()
+
+
+# Files
 
 
 def test_weights_come_back_with_their_configuration(rng, model, tmp_path):
