@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import io
+import itertools
 import numbers
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -721,7 +722,7 @@ def reliability(
     some = np.where(count, count, np.nan)
     return pd.DataFrame(
         {
-            "probability": [f"{low:g} to {high:g}" for low, high in zip(edges, edges[1:])],
+            "probability": [f"{low:g} to {high:g}" for low, high in itertools.pairwise(edges)],
             "voxels": count,
             "mean probability": np.bincount(group, probability, size) / some,
             "share filled": np.bincount(group, truth, size) / some,

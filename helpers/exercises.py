@@ -899,8 +899,8 @@ def check_looks_at_others(looks_at_others: Callable) -> bool:
         "normalises each sample": lambda x: (of_each(x) / spread(x)).max(axis=1),
     }
     guilty = {
-        "normalises the batch": lambda x: (
-            (of_each(x) / (of_each(x).std(axis=0) + 1e-3)).sum(axis=1)
+        "normalises the batch": lambda x: (of_each(x) / (of_each(x).std(axis=0) + 1e-3)).sum(
+            axis=1
         ),
         "compares each sample with the one before": lambda x: (
             of_each(x).sum(axis=1) - np.roll(of_each(x).sum(axis=1), 1)

@@ -151,9 +151,7 @@ def record_paths(folder: str | Path, limit: int | None = None) -> list[Path]:
     return [folder / name for name in names[:limit]]
 
 
-def read_folder(
-    folder: str | Path, *, on_bad: str = "raise", limit: int | None = None
-) -> Samples:
+def read_folder(folder: str | Path, *, on_bad: str = "raise", limit: int | None = None) -> Samples:
     """Read the records of one folder, sorted by name as plain text.
 
     Args:

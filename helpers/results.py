@@ -202,9 +202,11 @@ def cases(weights: Path = recipes.WEIGHTS, names: Sequence[str] = ()) -> list[Ca
             found.append(Case(path, record, recipes.FORMATS[name]))
             if record.get("model") == recipes.PatchNetRecipe.model:
                 found.append(dataclasses.replace(found[-1], variant="mirrorings"))
-            elif record.get("model") == recipes.SurfaceNetRecipe.model:
-                if recipes.partner(path).exists():
-                    found.append(dataclasses.replace(found[-1], variant="together"))
+            elif (
+                record.get("model") == recipes.SurfaceNetRecipe.model
+                and recipes.partner(path).exists()
+            ):
+                found.append(dataclasses.replace(found[-1], variant="together"))
     if not found:
         asked = f"weights {' or '.join(names)}".rstrip()
         raise FileNotFoundError(f"{weights} holds no {asked} that forecast by themselves.")

@@ -549,9 +549,7 @@ class Examples(patchnet.Examples):
         return example(self.config, *batch)
 
 
-def draw(
-    chance: np.ndarray, count: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def draw(chance: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draw `count` places of each row, by chance: (B, N) to int32 and float64 (B, count).
 
     The second are the shares. The share of a place is the probability with which it is drawn, at
@@ -636,7 +634,7 @@ def multiply_adds(
         return multiply_adds(scout, voxels) + multiply_adds(config, round(unsure * voxels))
     units = [numbers_read(config), config.width]
     units += [max(config.width // 2, 1)] * config.layers + [config.ahead]
-    return voxels * sum(a * b for a, b in zip(units, units[1:]))
+    return voxels * sum(a * b for a, b in itertools.pairwise(units))
 
 
 def load(path) -> SurfaceNet:

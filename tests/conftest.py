@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-import helpers  # noqa: F401, E402  (must come before TensorFlow, see helpers/__init__.py)
+import helpers  # noqa: F401  (must come before TensorFlow, see helpers/__init__.py)
 
 settings.register_profile("course", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("course")

@@ -70,9 +70,12 @@ def inside_by_formula(solid: Solid, point) -> bool:
 def slope(solid: Solid, points: np.ndarray) -> np.ndarray:
     """Gradient of the distance by central differences: (4, points)."""
     steps = np.eye(4)[:, :, None] * 1e-5
-    return np.stack(
-        [solid.distance(*(points + step)) - solid.distance(*(points - step)) for step in steps]
-    ) / 2e-5
+    return (
+        np.stack(
+            [solid.distance(*(points + step)) - solid.distance(*(points - step)) for step in steps]
+        )
+        / 2e-5
+    )
 
 
 @st.composite

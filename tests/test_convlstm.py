@@ -54,10 +54,13 @@ def reference(memory, frames):
     """Evaluate the equations one by one in float64: (B, T, D, H, W, C) to (B, T, D, H, W, F)."""
     split = (np.split(weights.numpy().astype(float), 4, -1) for weights in memory.weights)
     kernels, recurrent, biases = split
-    sigma, phi = {
-        "sigmoid": special.expit,
-        "keras2_hard_sigmoid": lambda x: np.clip(0.2 * x + 0.5, 0, 1),
-    }[memory.gate], {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0)}[memory.activation]
+    sigma, phi = (
+        {
+            "sigmoid": special.expit,
+            "keras2_hard_sigmoid": lambda x: np.clip(0.2 * x + 0.5, 0, 1),
+        }[memory.gate],
+        {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0)}[memory.activation],
+    )
 
     def convolve(volume, kernel):
         return sum(

@@ -114,7 +114,10 @@ def test_the_skill_horizon_taught_is_the_helpers(seed):
     }
     table = pd.DataFrame(
         {
-            **{"model": "made", "format": "any", "protocol": "rollout", "history": 5},
+            "model": "made",
+            "format": "any",
+            "protocol": "rollout",
+            "history": 5,
             "horizon": np.tile(np.arange(1, 6), 30),
             "sample": np.repeat(np.arange(30), 5),
             **columns,

@@ -62,7 +62,7 @@ def test_past_against_a_loop(count, rng):
         pairs = range(count - 1, 1, -1)
         ages = [count - place for place in pairs if values[place] != values[place - 1]]
         expected = [*(2 * values - 1), len(ages) / (count - 1)]
-        for age in (ages + [None, None])[:2]:
+        for age in ([*ages, None, None])[:2]:
             expected += [0, 0, 0] if age is None else [1, age / count, 1 / age]
         np.testing.assert_allclose(found[index], expected, atol=1e-6)
 
@@ -186,7 +186,7 @@ def test_the_fitting_threshold_by_hand():
     frame.flat[[2, 3, 4, 5]] = 0.4
     index = 3.4 / 6
     np.testing.assert_allclose(forecaster.fitting_threshold(frame), index / (1 + index))
-    assert 0.9 > index / (1 + index) and (frame.flat[2:6] > index / (1 + index)).all()
+    assert index / (1 + index) < 0.9 and (frame.flat[2:6] > index / (1 + index)).all()
     unsure = np.where(frame == 0.9, 0.49, frame)
     several = np.stack([frame, unsure, np.zeros((2, 2, 2))])
     np.testing.assert_allclose(

@@ -92,8 +92,9 @@ def test_axes_may_be_any_and_arrays_may_be_strided(rng):
     expected = metrics.jaccard_distance(a, b)
     for axes in [(2, 3, 4), (-1, -3, -2), [4, 2, 3]]:
         np.testing.assert_array_equal(metrics.jaccard_distance(a, b, axes=axes), expected)
-    moved = metrics.jaccard_distance(a.transpose(2, 0, 3, 1, 4), b.transpose(2, 0, 3, 1, 4),
-                                     axes=(0, 2, 4))
+    moved = metrics.jaccard_distance(
+        a.transpose(2, 0, 3, 1, 4), b.transpose(2, 0, 3, 1, 4), axes=(0, 2, 4)
+    )
     np.testing.assert_array_equal(moved, expected)
     channels = metrics.jaccard_distance(a[..., None], b[..., None], axes=(-4, -3, -2, -1))
     np.testing.assert_array_equal(channels, expected)
@@ -271,7 +272,7 @@ def test_births_are_voxels_without_a_neighbour_before(rng):
     for n in range(3):
         filled = np.argwhere(truth[n])
         for t, z, y, x in filled:
-            near = before[n, t, max(z - 1, 0):z + 2, max(y - 1, 0):y + 2, max(x - 1, 0):x + 2]
+            near = before[n, t, max(z - 1, 0) : z + 2, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
             expected[n] += not near.any()
         expected[n] /= max(len(filled), 1)
     found = metrics.births(before, truth)
@@ -301,8 +302,13 @@ def test_import_brings_no_framework():
         "import sys, helpers.metrics; "
         "print({'tensorflow', 'keras', 'scipy', 'pyvista'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                          cwd=workshop.REPOSITORY)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=workshop.REPOSITORY,
+    )
     assert done.stdout.strip() == "set()"
 
 
@@ -324,7 +330,9 @@ def test_keras_agrees_bit_for_bit(protocol, channel, rng):
     for size in (37, 8, 1):  # the result does not depend on the batches
         metric.reset_state()
         for start in range(0, 37, size):
-            metric.update_state(view(truth[start:start + size]), view(guess[start:start + size]))
+            metric.update_state(
+                view(truth[start : start + size]), view(guess[start : start + size])
+            )
         assert float(metric.result()) == metrics.summary(expected).mean
 
 
@@ -356,8 +364,9 @@ def test_keras_metric_works_in_compile_fit_and_evaluate(rng, tmp_path):
     import keras
 
     truth = (rng.random((10, 4, 4, 4, 1)) < 0.3).astype(np.float32)
-    model = keras.Sequential([keras.Input((4, 4, 4, 1)), keras.layers.Conv3D(1, 3, padding="same",
-                                                                            activation="sigmoid")])
+    model = keras.Sequential(
+        [keras.Input((4, 4, 4, 1)), keras.layers.Conv3D(1, 3, padding="same", activation="sigmoid")]
+    )
     model.compile("adam", "binary_crossentropy", metrics=[metrics.keras_jaccard(threshold=0.45)])
     log = model.fit(truth, truth, epochs=2, batch_size=4, validation_data=(truth, truth), verbose=0)
     assert {"jaccard_pooled", "val_jaccard_pooled"} <= set(log.history)
@@ -421,7 +430,7 @@ THESIS = [
 def test_persistence_of_the_thesis(row, test_files, thesis_folder):
     name, length, step, convlstm, single, triple = row
     start = (128 - length) // 2
-    frames = test_files[:, start:128 - start:step]
+    frames = test_files[:, start : 128 - start : step]
     truth, null = frames[:, 1:], frames[:, :-1]
 
     # Of its 1,000 files the thesis dropped 8 at the end of a shuffled read (batches of 32).
@@ -442,5 +451,7 @@ def test_persistence_of_the_thesis(row, test_files, thesis_folder):
     assert metrics.summary(metrics.per_frame(truth, null)).mean == pytest.approx(single, abs=1e-4)
     late = metrics.per_frame(truth[:, 2:], null[:, 2:])
     assert metrics.summary(late).mean == pytest.approx(triple, abs=1e-4)
-    print(f"{name}: pooled {found}, pairs {metrics.summary(metrics.per_frame(truth, null))}, "
-          f"births {metrics.births(null, truth).mean():.4f}")
+    print(
+        f"{name}: pooled {found}, pairs {metrics.summary(metrics.per_frame(truth, null))}, "
+        f"births {metrics.births(null, truth).mean():.4f}"
+    )

@@ -552,7 +552,10 @@ def results(rng):
             tables.append(
                 pd.DataFrame(
                     {
-                        **{"model": model, "format": name, "protocol": "rollout", "history": 5},
+                        "model": model,
+                        "format": name,
+                        "protocol": "rollout",
+                        "history": 5,
                         "horizon": np.tile(np.arange(1, 7), 10),
                         "sample": np.repeat(np.arange(10), 6),
                         **{

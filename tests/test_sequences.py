@@ -87,7 +87,10 @@ def test_formats_of_the_thesis(frame_format, first, last):
 def test_a_format_is_valid_or_refused(half_points, length, step):
     points = 2 * half_points
     valid = (
-        length % 2 == 0 and 2 <= length <= points and step >= 1 and length % step == 0
+        length % 2 == 0
+        and 2 <= length <= points
+        and step >= 1
+        and length % step == 0
         and length // step >= 2
     )
     if not valid:
@@ -162,8 +165,9 @@ def test_the_target_is_never_in_the_history(tmp_path, augmented):
     """Frame t of each sample holds one voxel number t: the times of all frames can be read off."""
     frames = np.zeros((TIMES, 16, 16, 16), np.uint8)
     frames[np.arange(TIMES), 0, 0, np.arange(TIMES)] = 1
-    sample = cavities.Sample(frames, cavities.betti_numbers([1, 0, 0, 0]),
-                             np.array([1, 0, 0, 0], np.uint8))
+    sample = cavities.Sample(
+        frames, cavities.betti_numbers([1, 0, 0, 0]), np.array([1, 0, 0, 0], np.uint8)
+    )
     split = records.pack_samples([sample], tmp_path / "packed", progress=False)
     seen = set()
     options = {"seed": 1, "time_reversal": augmented, "batch_size": 2, "repeat": True}
@@ -171,7 +175,7 @@ def test_the_target_is_never_in_the_history(tmp_path, augmented):
         for history, target in zip(x, y):
             times = [int(np.argmax(frame)) for frame in (*history, target)]
             steps = np.diff(times)
-            assert (steps == 2).all() or augmented and (steps == -2).all()
+            assert (steps == 2).all() or (augmented and (steps == -2).all())
             seen.add(tuple(times))
     forward = {(t, t + 2, t + 4, t + 6) for t in (2, 4, 6)}
     assert seen == forward | ({times[::-1] for times in forward} if augmented else set())
@@ -232,8 +236,9 @@ def test_both_agree_on_the_records_of_the_thesis(thesis_folder, tmp_path):
 
 def identities(data, frames, history):
     """Name each example by its sample and first frame (random frames are all different)."""
-    known = {frame.tobytes(): (n, t) for n, sample in enumerate(frames)
-             for t, frame in enumerate(sample)}
+    known = {
+        frame.tobytes(): (n, t) for n, sample in enumerate(frames) for t, frame in enumerate(sample)
+    }
     return [known[h[0, ..., 0].astype(np.uint8).tobytes()] for x, _ in data for h in x]
 
 
@@ -283,15 +288,17 @@ def test_augmentation_turns_input_and_target_alike_and_leaves_the_order(split):
     used = []
     for history, target, other, goal in zip(*plain[0], *turned[0]):
         fits = [
-            index for index in range(48)
+            index
+            for index in range(48)
             if (apply_symmetry(history, index, axes=(-4, -3, -2)) == other).all()
         ]
         assert len(fits) == 1  # random frames have no symmetry of their own
         np.testing.assert_array_equal(apply_symmetry(target, fits[0], axes=(-4, -3, -2)), goal)
         used += fits
     assert len(set(used)) > 15
-    reversed_ = arrays(from_packed(split, SMALL, Shifted(), seed=3, batch_size=7,
-                                   time_reversal=True))
+    reversed_ = arrays(
+        from_packed(split, SMALL, Shifted(), seed=3, batch_size=7, time_reversal=True)
+    )
     straight = arrays(from_packed(split, SMALL, Shifted(), seed=3, batch_size=7))
     backwards = 0
     for x, y, u, v in zip(*straight[0], *reversed_[0]):
@@ -307,12 +314,14 @@ def test_augmentation_turns_input_and_target_alike_and_leaves_the_order(split):
 def test_keras_fits_without_a_warning(split):
     import keras
 
-    model = keras.Sequential([
-        keras.Input((2, EDGE, EDGE, EDGE, 1)),
-        keras.layers.Flatten(),
-        keras.layers.Dense(EDGE**3, activation="sigmoid"),
-        keras.layers.Reshape((EDGE, EDGE, EDGE, 1)),
-    ])
+    model = keras.Sequential(
+        [
+            keras.Input((2, EDGE, EDGE, EDGE, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(EDGE**3, activation="sigmoid"),
+            keras.layers.Reshape((EDGE, EDGE, EDGE, 1)),
+        ]
+    )
     model.compile("adam", "binary_crossentropy")
     steps = steps_per_epoch(COUNT, SMALL, Windows(2), batch_size=5)
     with warnings.catch_warnings():
@@ -321,8 +330,9 @@ def test_keras_fits_without_a_warning(split):
         # shuffle=False: Keras 3.15 warns that it can't shuffle a dataset, even by default.
         assert len(model.fit(once, epochs=2, shuffle=False, verbose=0).history["loss"]) == 2
         endless = from_packed(split, SMALL, Windows(2), batch_size=5, seed=1, repeat=True)
-        log = model.fit(endless, epochs=3, steps_per_epoch=steps, shuffle=False, verbose=0,
-                        validation_data=once)
+        log = model.fit(
+            endless, epochs=3, steps_per_epoch=steps, shuffle=False, verbose=0, validation_data=once
+        )
     assert len(log.history["val_loss"]) == 3
 
 
@@ -385,9 +395,16 @@ def test_a_bad_record_stops_the_reading(folder, tmp_path, case):
     if case == "cut":
         bad.write_bytes(paths[0].read_bytes()[:-20])
     else:
-        tfrecord(bad, *{"two": [whole, whole], "none": [], "size": [{"object4d": b"12"}],
-                        "missing": [{"labelObjs": b"1"}],
-                        "voxels": [{"object4d": b"\x07" * TIMES * EDGE**3}]}[case])
+        tfrecord(
+            bad,
+            *{
+                "two": [whole, whole],
+                "none": [],
+                "size": [{"object4d": b"12"}],
+                "missing": [{"labelObjs": b"1"}],
+                "voxels": [{"object4d": b"\x07" * TIMES * EDGE**3}],
+            }[case],
+        )
     data = from_records([*paths, bad], SMALL, Windows(2), batch_size=6)
     with pytest.raises(tf.errors.OpError):
         list(data)

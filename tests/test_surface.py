@@ -62,7 +62,7 @@ def test_codes_of_every_past_against_a_loop():
     for count in range(1, 5):
         for past in np.ndindex(*[2] * count):
             flips = [age for age in range(1, count) if past[-age] != past[-age - 1]]
-            last, before = (flips + [count, count])[:2] if flips else (count, count)
+            last, before = ([*flips, count, count])[:2] if flips else (count, count)
             state = 2 * past[-1] - 1
             expected = [
                 state,
@@ -473,7 +473,7 @@ def test_draw_takes_each_place_as_often_as_its_share_says(rng):
             shares[row, drawn] = share[row, share[row] > 0]
     np.testing.assert_allclose(times / runs, shares, atol=0.04)
     assert shares[3, 3] == 1 and (shares[1, :12] == 1).all()
-    free = (0 < shares[0]) & (shares[0] < 1)
+    free = (shares[0] > 0) & (shares[0] < 1)
     np.testing.assert_allclose(np.ptp(np.log(chance[0, free] / shares[0, free])), 0, atol=1e-6)
 
 

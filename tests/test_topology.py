@@ -46,7 +46,7 @@ def by_homology(frame):
     for cell in sorted(cells):
         by_dimension[sum(c % 2 for c in cell)].append(cell)
     ranks = [0]
-    for low, high in zip(by_dimension, by_dimension[1:]):
+    for low, high in itertools.pairwise(by_dimension):
         place = {cell: n for n, cell in enumerate(low)}
         matrix = np.zeros((len(high), len(low)), int)
         for row, cell in enumerate(high):

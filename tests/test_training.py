@@ -221,7 +221,7 @@ class TestLoss:
 
 class TestFit:
     def test_what_it_returns_and_writes(self, whole):
-        model, history, folder = whole
+        _model, history, folder = whole
         assert (history.step, history.steps, history.stopped) == (20, 20, "")
         assert [row["step"] for row in history.rows] == [5, 10, 15, 20]
         best = min(history.rows, key=lambda row: row["val_jaccard_pooled"])

@@ -145,11 +145,11 @@ class TestNetworks:
         with tf.GradientTape(persistent=True) as tape:
             loss = training.voxel_loss()(target, model(inputs, **options))
             score = tf.reduce_sum(tf.square(model.score(inputs, target, target, **options)))
-        for loss, weights in (
+        for value, weights in (
             (loss, model.generator_variables),
             (score, model.critic.trainable_variables),
         ):
-            for weight, gradient in zip(weights, tape.gradient(loss, weights)):
+            for weight, gradient in zip(weights, tape.gradient(value, weights)):
                 assert gradient is not None and np.isfinite(gradient).all(), weight.path
                 assert np.abs(gradient).max() > 0, weight.path
 
@@ -289,7 +289,7 @@ class TestPenalty:
 
     def test_the_places_on_the_line_are_uniform(self):
         found = wgan_gp.mixing_share(np.zeros((4000, 2, 2, 2)), (1, 2)).numpy()
-        assert found.shape == (4000, 1, 1, 1) and 0 <= found.min() and found.max() < 1
+        assert found.shape == (4000, 1, 1, 1) and found.min() >= 0 and found.max() < 1
         counts, _ = np.histogram(found, 4, (0, 1))
         assert np.abs(counts - 1000).max() < 150
 
@@ -578,9 +578,7 @@ class TestForecaster:
         wrapped = forecaster(model, T20_TINC1, "mine")
         assert wrapped.name == "mine"
         inputs, _ = batch(dataclasses.replace(model.config, frames=model.config.frames + 2))
-        expected = model(
-            {"frames": inputs["frames"][:, 2:], "step": np.ones(4, np.int64)}
-        )
+        expected = model({"frames": inputs["frames"][:, 2:], "step": np.ones(4, np.int64)})
         found = wrapped(inputs["frames"].astype(np.uint8))
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from helpers.workshop import REPOSITORY  # noqa: E402
+from helpers.workshop import REPOSITORY
 
 # What a fresh process imports; helpers.metrics should cost little more than NumPy.
 IMPORTS = ("numpy", "helpers.metrics", "tensorflow")
@@ -70,8 +70,13 @@ def imports(chosen: argparse.Namespace) -> None:
     times = {name: [] for name in IMPORTS}
     for _ in range(chosen.runs + 1):
         for name in IMPORTS:
-            done = subprocess.run([sys.executable, "-c", code, name], cwd=REPOSITORY, check=True,
-                                  capture_output=True, text=True)
+            done = subprocess.run(
+                [sys.executable, "-c", code, name],
+                cwd=REPOSITORY,
+                check=True,
+                capture_output=True,
+                text=True,
+            )
             times[name].append(1000 * float(done.stdout))
     for name, found in times.items():
         row(f"import {name}", found[1:], "ms", "fresh process")
@@ -119,18 +124,27 @@ def row(what: str, values: list[float], unit: str, note: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="part",
-                        help=f"{', '.join(PARTS)}; all but lab when none is named")
+    parser.add_argument(
+        "parts",
+        nargs="*",
+        metavar="part",
+        help=f"{', '.join(PARTS)}; all but lab when none is named",
+    )
     parser.add_argument("--lab", action="store_true", help="the part lab as well")
     parser.add_argument("--runs", type=int, default=5, help="runs of each figure (default 5)")
     parser.add_argument("--files", type=int, default=1000, help="records to read (default 1000)")
-    parser.add_argument("--samples", type=int, default=20,
-                        help="samples to generate in a run (default 20)")
-    parser.add_argument("--sequences", type=int, default=4,
-                        help="sequences to forecast in a run (default 4)")
+    parser.add_argument(
+        "--samples", type=int, default=20, help="samples to generate in a run (default 20)"
+    )
+    parser.add_argument(
+        "--sequences", type=int, default=4, help="sequences to forecast in a run (default 4)"
+    )
     parser.add_argument("--notebook-runs", type=int, default=1, help="runs of each notebook")
-    parser.add_argument("--token", default=os.environ.get("BENCH_TOKEN"),
-                        help="of the server in lab (default: BENCH_TOKEN, or at random)")
+    parser.add_argument(
+        "--token",
+        default=os.environ.get("BENCH_TOKEN"),
+        help="of the server in lab (default: BENCH_TOKEN, or at random)",
+    )
     chosen = parser.parse_args()
     wrong = [part for part in chosen.parts if part not in PARTS]
     if wrong:

@@ -50,8 +50,13 @@ def _start(clone: Path, log: Path, token: str, limit: float) -> float:
     begin = time.perf_counter()
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            command, cwd=clone, env=environment, stdin=subprocess.DEVNULL, stdout=output,
-            stderr=subprocess.STDOUT, start_new_session=True,
+            command,
+            cwd=clone,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         while not _served(f"http://127.0.0.1:{port}/{PAGE}?token={token}"):

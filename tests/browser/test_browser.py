@@ -46,7 +46,7 @@ RUN_ALL = """async () => {
     }
     return found;
 }"""
-PANELS = '''
+PANELS = """
 import os
 os.environ["WORKSHOP_3D"] = "matplotlib"
 import numpy as np
@@ -56,7 +56,7 @@ from helpers.viewer import viewer
 
 split = records.packed(workshop.split_folder("test"), limit=2, progress=False)
 frames = T80_TINC4.select(split.frames([0])[0])
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def browser():
 @pytest.fixture
 def notebook(server, browser, request, tmp_path):
     """Open a notebook of the course folder by its path, and run all of it."""
-    address, token, root = server
+    address, token, _root = server
     page = browser.new_page(viewport={"width": 1024, "height": 1400})
     page.set_default_timeout(1000 * PATIENCE)
     folder = Path(os.environ.get("BROWSER_ARTEFACTS") or tmp_path)
