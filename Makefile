@@ -1,5 +1,7 @@
 # make lab         the course, in JupyterLab       make lab ARGS=--no-browser · make lab GPU=1
-# make test        every test and every notebook
+# make reset       a fresh working copy of a notebook, beside yours: make reset NB=05
+# make test        tests, lint, and every notebook on the sample set
+# make test-all    that, and all that is slow: solutions, the browser, the thesis's records
 # make notebooks   run the notebooks again and keep their outputs
 # make bench       measure, each figure beside its baseline
 # make results     judge the shipped weights again: make results DATA=<folder in thesis layout>
@@ -13,24 +15,44 @@ VENV := .venv
 BIN := $(VENV)/bin
 KIND := $(if $(filter-out 0 no false,$(GPU)),gpu,cpu)
 READY := $(VENV)/ready-$(KIND)
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
+TESTS := $(VENV)/ready-test
+# A folder that was moved, or whose Python is gone, is set up again.
+WHOLE := $(BIN)/python -I -c 'import os, helpers; os.path.samefile(os.path.dirname(helpers.__file__), "helpers") or exit(1)'
+BROKEN := $(shell $(WHOLE) 2>/dev/null || echo again)
 
-export TF_CPP_MIN_LOG_LEVEL ?= 3
+# uv installs in seconds what takes pip a minute or two. Where it cannot be had, or fails, pip does it.
+UV := uv==0.13.9
+define install
+	@{ test -z "$$PIP_NO_INDEX" && uv=$$(command -v uv || ls $(BIN)/uv 2>/dev/null) && \
+		$$uv pip install --quiet --python $(BIN)/python $(1); } || \
+	PIP_USER=0 $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off $(1) || \
+	{ echo "The packages are not all there: the lines above say why. Free disk: $$(df -Ph . | awk 'NR == 2 {print $$4}'), needed: 4 GB. With a network, and room, the same command goes on from here. Without a network: docs/teaching.md." >&2; exit 1; }
+endef
+
 export JUPYTER_PLATFORM_DIRS ?= 1
 
-.PHONY: lab test notebooks bench results data clean
+.PHONY: lab reset test test-all notebooks bench results data clean again
 
 lab: $(READY)
-	$(BIN)/python -m jupyterlab notebooks/00_start_here.ipynb $(ARGS)
+	@$(BIN)/python -I -m helpers lab $(ARGS)
 
-test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+reset: $(READY)
+	@$(BIN)/python -I -m helpers reset $(NB)
+
+test: $(TESTS)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 	$(BIN)/python tests/run_notebooks.py check
 
-notebooks: $(READY)
+test-all: test
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
+	$(BIN)/python tests/run_notebooks.py check-rest
+
+notebooks: $(TESTS)
 	$(BIN)/python tests/run_notebooks.py execute $(ARGS)
 
-bench: $(READY)
+bench: $(TESTS)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 results: $(READY)
@@ -41,14 +63,21 @@ data: $(READY)
 	$(BIN)/python -m helpers.records generate data/sample --training 192 --validation 24 --test 24 --seed 2024 --overwrite
 
 # The mark is written last, so an interrupted installation is taken up again, not believed.
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt pyproject.toml $(BROKEN)
 	@test -n "$(PYTHON)" || { echo "No Python from 3.10 to 3.13 found. Install one, or name it: make lab PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' || { echo "$(PYTHON) is not a Python from 3.10 to 3.13. Name one: make lab PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@test $(KIND) = cpu -o "$$(uname -s)" = Linux || { echo "TensorFlow uses GPUs on Linux and WSL2 only; here, run make lab without GPU." >&2; exit 1; }
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
-	$(INSTALL) -r requirements.txt
-	$(INSTALL) --no-deps -e .
-	$(if $(filter gpu,$(KIND)),$(INSTALL) -c requirements.txt "tensorflow[and-cuda]")
+	@test -z "$(BROKEN)" || rm -f $(VENV)/ready-*
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { command -v uv >/dev/null && uv venv --quiet --clear --seed --python $(PYTHON) $(VENV); } || { echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
+	@test -n "$$PIP_NO_INDEX" || command -v uv $(BIN)/uv >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV) 2>/dev/null || true
+	@echo "Installing the packages of the course, about 1 GB: this is done once."
+	$(call install,-r requirements.txt)
+	$(call install,--no-deps --no-build-isolation -e .)
+	$(if $(filter gpu,$(KIND)),$(call install,-c requirements.txt "tensorflow[and-cuda]"))
+	@touch $@
+
+$(TESTS): $(READY) requirements-test.txt
+	$(call install,-r requirements-test.txt)
 	@touch $@
 
 clean:

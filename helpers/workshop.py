@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
+import subprocess
 import sys
-import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -91,6 +94,9 @@ def start(seed: int = 1) -> Profile:
     """Seed NumPy, Python and Keras, print one line about the machine, return the profile.
 
     The line names versions and the device; it differs between machines, so no test compares it.
+
+    Raises:
+        RuntimeError: see `tensorflow`.
     """
     tensorflow()
     import keras
@@ -109,7 +115,8 @@ def device() -> str:
     gpus = _gpus()
     if gpus:
         return "GPU: " + ", ".join(gpus)
-    return f"CPU, {cores()} core" + "s" * (cores() > 1)
+    unused = ", and a GPU that TensorFlow does not use" if _nvidia() else ""
+    return f"CPU, {cores()} core" + "s" * (cores() > 1) + unused
 
 
 def machine_table() -> pd.DataFrame:
@@ -121,65 +128,169 @@ def machine_table() -> pd.DataFrame:
     import pandas as pd
     import psutil
 
-    memory = psutil.virtual_memory().total / 2**30
+    whole = memory()[0] / 2**30
     disk = psutil.disk_usage(str(REPOSITORY)).free / 2**30
-    here = Path(__file__).resolve().parent
-    is_ours = here == Path.cwd().resolve().parent / "helpers"
+    # The course that we work in, seen from here: the same as that of helpers, unless two are mixed.
+    here = Path.cwd()
+    courses = (up for up in (here, *here.parents) if (up / "helpers" / "workshop.py").is_file())
+    expected = next(courses, REPOSITORY).resolve() / "helpers"
+    found = REPOSITORY / "helpers"
+    gpu = "see the messages above: make lab GPU=1 installs what TensorFlow needs"
     rows = [
         ("Python", platform.python_version(), "3.10 to 3.13", "ok"),
         *(
             (name, importlib.metadata.version(name), "as pinned", "ok")
             for name in ("tensorflow", "keras", "numpy", "pyvista", "jupyterlab")
         ),
-        ("device", device(), "CPU is enough", "ok"),
+        ("device", device(), "CPU is enough", gpu if _nvidia() and not _gpus() else "ok"),
         ("cores", cores(), "2", "ok" if cores() >= 2 else "works, slower"),
-        ("memory, GB", round(memory), "4", "ok" if memory >= 3.5 else "close other programs"),
-        ("free disk, GB", round(disk), "2", "ok" if disk >= 2 else "free some space"),
+        ("memory, GB", round(whole, 1), "3", "ok" if whole > 2.8 else "close other programs"),
+        ("free disk, GB", round(disk), "1", "ok" if disk >= 1 else "free some space"),
         (
             "helpers",
-            os.path.relpath(here) if is_ours else str(here),
-            os.path.join("..", "helpers"),
-            "ok" if is_ours else "another copy of the course is installed: run make lab here",
+            os.path.relpath(found) if found == expected else str(found),
+            os.path.relpath(expected),
+            "ok" if found == expected else "another copy of the course: run make lab here",
         ),
     ]
     return pd.DataFrame(rows, columns=["item", "found", "needed", "verdict"]).set_index("item")
 
 
 def cores() -> int:
-    """Return how many processor cores this process may use."""
+    """Return how many processor cores this process may use, in its container if it has one."""
     affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    count = len(affinity(0)) if affinity else os.cpu_count() or 1
+    for group in _control_groups("cpu"):
+        with contextlib.suppress(OSError, ValueError):
+            if (group / "cpu.max").exists():
+                quota, period = (group / "cpu.max").read_text().split()
+            else:
+                quota, period = (
+                    (group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+                )
+            if quota != "max" and int(quota) > 0:
+                count = min(count, int(quota) // int(period))
+    return max(count, 1)
+
+
+def memory() -> tuple[int, int]:
+    """Return how many bytes of memory there are, and how many are free: here or in the container.
+
+    What a container keeps of files that it has read counts as free: the kernel gives it back.
+    """
+    import psutil
+
+    machine = psutil.virtual_memory()
+    total, free = machine.total, machine.available
+    for group in _control_groups("memory"):
+        for limit, used, cached in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            with contextlib.suppress(OSError, ValueError):  # "max" is no number and no limit
+                most = int((group / limit).read_text())
+                inside = dict(map(str.split, (group / "memory.stat").read_text().splitlines()))
+                held = int((group / used).read_text()) - int(inside.get(cached, 0))
+                total, free = min(total, most), min(free, most - held)
+    return total, max(free, 0)
+
+
+def _control_groups(controller: str, root: Path = Path("/")) -> list[Path]:
+    """List the control group of this process and those above it (Linux, versions 1 and 2).
+
+    A container often shows its own group as the top one, under a path that names it from outside.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    found = []
+    for _, names, path in (line.split(":", 2) for line in lines):
+        if names and controller not in names.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / (controller if names else "")
+        inside = Path(path.lstrip("/"))
+        found += [top / part for part in (inside, *inside.parents) if (top / part).is_dir()]
+    return list(dict.fromkeys(found))
 
 
 def tensorflow() -> ModuleType:
-    """Import TensorFlow and return it, without the messages that its libraries print meanwhile.
+    """Import TensorFlow and return it, with Keras on top of it, whatever the user's settings say.
+
+    Its libraries print a good deal meanwhile. That is shown only where it matters: if the import
+    fails or ends the process, or if there is a GPU that TensorFlow does not use.
 
     Raises:
-        ImportError: TensorFlow cannot be imported; what it printed is shown.
+        ImportError: TensorFlow cannot be imported.
+        RuntimeError: Keras has been imported before, with another backend.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if _nvidia() else "3")
     # TensorFlow turns oneDNN's kernels on by itself on some processors only. On one with AVX2 on
     # which it does not, they made the training of a PatchNet 1.7 times as fast.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    if "tensorflow" in sys.modules:
-        return sys.modules["tensorflow"]
-    # The libraries write to the process's error stream itself, which no Python setting reaches.
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as messages:
-        os.dup2(messages.fileno(), 2)
-        try:
+    if "tensorflow" not in sys.modules:
+        with _unless_needed() as messages:
             import tensorflow as tf
 
-            tf.config.list_physical_devices()
-        except Exception:
-            messages.seek(0)
-            os.write(kept, messages.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-    return tf
+            messages.needed = _nvidia() and not tf.config.list_physical_devices("GPU")
+    _set_up_keras()
+    return sys.modules["tensorflow"]
+
+
+@functools.cache
+def _set_up_keras() -> None:
+    """Give Keras the settings of the course, in place of those in ~/.keras/keras.json."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            f"Keras runs on {keras.backend.backend()} here, and the course needs TensorFlow below "
+            "it. Restart the kernel, and import helpers before keras."
+        )
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_max_epochs(None)
+    keras.config.set_max_steps_per_epoch(None)
+
+
+@contextlib.contextmanager
+def _unless_needed() -> Iterator[SimpleNamespace]:
+    """Hold back what is written to the error stream, and show it if it turns out to be needed.
+
+    Libraries write to the process's stream itself, which no Python setting reaches. A process
+    beside this one keeps what they write, so that it is shown even if they end this one. It is
+    shown unless the attribute `needed` of what is yielded has been set to false in the end.
+    """
+    messages = SimpleNamespace(needed=True)
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no error stream, so nothing to hold back
+        yield messages
+        return
+    if sys.stderr:
+        sys.stderr.flush()
+    told = "import sys; m = sys.stdin.buffer.read(); m[-1:] == b'\\0' or sys.stderr.buffer.write(m)"
+    keeper = subprocess.Popen([sys.executable, "-ISc", told], stdin=subprocess.PIPE, stderr=kept)
+    os.dup2(keeper.stdin.fileno(), 2)
+    try:
+        yield messages
+    finally:
+        if not messages.needed:
+            os.write(2, b"\0")
+        os.dup2(kept, 2)
+        os.close(kept)
+        keeper.stdin.close()
+        keeper.wait()
+
+
+def _nvidia() -> bool:
+    """Say whether there is an NVIDIA GPU that nobody hid, whether TensorFlow can use it or not."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    signs = ("/dev/nvidia0", "/usr/lib/wsl/lib/libcuda.so.1")  # Linux, Linux under Windows
+    return not hidden and any(map(os.path.exists, signs))
 
 
 def _gpus() -> list[str]:

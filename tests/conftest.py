@@ -17,6 +17,13 @@ settings.load_profile("course")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items):
+    """What reads the thesis's records belongs to the slow tests."""
+    for item in items:
+        if "thesis_folder" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """A generator with a fixed seed."""

@@ -1,7 +1,7 @@
 """Run the course's notebooks: `execute` keeps their outputs, `check` holds them to nbval.
 
-`check` runs every notebook and its solutions on the sample set, and the notebooks that read data
-once more on the thesis's records where THESIS_FOLDER names them.
+`check` runs every notebook on the sample set; `check-rest` runs the solutions on it, and the
+notebooks that read data on the thesis's records where THESIS_FOLDER names them.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import argparse
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+from jupyter_client.kernelspec import NATIVE_KERNEL_NAME
 from nbclient import NotebookClient
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NOTEBOOKS = REPOSITORY / "notebooks"
 OUTPUT_LIMIT = 400_000  # bytes per cell
+KERNEL = {"name": "forecasting-4d", "display_name": "4D Forecasting", "language": "python"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -36,11 +36,13 @@ def execute(path: Path) -> None:
         ValueError: a cell's output is larger than 400 kB.
     """
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, resources={"metadata": {"path": str(path.parent)}})
+    place = {"metadata": {"path": str(path.parent)}}
+    client = NotebookClient(notebook, resources=place, kernel_name=NATIVE_KERNEL_NAME)
     client.create_kernel_manager()
     # This Python's kernel, whatever else is installed under its name.
     client.km.kernel_spec.argv[0] = sys.executable
     client.execute()
+    notebook.metadata.kernelspec = KERNEL
     notebook.metadata.pop("widgets", None)
     for number, cell in enumerate(notebook.cells):
         cell.metadata.pop("execution", None)
@@ -56,30 +58,22 @@ def execute(path: Path) -> None:
     temporary.replace(path)
 
 
-def check(paths: list[Path], environment: dict[str, str]) -> Callable[[], int]:
-    """Start to run notebooks under `pytest --nbval-lax`.
+def check(title: str, paths: list[Path], data: str) -> bool:
+    """Run notebooks in quick mode under `pytest --nbval-lax`, two at a time; return whether all pass.
 
-    Returns:
-        What waits for the end, prints what pytest has said, and returns its exit code.
+    Args:
+        data: the folder of records; the sample set where empty.
     """
+    print(title, flush=True)
     command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q"]
-    command += ["-p", "no:cacheprovider", *map(str, paths)]
-    said = tempfile.TemporaryFile("w+")
-    options = {"cwd": REPOSITORY, "env": {**os.environ, **environment}}
-    process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, **options)
-
-    def finish() -> int:
-        code = process.wait()
-        said.seek(0)
-        print(said.read(), flush=True)
-        return code
-
-    return finish
+    command += ["-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile", *map(str, paths)]
+    environment = {**os.environ, "WORKSHOP_MODE": "quick", "WORKSHOP_DATA": data}
+    return subprocess.run(command, cwd=REPOSITORY, env=environment).returncode == 0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("action", choices=("execute", "check"))
+    parser.add_argument("action", choices=("execute", "check", "check-rest"))
     parser.add_argument("pattern", nargs="?", default="", help="part of the notebooks' names")
     arguments = parser.parse_args()
     paths = course(arguments.pattern)
@@ -92,22 +86,19 @@ def main() -> int:
             print(path.relative_to(REPOSITORY), flush=True)
             execute(path)
         return 0
-    quick = {"WORKSHOP_MODE": "quick"}
-    runs = {"The notebooks on the sample set": check(paths, quick | {"WORKSHOP_DATA": ""})}
+    lessons = [path for path in paths if path.parent == NOTEBOOKS]
+    if arguments.action == "check":
+        return int(not check("The notebooks on the sample set", lessons, ""))
+    solutions = [path for path in paths if path.parent != NOTEBOOKS]
+    passed = check("The solutions on the sample set", solutions, "")
     thesis = os.environ.get("THESIS_FOLDER")
     if thesis:
-        # At the same time: a notebook keeps about one core busy.
-        real = [path for path in paths if path.parent == NOTEBOOKS and path.name[:2] != "00"]
+        real = [path for path in lessons if path.name[:2] != "00"]
         data = Path(thesis).resolve() / "data"
-        run = check(real, quick | {"WORKSHOP_DATA": str(data)})
-        runs[f"The same on the thesis's records in {data}"] = run
+        passed = check(f"The notebooks on the records in {data}", real, str(data)) and passed
     else:
         print("THESIS_FOLDER is not set: the run on the thesis's records is left out.")
-    failed = False
-    for title, finish in runs.items():
-        print(title, flush=True)
-        failed = bool(finish()) or failed
-    return int(failed)
+    return int(not passed)
 
 
 if __name__ == "__main__":

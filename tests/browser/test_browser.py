@@ -25,7 +25,10 @@ from run_notebooks import NOTEBOOKS
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed"),
+]
 
 WITH_WIDGETS = ("01", "09")  # 3D and sliders; the laboratory and the explorer
 PATIENCE = 300  # seconds for what takes a few, on a machine that does other things as well

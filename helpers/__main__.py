@@ -1,0 +1,159 @@
+"""The course's commands: python -m helpers lab | reset."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from helpers.workshop import REPOSITORY
+
+FIRST = "00_start_here.ipynb"
+MADE = ".copies.json"  # name of a working copy -> digest of the file as it was made
+
+
+def prepare_copies(notebooks: Path, work: Path) -> list[str]:
+    """Copy the notebooks that have no working copy yet, without their outputs.
+
+    A copy that is still as it was made follows its notebook when the course is updated. One in
+    which somebody has typed or run something is left alone.
+
+    Returns:
+        The names of copies that were left alone though their notebooks have changed since.
+    """
+    try:
+        made = json.loads((work / MADE).read_text())
+    except (OSError, ValueError):
+        made = {}
+    behind = []
+    for source in sorted([*notebooks.glob("*.ipynb"), *notebooks.glob("solutions/*.ipynb")]):
+        name = source.relative_to(notebooks).as_posix()
+        copy, fresh = work / name, _cleared(source)
+        known = made.get(name)
+        if not copy.exists() or (_digest(copy.read_bytes()) == known != _digest(fresh)):
+            _replace(copy, fresh)
+            made[name] = _digest(fresh)
+        elif known not in (None, _digest(fresh)):
+            behind.append(name)
+    _replace(work / MADE, json.dumps(made, indent=1).encode())
+    return behind
+
+
+def reset_copy(number: str, notebooks: Path, work: Path) -> tuple[Path, Path | None]:
+    """Set one working copy aside and make a fresh one.
+
+    Args:
+        number: how the notebook's name begins, for example `05`.
+
+    Returns:
+        The fresh copy, and the new name of the old one, if there was one.
+
+    Raises:
+        ValueError: not one notebook's name begins so.
+    """
+    course = sorted(path.name for path in notebooks.glob("*.ipynb"))
+    names = [name for name in course if number and name.startswith(number)]
+    if len(names) != 1:
+        numbers = ", ".join(name[:2] for name in course)
+        raise ValueError(f"NB={number} names no notebook. Say which one: {numbers}.")
+    copy, old = work / names[0], None
+    if copy.exists():
+        stem, count = copy.stem, 1
+        while (old := copy.with_name(f"{stem}.old{count}.ipynb")).exists():
+            count += 1
+        copy.rename(old)
+    prepare_copies(notebooks, work)
+    return copy, old
+
+
+def lab(arguments: list[str]) -> int:
+    """Open JupyterLab at the first notebook, whatever the user's own Jupyter settings say.
+
+    Args:
+        arguments: for JupyterLab, such as `--no-browser`.
+    """
+    folder = "work"
+    if os.environ.get("WORKSHOP_COPIES", "1").lower() in ("0", "no", "false"):
+        folder = "notebooks"
+    else:
+        try:
+            behind = prepare_copies(REPOSITORY / "notebooks", REPOSITORY / "work")
+        except OSError as error:
+            raise SystemExit(
+                f"The working copies cannot be written: {error}. Make {REPOSITORY / 'work'} "
+                "writable or free some disk space, or open the notebooks themselves with "
+                "WORKSHOP_COPIES=0 make lab."
+            ) from None
+        for name in behind:
+            print(f"work/{name} is yours and stays; notebooks/{name} has changed since.")
+        if behind:
+            print(f"For a fresh copy beside yours: make reset NB={behind[0][:2]}")
+    _use_own_settings()
+    from jupyterlab.labapp import main
+
+    # A container's only user is often root, and JupyterLab asks to be told that this is meant.
+    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    first = f"--LabApp.default_url=/lab/tree/{folder}/{FIRST}"
+    return main([f"--ServerApp.root_dir={REPOSITORY}", first, *root, *arguments])
+
+
+def _use_own_settings() -> None:
+    """Keep the user's servers, kernels and start-up scripts out; how JupyterLab looks stays theirs."""
+    from jupyter_core import paths
+
+    kept = REPOSITORY / "work" / ".jupyter"
+    look = Path(paths.jupyter_config_dir()) / "lab" / "user-settings"
+    os.environ.setdefault("JUPYTERLAB_SETTINGS_DIR", str(look))
+    os.environ["JUPYTERLAB_WORKSPACES_DIR"] = str(kept / "workspaces")
+    # What the installed packages need is in the environment's own folder, and only that is read.
+    os.environ["JUPYTER_CONFIG_DIR"] = os.path.join(sys.prefix, "etc", "jupyter")
+    os.environ["JUPYTER_NO_CONFIG"] = "1"
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    os.environ["IPYTHONDIR"] = str(kept / "ipython")
+    os.environ.pop("JUPYTER_PATH", None)
+
+
+def _cleared(notebook: Path) -> bytes:
+    """Return a notebook without outputs, as the bytes of a file."""
+    found = json.loads(notebook.read_text(encoding="utf-8"))
+    for cell in found["cells"]:
+        if cell["cell_type"] == "code":
+            cell |= {"outputs": [], "execution_count": None}
+    return (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("lab", help="open the course; further arguments are JupyterLab's")
+    fresh = commands.add_parser("reset", help="a fresh working copy of a notebook")
+    fresh.add_argument("number", nargs="?", default="", help="the notebook's number, such as 05")
+    arguments, others = parser.parse_known_args()
+    if arguments.command == "lab":
+        return lab(others)
+    if others:
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    try:
+        copy, old = reset_copy(arguments.number, REPOSITORY / "notebooks", REPOSITORY / "work")
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+    print(f"{copy.relative_to(REPOSITORY)} is fresh.", f"Yours is {old.name}." if old else "")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
