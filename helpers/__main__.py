@@ -101,19 +101,19 @@ def lab(arguments: list[str]) -> int:
 
 
 def _use_own_settings() -> None:
-    """Keep the user's servers, kernels and start-up scripts out; how JupyterLab looks stays theirs."""
+    """Keep the user's servers, kernels and start-up scripts out; colours and keys stay theirs."""
     from jupyter_core import paths
 
     kept = REPOSITORY / "work" / ".jupyter"
     look = Path(paths.jupyter_config_dir()) / "lab" / "user-settings"
     os.environ.setdefault("JUPYTERLAB_SETTINGS_DIR", str(look))
     os.environ["JUPYTERLAB_WORKSPACES_DIR"] = str(kept / "workspaces")
-    # What the installed packages need is in the environment's own folder, and only that is read.
+    # What the installed packages need is in the environment's own folder.
     os.environ["JUPYTER_CONFIG_DIR"] = os.path.join(sys.prefix, "etc", "jupyter")
-    os.environ["JUPYTER_NO_CONFIG"] = "1"
+    os.environ.pop("JUPYTER_CONFIG_PATH", None)
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    os.environ["JUPYTER_PATH"] = str(REPOSITORY / "helpers" / "jupyter")  # the course's kernel
     os.environ["IPYTHONDIR"] = str(kept / "ipython")
-    os.environ.pop("JUPYTER_PATH", None)
 
 
 def _cleared(notebook: Path) -> bytes:

@@ -59,7 +59,7 @@ def execute(path: Path) -> None:
 
 
 def check(title: str, paths: list[Path], data: str) -> bool:
-    """Run notebooks in quick mode under `pytest --nbval-lax`, two at a time; return whether all pass.
+    """Run notebooks in quick mode under nbval, two at a time, and return whether all pass.
 
     Args:
         data: the folder of records; the sample set where empty.
