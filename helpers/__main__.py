@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from helpers.workshop import REPOSITORY
@@ -105,6 +106,13 @@ def _use_own_settings() -> None:
     from jupyter_core import paths
 
     kept = REPOSITORY / "work" / ".jupyter"
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        kept = Path(tempfile.mkdtemp())
+    if not os.access(os.path.expanduser("~"), os.W_OK):  # also where nobody has a home
+        print(f"Your home folder cannot be written, so {kept} takes its place.")
+        os.environ["HOME"] = str(kept)
     look = Path(paths.jupyter_config_dir()) / "lab" / "user-settings"
     os.environ.setdefault("JUPYTERLAB_SETTINGS_DIR", str(look))
     os.environ["JUPYTERLAB_WORKSPACES_DIR"] = str(kept / "workspaces")
@@ -114,6 +122,7 @@ def _use_own_settings() -> None:
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     os.environ["JUPYTER_PATH"] = str(REPOSITORY / "helpers" / "jupyter")  # the course's kernel
     os.environ["IPYTHONDIR"] = str(kept / "ipython")
+    (kept / "ipython").mkdir(exist_ok=True)
 
 
 def _cleared(notebook: Path) -> bytes:

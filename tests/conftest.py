@@ -43,3 +43,28 @@ def thesis_folder() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("the thesis data are not here: set THESIS_FOLDER to run this test")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory) -> dict[str, str]:
+    """An environment with settings of the user's own that have broken the course before."""
+    home = tmp_path_factory.mktemp("home")
+    settings = {
+        ".jupyter/jupyter_server_config.py": "c.ServerApp.root_dir = '/'",
+        ".jupyter/jupyter_lab_config.py": "this is no Python",
+        ".keras/keras.json": '{"image_data_format": "channels_first", "floatx": "float16"}',
+        ".ipython/profile_default/startup/00.py": "raise SystemExit('a start-up file of mine')",
+        "others/kernels/python3/kernel.json": '{"argv": ["false"], "display_name": "mine"}',
+        "packages/helpers/__init__.py": "",
+        "packages/helpers/workshop.py": "",
+    }
+    for name, text in settings.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(text)
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")},
+        "HOME": str(home),
+        "JUPYTER_PATH": str(home / "others"),
+        "PYTHONPATH": str(home / "packages"),
+        "KERAS_BACKEND": "jax",
+    }

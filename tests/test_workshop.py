@@ -1,8 +1,18 @@
 """The workshop's set-up."""
 
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
+from run_notebooks import NOTEBOOKS
 
 from helpers import workshop
+from helpers.workshop import REPOSITORY
 
 
 def test_profile_comes_from_the_argument_then_from_the_environment(monkeypatch):
@@ -45,8 +55,179 @@ def test_a_folder_of_another_layout_is_refused(monkeypatch, tmp_path):
         workshop.split_folder("dev")
 
 
-def test_machine_table_finds_the_right_helpers(monkeypatch):
-    monkeypatch.chdir(workshop.REPOSITORY / "notebooks")
+@pytest.mark.parametrize("place", [".", "notebooks", "notebooks/solutions"])
+def test_machine_table_finds_the_right_helpers(monkeypatch, place):
+    monkeypatch.chdir(REPOSITORY / place)
     assert workshop.machine_table().loc["helpers", "verdict"] == "ok"
-    monkeypatch.chdir("/")
+
+
+def test_machine_table_finds_another_copy_of_the_course(monkeypatch, tmp_path):
+    (tmp_path / "helpers").mkdir()
+    (tmp_path / "helpers" / "workshop.py").touch()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
     assert "another copy" in workshop.machine_table().loc["helpers", "verdict"]
+
+
+GB = 2**30
+
+
+def control_groups(root, files):
+    """Write the files of a container's control groups below `root`."""
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {  # version 2, seen from inside
+            "proc/self/cgroup": "0::/\n",
+            "sys/fs/cgroup/memory.max": f"{3 * GB}\n",
+            "sys/fs/cgroup/memory.current": f"{2 * GB}\n",
+            "sys/fs/cgroup/memory.stat": f"anon {GB // 2}\ninactive_file {GB}\n",
+            "sys/fs/cgroup/cpu.max": "100000 100000\n",
+        },
+        {  # version 2, the limit stands farther up
+            "proc/self/cgroup": "0::/user.slice/mine.scope\n",
+            "sys/fs/cgroup/user.slice/mine.scope/memory.max": "max\n",
+            "sys/fs/cgroup/user.slice/mine.scope/cpu.max": "max 100000\n",
+            "sys/fs/cgroup/user.slice/memory.max": f"{3 * GB}\n",
+            "sys/fs/cgroup/user.slice/memory.current": f"{2 * GB}\n",
+            "sys/fs/cgroup/user.slice/memory.stat": f"inactive_file {GB}\n",
+            "sys/fs/cgroup/user.slice/cpu.max": "150000 100000\n",
+        },
+        {  # version 1, the path names the group as it is called outside
+            "proc/self/cgroup": "4:memory:/docker/abc\n3:cpu,cpuacct:/docker/abc\n",
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{3 * GB}\n",
+            "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{2 * GB}\n",
+            "sys/fs/cgroup/memory/memory.stat": f"inactive_file 1\ntotal_inactive_file {GB}\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "100000\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+        },
+    ],
+)
+def test_memory_and_cores_are_those_of_the_container(monkeypatch, tmp_path, files):
+    control_groups(tmp_path, files)
+    groups = functools.partial(workshop._control_groups, root=tmp_path)
+    monkeypatch.setattr(workshop, "_control_groups", groups)
+    machine = SimpleNamespace(total=24 * GB, available=20 * GB)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: machine)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert workshop.memory() == (3 * GB, 2 * GB)  # of the 2 GB in use, one can be given back
+    assert workshop.cores() == 1
+
+
+def test_a_group_without_limits_changes_nothing(monkeypatch, tmp_path):
+    files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}
+    control_groups(tmp_path, files | {"sys/fs/cgroup/memory.max": "max\n"})
+    groups = functools.partial(workshop._control_groups, root=tmp_path)
+    monkeypatch.setattr(workshop, "_control_groups", groups)
+    machine = SimpleNamespace(total=24 * GB, available=20 * GB)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: machine)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert (*workshop.memory(), workshop.cores()) == (24 * GB, 20 * GB, 8)
+
+
+def in_a_process(code: str, environment: dict[str, str] | None = None, cwd=REPOSITORY):
+    """Run Python code as a user would, with settings of the user's own."""
+    paths = {"PYTHONPATH": str(REPOSITORY), **(environment or {})}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **paths},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_users_keras_settings_do_not_reach_the_course(hostile):
+    code = """if True:
+        from helpers import recipes, workshop
+        from helpers.sequences import T20_TINC1
+        import keras, numpy as np
+        path = workshop.REPOSITORY / "data" / "weights" / "convlstm_T20_TINC1.npz"
+        history = np.zeros((1, 3, 16, 16, 16), np.float32)
+        print(recipes.load(path, T20_TINC1)(history).shape, keras.config.floatx())
+    """
+    done = in_a_process(code, {**hostile, "PYTHONPATH": str(REPOSITORY)})
+    assert done.stdout == "(1, 16, 16, 16) float32\n", done.stderr
+
+
+def test_another_backend_loaded_before_is_named():
+    begun = "import keras; keras.backend.backend = lambda: 'jax'"
+    done = in_a_process(f"{begun}; from helpers import convlstm")
+    assert "RuntimeError: Keras runs on jax here" in done.stderr
+    assert "import helpers before keras" in done.stderr
+
+
+class TestMessages:
+    """What the libraries of TensorFlow print while it is imported."""
+
+    @pytest.fixture
+    def importing(self, tmp_path):
+        """Import a TensorFlow that prints to the process's stream, then does what it is told."""
+
+        def run(then: str, before: str = "", gpus: str = "[]"):
+            fake = "import os\nos.write(2, b'the library says why\\n')\n" + then
+            fake += f"\nclass config:\n    list_physical_devices = lambda kind: {gpus}\n"
+            (tmp_path / "tensorflow.py").write_text(fake)
+            before += "\nfrom helpers import workshop; workshop._set_up_keras = lambda: None\n"
+            places = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
+            code = f"{before}\nworkshop.tensorflow(); print('imported')"
+            return in_a_process(code, {"PYTHONPATH": places})
+
+        return run
+
+    def test_are_held_back_where_nobody_needs_them(self, importing):
+        done = importing("")
+        assert (done.stdout, done.stderr) == ("imported\n", "")
+
+    @pytest.mark.parametrize("then", ["raise ImportError('no')", "raise KeyboardInterrupt"])
+    def test_are_shown_after_any_exception(self, importing, then):
+        done = importing(then)
+        assert done.returncode and "the library says why" in done.stderr
+
+    def test_are_shown_if_the_import_ends_the_process(self, importing):
+        done = importing("os.abort()")
+        assert done.returncode and "the library says why" in done.stderr
+
+    def test_are_shown_where_a_gpu_is_not_used(self, importing):
+        present = "from helpers import workshop; workshop._nvidia = lambda: True"
+        assert "the library says why" in importing("", present).stderr
+        assert importing("", present, gpus="['GPU']").stderr == ""
+
+    def test_need_no_error_stream(self, importing):
+        assert importing("", "import sys; sys.stderr = None").stdout == "imported\n"
+        assert importing("", "import os; os.close(2)").stdout == "imported\n"
+
+
+def first_cell(path: Path) -> str:
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    return next("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
+@pytest.mark.parametrize("place", ["on PYTHONPATH", "beside the notebook", "a folder"])
+def test_the_first_cell_says_whose_helpers_it_found(tmp_path, place):
+    other = tmp_path / ("helpers.py" if place == "beside the notebook" else "helpers/__init__.py")
+    if place == "a folder":
+        other.parent.mkdir()
+    else:
+        other.parent.mkdir(exist_ok=True)
+        other.write_text("")
+    code = first_cell(REPOSITORY / "notebooks" / "00_start_here.ipynb")
+    done = in_a_process(code, {"PYTHONPATH": str(tmp_path)}, cwd=tmp_path)
+    assert str(other if other.exists() else other.parent) in done.stderr
+    assert "Unset PYTHONPATH or rename that file; restart the kernel." in done.stderr
+
+
+def test_every_notebook_asks_for_the_courses_kernel_and_helpers():
+    kernels = REPOSITORY / "helpers" / "jupyter" / "kernels"
+    begin = first_cell(REPOSITORY / "notebooks" / "00_start_here.ipynb").split("profile =")[0]
+    for path in [*NOTEBOOKS.glob("*.ipynb"), *NOTEBOOKS.glob("solutions/*.ipynb")]:
+        kernel = json.loads(path.read_text("utf-8"))["metadata"]["kernelspec"]
+        found = json.loads((kernels / kernel["name"] / "kernel.json").read_text())
+        assert found["display_name"] == kernel["display_name"], path.name
+        if "workshop.start" in path.read_text("utf-8"):
+            assert first_cell(path).startswith(begin), path.name
