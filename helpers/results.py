@@ -11,7 +11,7 @@ import json
 import multiprocessing
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -55,6 +55,10 @@ TITLES = {
     "wgan_gp_3": "WGAN-GP, three frames",
     "wgan_gp_3_alone": "its generator alone, three frames",
 }
+# The models of the README's table, by the protocol that judges their next frame.
+OVERVIEW = {"pooled": ("convlstm", "surfacenet"), "per_frame": ("wgan_gp_3",)}
+JUDGED_AS = {"pooled": "the ConvLSTM", "per_frame": "the GAN"}
+TRAINED_ON = "25,600 (10,000)"  # sequences: ours, and in brackets the thesis's
 OF_THESIS = {None: "ConvLSTM3D", 1: "AEncGAN3D single-frame", 3: "AEncGAN3D three-frame"}
 
 
@@ -490,7 +494,7 @@ def _judge(group: Sequence[Case], source: tuple[Path, int | None], work: Path) -
 
 
 def page(found: dict[str, pd.DataFrame]) -> str:
-    """Write the results page of the README: Markdown, from the tables of `make`."""
+    """Write the tables of data/results/README.md: Markdown, from those of `make`."""
     table, horizons = found["summary"], found["skill_horizons"]
     lines = [
         f"Test sequences: {', '.join(f'{n:,}' for n in sorted(set(table['n'])))} in each format. "
@@ -594,21 +598,63 @@ def _costs(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def write(found: dict[str, pd.DataFrame], out: Path, readme: Path | None = README) -> None:
-    """Write the tables as CSV files and the page between the marks of the README."""
-    text = readme.read_text("utf-8") if readme else ""
-    if readme and any(text.count(mark) != 1 for mark in MARKS):
-        raise ValueError(f"{readme} must hold the marks {' and '.join(MARKS)}, once each.")
+def overview(found: dict[str, pd.DataFrame]) -> str:
+    """Write the README's table, five rows of the results that matter: Markdown.
+
+    A figure is bold where the whole interval lies below both the thesis's figure and persistence.
+    """
+    formats = " | ".join(name.partition("_")[0] for name in recipes.FORMATS)
+    lines = [
+        f"| model | trained on | next frame: {formats} | {HORIZON} steps ahead: {formats} |",
+        "| --- | --- |" + " --- |" * 2 * len(recipes.FORMATS),
+    ]
+    index = ["model", "protocol", "horizon", "format"]
+    rows = found["summary"].drop_duplicates(index).set_index(index).sort_index()
+    for protocol, names in OVERVIEW.items():
+        tasks = (protocol, 1), ("rollout", HORIZON)
+        places = [(*task, name) for task in tasks for name in recipes.FORMATS]
+        null = _cells(rows, names[0], places, lambda row: f"{row['persistence']:.3f}")
+        lines.append(f"| persistence, judged as {JUDGED_AS[protocol]} | – | {null} |")
+        for name in names:
+            cells = _cells(rows, name, places, _beside_thesis)
+            lines.append(f"| {TITLES[name]} | {TRAINED_ON} | {cells} |")
+    return "\n".join(lines)
+
+
+def _cells(rows: pd.DataFrame, name: str, places, cell: Callable[[pd.Series], str]) -> str:
+    keys = [(TITLES[name], *place) for place in places]
+    return " | ".join(cell(rows.loc[key]) if key in rows.index else "–" for key in keys)
+
+
+def _beside_thesis(row: pd.Series) -> str:
+    text = f"{row['jaccard']:.3f} ({row['thesis']:.3f})"
+    better = row["high"] < row["thesis"] and row["difference_high"] < 0
+    return f"**{text}**" if better else text
+
+
+# What `make results` writes between the marks of a file.
+PAGES = {README: overview, RESULTS / "README.md": page}
+
+
+def write(
+    found: dict[str, pd.DataFrame],
+    out: Path,
+    pages: Mapping[Path, Callable[[dict[str, pd.DataFrame]], str]] = PAGES,
+) -> None:
+    """Write the tables as CSV files, and what `pages` makes of them between the marks of a file."""
+    texts = {path: path.read_text("utf-8") for path in pages}
+    for path, text in texts.items():
+        if any(text.count(mark) != 1 for mark in MARKS):
+            raise ValueError(f"{path} must hold the marks {' and '.join(MARKS)}, once each.")
     out.mkdir(parents=True, exist_ok=True)
     for name, table in found.items():
         table.round(5).to_csv(out / f"{name}.csv", index=False)
-    if readme:
+    saved = read(out)  # from the files, so that both say the same to the last digit
+    for path, text in texts.items():
         head, rest = text.split(MARKS[0])
         _, tail = rest.split(MARKS[1])
-        # From the files, so that both say the same to the last digit.
-        saved = page(read(out))
-        with training._replacing(readme) as file:
-            file.write(f"{head}{MARKS[0]}\n\n{saved}\n\n{MARKS[1]}{tail}".encode())
+        with training._replacing(path) as file:
+            file.write(f"{head}{MARKS[0]}\n\n{pages[path](saved)}\n\n{MARKS[1]}{tail}".encode())
 
 
 def read(folder: Path = RESULTS) -> dict[str, pd.DataFrame]:
@@ -630,7 +676,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--models", nargs="+", default=[], help="only these, for example: wgan_gp_3"
     )
     parser.add_argument(
-        "--out", type=Path, help="for the CSV files; then the README is left as it is"
+        "--out", type=Path, help="for the CSV files; then no page of the course is changed"
     )
     parser.add_argument("--limit", type=int, help="only the first so many samples")
     parser.add_argument(
@@ -646,7 +692,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     if options.bfloat16 and not options.out:
-        parser.error("the README's results are computed in float32: give --out")
+        parser.error("the course's results are computed in float32: give --out")
     if (options.models or options.limit) and not options.out:
         parser.error("a part of the results goes elsewhere: give --out")
     own = options.data.resolve() == SAMPLE or options.weights.resolve() != recipes.WEIGHTS
@@ -662,7 +708,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             processes=options.processes,
             bfloat16=options.bfloat16,
         )
-        write(found, options.out or RESULTS, None if options.out else README)
+        write(found, options.out or RESULTS, {} if options.out else PAGES)
     except (OSError, ValueError, training.CheckpointError, BrokenProcessPool) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,6 +1,7 @@
-"""`make results`: every model found, tables kept and not believed when stale, the README's page."""
+"""`make results`: every model found, tables kept and not believed when stale, the pages."""
 
 import dataclasses
+import itertools
 import json
 import shutil
 
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 from random_weights import randomised
 
-from helpers import forecaster, recipes, results, surface, training, wgan_gp, workshop
+from helpers import evaluation, forecaster, recipes, results, surface, training, wgan_gp, workshop
 
 DATA = workshop.REPOSITORY / "data" / "sample"
 NOTE = {"minutes": 2.0, "machine": {"device": "CPU"}}
@@ -331,16 +332,43 @@ def test_models_are_chosen_by_their_names():
 
 
 def test_marks_are_asked_for_before_anything_is_written(weights, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("no marks")
-    with pytest.raises(ValueError, match="must hold the marks"):
-        results.write(make(weights, tmp_path), tmp_path / "out", readme)
-    assert readme.read_text() == "no marks" and not (tmp_path / "out").exists()
-    readme.write_text(f"before {results.MARKS[0]} made before {results.MARKS[1]} after")
-    results.write(make(weights, tmp_path), tmp_path / "out", readme)
-    text = readme.read_text()
-    assert text.startswith("before ") and text.endswith(" after") and "PatchNet" in text
-    assert "made before" not in text
+    good, bad = tmp_path / "good.md", tmp_path / "bad.md"
+    marked = f"before {results.MARKS[0]} made before {results.MARKS[1]} after"
+    good.write_text(marked)
+    bad.write_text("no marks")
+    found, out = make(weights, tmp_path), tmp_path / "out"
+    with pytest.raises(ValueError, match=r"bad\.md must hold the marks"):
+        results.write(found, out, {good: results.page, bad: results.overview})
+    assert good.read_text() == marked and bad.read_text() == "no marks" and not out.exists()
+    bad.write_text(marked)
+    results.write(found, out, {good: results.page, bad: results.overview})
+    for path in (good, bad):
+        text = path.read_text()
+        assert text.startswith("before ") and text.endswith(" after")
+        assert "made before" not in text
+    assert "PatchNet" in good.read_text() and "PatchNet" not in bad.read_text()
+    assert "WGAN-GP" in bad.read_text()
+
+
+def test_bold_is_what_beats_the_thesis_and_persistence():
+    table = results.read()["summary"]
+    place = (table["model"] == "SurfaceNet") & (table["horizon"] == results.HORIZON)
+    place &= table["format"] == "T40_TINC2"
+
+    def line(**changes) -> str:
+        changed = table.copy()
+        for name, value in changes.items():
+            changed.loc[place, name] = value
+        (row,) = (
+            each
+            for each in results.overview({"summary": changed}).splitlines()
+            if each.startswith("| SurfaceNet |")
+        )
+        return row
+
+    assert "**0.405 (0.550)**" in line()
+    for changes in ({"difference_high": 0.001}, {"high": 0.56}):
+        assert " 0.405 (0.550) " in line(**changes)
 
 
 def test_a_part_needs_a_place_of_its_own(capsys):
@@ -363,10 +391,41 @@ def test_every_shipped_file_has_a_title_and_a_cost():
         assert cost["training_minutes"] > 10
 
 
-def test_the_readme_says_what_the_tables_say():
+def test_the_readme_has_the_results_that_matter():
+    text = results.README.read_text("utf-8")
+    shown = results.overview(results.read())
+    assert shown in text
+    # Each row once more, from both files: ours, and in brackets the thesis's.
+    ours, theirs = results.read()["summary"], evaluation.thesis_figures()
+    theirs = theirs[theirs["measure"] == "prediction_jaccard"]
+
+    def figures(table, column, model, protocol) -> list[str]:
+        chosen = table[table["model"] == model].set_index(["protocol", "horizon", "format"])[column]
+        places = itertools.product([(protocol, 1), ("rollout", 5)], recipes.FORMATS)
+        return [f"{chosen[(*place, name)]:.3f}" for place, name in places]
+
+    rows = [line.strip("| ").split(" | ") for line in shown.splitlines()[2:]]
+    expected = []
+    for protocol, kin, kind, titles in (
+        ("pooled", "ConvLSTM3D", "the ConvLSTM", ("ConvLSTM", "SurfaceNet")),
+        ("per_frame", "AEncGAN3D three-frame", "the GAN", ("WGAN-GP, three frames",)),
+    ):
+        null = figures(ours, "persistence", titles[0], protocol)
+        expected.append([f"persistence, judged as {kind}", "–", *null])
+        published = figures(theirs, "mean", kin, protocol)
+        for title in titles:
+            pairs = zip(figures(ours, "jaccard", title, protocol), published, strict=True)
+            cells = [f"{own} ({other})" for own, other in pairs]
+            expected.append([title, "25,600 (10,000)", *cells])
+    assert [[cell.strip("*") for cell in row] for row in rows] == expected
+    for case in results.cases(names=["convlstm", "surfacenet", "wgan_gp_3"]):
+        assert case.record["data"].startswith("25600 training samples")
+
+
+def test_the_results_page_says_what_the_tables_say():
     if not (results.RESULTS / "summary.csv").exists():
         pytest.skip("data/results/summary.csv is not there yet")
-    text = results.README.read_text("utf-8")
+    text = (results.RESULTS / "README.md").read_text("utf-8")
     assert results.page(results.read()) in text
     table = results.read()["summary"]
     assert {case.title for case in results.cases()} == set(table["model"])
