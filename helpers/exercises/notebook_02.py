@@ -66,11 +66,10 @@ def check_packing(pack: Callable, unpack: Callable):
         row = f"{case}: you pack all frames in one go; give each a row of its own."
         require(bits.dtype != np.uint8 or bits.shape != np.packbits(frames).shape, row)
         require(found == wanted, f"{case}: expected bits {wanted}, found {found}.")
-        same = np.array_equal(bits, expected)
-        require(same, f"{case}: the bits differ from np.packbits, voxels in C order.")
+        hint = f"{case}: the bits differ from np.packbits, voxels in C order."
+        require(np.array_equal(bits, expected), hint)
         filled_up = (
-            f"{case}: the last byte of a frame is filled up; unpack only as many bits as a frame "
-            "has voxels."
+            f"{case}: the last byte is filled up; unpack as many bits as a frame has voxels."
         )
         try:
             back = np.asarray(ask(unpack, expected, shape))
@@ -111,13 +110,10 @@ def check_mended_pipeline(mended: Callable):
         "Every epoch comes in the same order. Do you shuffle, and after the cache? The cache "
         "keeps what comes by: after the shuffle it keeps the first epoch's order for ever.",
     )
-    together = [sorted(sorted(numbers) for numbers in epoch) for epoch in epochs[:2]]
+    first, second = (sorted(sorted(numbers) for numbers in epoch) for epoch in epochs[:2])
     hint = "The same examples share a batch in every epoch: you shuffle batches. Shuffle first."
-    require(together[0] != together[1], hint)
+    require(first != second, hint)
     hint = "The slow examples are read anew in each epoch: put the cache back."
     require(len(read) <= count, hint)
-    require(
-        max(max(epoch[0]) for epoch in epochs) == count - 1,
-        f"The last examples never come in the first batch: with {count} examples, a buffer of "
-        f"{count} mixes freely.",
-    )
+    hint = f"The last examples never come first: of {count}, a buffer of {count} mixes freely."
+    require(max(max(epoch[0]) for epoch in epochs) == count - 1, hint)

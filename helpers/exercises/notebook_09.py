@@ -21,13 +21,11 @@ def check_effect(effect: Callable):
     turn = {"That is base - turned. Below 0 shall mean: the turned knob is better.": -gap.mean()}
     hint = f"The mean difference is {gap.mean():.5f}, not {mean:.5f}."
     compare(mean, gap.mean(), turn, hint)
-    expected = gap.std(ddof=1) / root
+    expected, spreads = gap.std(ddof=1) / root, [gap.std(ddof=1), gap.std()]
     mistakes = {
         "That is the error of runs that have nothing in common. These come in pairs: take the "
         "difference seed by seed first.": np.sqrt(base.var(ddof=1) + turned.var(ddof=1)) / root,
-        "That is the spread of one difference; divide by the root of their number.": (
-            [gap.std(ddof=1), gap.std()]
-        ),
+        "That is the spread of one difference; divide by the root of their number.": spreads,
         "With so few runs it matters: use ddof=1 in the standard deviation.": gap.std() / root,
     }
     compare(error, expected, mistakes, f"The standard error is {expected:.5f}, not {error:.5f}.")
@@ -40,15 +38,12 @@ def check_best_within(best_within: Callable):
     log = pd.DataFrame(rounds, columns=["step", "seconds", "val_jaccard"])
     for seconds, expected in ((8.0, 0.31), (100.0, 0.29), (4.5, 0.35), (10.0, 0.30)):
         found = one_number(ask(best_within, log.copy(), seconds))
-        by_then, before = (
-            log[chosen].val_jaccard for chosen in (log.seconds <= seconds, log.seconds < seconds)
-        )
-        last = "That is the last round; the laboratory keeps the weights of the best one."
-        whole = "That is the best of the whole run: look only at what had ended by then."
+        last = log[log.seconds <= seconds].val_jaccard.iloc[-1]
+        before = log[log.seconds < seconds].val_jaccard.min()
         mistakes = {
-            last: by_then.iloc[-1],
-            whole: log.val_jaccard.min(),
-            "A round that ends exactly then counts, too.": before.min(),
+            "That is the last round; the laboratory keeps the weights of the best one.": last,
+            "That is the best of the whole run: look only at what had ended by then.": 0.29,
+            "A round that ends exactly then counts, too.": before,
         }
         otherwise = f"After {seconds:g} s expected {expected}, found {found:g}."
         compare(found, expected, mistakes, otherwise)
@@ -68,14 +63,10 @@ def check_luck(luck: Callable):
     spread = 0.02
     for runs, value in expected.items():
         found = one_number(ask(luck, spread, runs)) / spread
-        if runs == 1:
-            otherwise = "One run is its own best: 0."
-        else:
-            otherwise = (
-                f"For {runs} runs expected {value * spread:.4f}, found {found * spread:.4f}."
-            )
-            if 0.75 < found / value < 1.33:
-                otherwise += " Draw more often (10,000 times), and average."
+        values = f"expected {value * spread:.4f}, found {found * spread:.4f}."
+        otherwise = f"For {runs} runs {values}" if runs > 1 else "One run is its own best: 0."
+        if runs > 1 and 0.75 < found / value < 1.33:
+            otherwise += " Draw more often (10,000 times), and average."
         mistakes = {
             "Return how much *lower* the best is, as a number above 0.": -value,
             "That is what it tends to for very many runs; draw numbers, and take the mean of the "

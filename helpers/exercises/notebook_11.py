@@ -23,10 +23,8 @@ def check_past_numbers(past_numbers: Callable):
         place = tuple(np.argwhere(result != expected)[:1].T)
         states = frames[(slice(None), *place)].ravel().tolist()
         otherwise = f"{states}: expected {expected[place]}, found {result[place]}."
-        bare, backwards = (
-            numbers(lambda each: int(each, 2)),
-            numbers(lambda each: int("1" + each[::-1], 2)),
-        )
+        bare = numbers(lambda each: int(each, 2))
+        backwards = numbers(lambda each: int("1" + each[::-1], 2))
         decimal = numbers(lambda each: int("1" + each))
         missing = "the 1 in front is missing; without it [0, 1] and [1] are the same number."
         behind = "the extra 1 goes in front of the oldest frame, not behind the latest one."
