@@ -2,7 +2,7 @@
 # make reset       a fresh working copy of a notebook, beside yours: make reset NB=05
 # make test        tests, lint, and every notebook on the sample set
 # make test-all    that, and all that is slow: solutions, the browser, the thesis's records
-# make notebooks   run the notebooks again and keep their outputs
+# make notebooks   make the solutions' pages and run all notebooks again, keeping their outputs
 # make bench       measure, each figure beside its baseline
 # make results     judge the shipped weights again: make results DATA=<folder in thesis layout>
 # make data        make the sample set in data/sample again
@@ -50,6 +50,7 @@ test-all: test
 	$(BIN)/python tests/run_notebooks.py check-rest
 
 notebooks: $(TESTS)
+	$(BIN)/python tests/solutions.py
 	$(BIN)/python tests/run_notebooks.py execute $(ARGS)
 
 bench: $(TESTS)

@@ -6,6 +6,7 @@ import keras
 import nbformat
 import numpy as np
 import pytest
+from answers import says
 from keras import layers, ops
 from notebook_code import NOTEBOOKS, definition
 from scipy import stats
@@ -17,56 +18,39 @@ from helpers.workshop import tensorflow
 tf = tensorflow()
 
 
-def verdict(check, answer, hint, capsys):
-    solved = check(answer)
-    text = capsys.readouterr().out
-    assert hint in text
-    assert solved == (hint == "solved")
-
-
 def sand(places, p, q):
     return np.sum(np.abs(np.cumsum(p - q))[:-1] * np.diff(places))
 
 
-@pytest.mark.parametrize(
-    ("answer", "hint"),
-    [
-        (sand, "solved"),
-        (lambda x, p, q: stats.wasserstein_distance(x, x, p, q), "solved"),
-        (lambda x, p, q: np.abs(np.cumsum(p - q)).sum(), "not how far"),
-        (lambda x, p, q: abs(np.sum(np.cumsum(p - q)[:-1] * np.diff(x))), "absolute value"),
-        (lambda x, p, q: np.sum(np.abs(p - q)[:-1] * np.diff(x)), "running sums"),
-        (lambda x, p, q: np.abs(np.cumsum(p - q)).sum() * np.diff(x).mean(), "np.diff(places)"),
-        (lambda x, p, q: 2 * sand(x, p, q), "expected"),
-        (lambda x, p, q: p - q, "one number"),
-        (lambda x, p, q: None, "returns nothing yet"),
-    ],
+test_sand = says(
+    exercises.check_sand,
+    (sand, "solved"),
+    (lambda x, p, q: stats.wasserstein_distance(x, x, p, q), "solved"),
+    (lambda x, p, q: np.abs(np.cumsum(p - q)).sum(), "not how far"),
+    (lambda x, p, q: abs(np.sum(np.cumsum(p - q)[:-1] * np.diff(x))), "absolute value"),
+    (lambda x, p, q: np.sum(np.abs(p - q)[:-1] * np.diff(x)), "running sums"),
+    (lambda x, p, q: np.abs(np.cumsum(p - q)).sum() * np.diff(x).mean(), "np.diff(places)"),
+    (lambda x, p, q: 2 * sand(x, p, q), "Expected"),
+    (lambda x, p, q: p - q, "one number"),
 )
-def test_sand(answer, hint, capsys):
-    verdict(exercises.check_sand, answer, hint, capsys)
 
 
 RNG = np.random.default_rng(6)
 
 
-@pytest.mark.parametrize(
-    ("answer", "hint"),
-    [
-        (lambda batch: RNG.uniform(size=(len(batch), 1, 1, 1)), "solved"),
-        (lambda batch: tf.random.uniform((len(batch), 1, 1, 1)), "solved"),
-        (lambda batch: RNG.normal(size=(len(batch), 1, 1, 1)), "outside 0…1"),
-        (lambda batch: RNG.uniform(size=batch.shape), "leaves the line"),
-        (lambda batch: RNG.uniform(), "one place for all"),
-        (lambda batch: np.full((len(batch), 1, 1, 1), RNG.uniform()), "All places are the same"),
-        (lambda batch: RNG.uniform(size=len(batch)), "(B, 1, 1, 1)"),
-        (lambda batch: np.random.default_rng(1).uniform(size=(len(batch), 1, 1, 1)), "each time"),
-        (lambda batch: RNG.beta(2, 2, size=(len(batch), 1, 1, 1)), "are preferred"),
-        (lambda batch: np.clip(RNG.normal(size=(len(batch), 1, 1, 1)), 0, 1), "are preferred"),
-        (lambda batch: None, "returns nothing yet"),
-    ],
+test_mixing_share = says(
+    exercises.check_mixing_share,
+    (lambda batch: RNG.uniform(size=(len(batch), 1, 1, 1)), "solved"),
+    (lambda batch: tf.random.uniform((len(batch), 1, 1, 1)), "solved"),
+    (lambda batch: RNG.normal(size=(len(batch), 1, 1, 1)), "outside 0…1"),
+    (lambda batch: RNG.uniform(size=batch.shape), "leaves the line"),
+    (lambda batch: RNG.uniform(), "one place for all"),
+    (lambda batch: np.full((len(batch), 1, 1, 1), RNG.uniform()), "All places are the same"),
+    (lambda batch: RNG.uniform(size=len(batch)), "(B, 1, 1, 1)"),
+    (lambda batch: np.random.default_rng(1).uniform(size=(len(batch), 1, 1, 1)), "each time"),
+    (lambda batch: RNG.beta(2, 2, size=(len(batch), 1, 1, 1)), "are preferred"),
+    (lambda batch: np.clip(RNG.normal(size=(len(batch), 1, 1, 1)), 0, 1), "are preferred"),
 )
-def test_mixing_share(answer, hint, capsys):
-    verdict(exercises.check_mixing_share, answer, hint, capsys)
 
 
 def squares(slope, axis=(1, 2, 3)):
@@ -78,26 +62,21 @@ def chosen(slope):
     return ops.where(flat, 0.0, ops.sqrt(ops.where(flat, 1.0, squares(slope))))
 
 
-@pytest.mark.parametrize(
-    ("answer", "hint"),
-    [
-        (chosen, "solved"),
-        (lambda s: ops.sqrt(squares(s) + 1e-12), "solved"),
-        (lambda s: ops.sqrt(squares(s)), "NaN where a slope is 0"),
-        (lambda s: ops.where(squares(s) == 0, 0.0, ops.sqrt(squares(s))), "comes too late"),
-        (lambda s: tf.norm(s), "whole batch"),
-        (lambda s: ops.sqrt(squares(s, 1)), "has shape (4, 4, 5)"),
-        (squares, "root is missing"),
-        (lambda s: ops.sqrt(ops.mean(s**2, axis=(1, 2, 3)) + 1e-12), "mean of the squares"),
-        (lambda s: ops.sqrt(squares(s) + 0.01), "has length 0"),
-        (lambda s: 2 * chosen(s), "Expected"),
-        (lambda s: ops.stop_gradient(chosen(s)), "no stop_gradient"),
-        (lambda s: chosen(s).numpy(), "instead of NumPy"),
-        (lambda s: None, "returns nothing yet"),
-    ],
+test_lengths = says(
+    exercises.check_lengths,
+    (chosen, "solved"),
+    (lambda s: ops.sqrt(squares(s) + 1e-12), "solved"),
+    (lambda s: ops.sqrt(squares(s)), "NaN where a slope is 0"),
+    (lambda s: ops.where(squares(s) == 0, 0.0, ops.sqrt(squares(s))), "comes too late"),
+    (lambda s: tf.norm(s), "whole batch"),
+    (lambda s: ops.sqrt(squares(s, 1)), "has shape (4, 4, 5)"),
+    (squares, "root is missing"),
+    (lambda s: ops.sqrt(ops.mean(s**2, axis=(1, 2, 3)) + 1e-12), "mean of the squares"),
+    (lambda s: ops.sqrt(squares(s) + 0.01), "has length 0"),
+    (lambda s: 2 * chosen(s), "expected"),
+    (lambda s: ops.stop_gradient(chosen(s)), "no stop_gradient"),
+    (lambda s: chosen(s).numpy(), "instead of NumPy"),
 )
-def test_lengths(answer, hint, capsys):
-    verdict(exercises.check_lengths, answer, hint, capsys)
 
 
 def looks_at_others(critic, batch, which=range(5), same=np.allclose):
@@ -111,21 +90,16 @@ def in_place(critic, batch):
     return not np.allclose(critic(batch)[1:], before[1:])
 
 
-@pytest.mark.parametrize(
-    ("answer", "hint"),
-    [
-        (looks_at_others, "solved"),
-        (lambda critic, batch: np.bool_(looks_at_others(critic, batch)), "solved"),
-        (lambda critic, batch: False, "suspect nobody"),
-        (lambda critic, batch: True, "is innocent"),
-        (lambda critic, batch: critic(batch)[0] != critic(batch[::-1])[-1], "let it pass"),
-        (lambda critic, batch: critic(batch) > 0, "as a whole"),
-        (in_place, "copy it first"),
-        (lambda critic, batch: None, "returns nothing yet"),
-    ],
+test_looks_at_others = says(
+    exercises.check_looks_at_others,
+    (looks_at_others, "solved"),
+    (lambda critic, batch: np.bool_(looks_at_others(critic, batch)), "solved"),
+    (lambda critic, batch: False, "suspect nobody"),
+    (lambda critic, batch: True, "is innocent"),
+    (lambda critic, batch: critic(batch)[0] != critic(batch[::-1])[-1], "let it pass"),
+    (lambda critic, batch: critic(batch) > 0, "as a whole"),
+    (in_place, "copy first"),
 )
-def test_looks_at_others(answer, hint, capsys):
-    verdict(exercises.check_looks_at_others, answer, hint, capsys)
 
 
 # What is taught

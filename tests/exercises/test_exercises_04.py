@@ -6,6 +6,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from answers import says
 from notebook_code import NOTEBOOKS, definition
 
 from helpers import convlstm, exercises
@@ -16,34 +17,22 @@ import keras  # noqa: E402  (after the quiet import of TensorFlow)
 from keras import ops  # noqa: E402
 
 
-def verdict(check, answer, hint, capsys):
-    solved = check(answer)
-    text = capsys.readouterr().out
-    assert hint in text
-    assert solved == (hint == "solved")
-
-
 def parameters(edge, channels, filters, dims, gates=4, bias=1):
     return gates * filters * (edge**dims * (channels + filters) + bias)
 
 
-@pytest.mark.parametrize(
-    ("answer", "hint"),
-    [
-        (parameters, "solved"),
-        (lambda e, c, f, d: parameters(e, c, f, 3), "not always 3**3"),
-        (lambda e, c, f, d: parameters(e * d, c, f, 1), "not 5 * dims"),
-        (lambda e, c, f, d: parameters(e, c, f, d, gates=1), "four of everything"),
-        (lambda e, c, f, d: parameters(e, c, f, d, gates=3), "make four"),
-        (lambda e, c, f, d: 4 * f * (e**d * c + 1), "recurrent kernel"),
-        (lambda e, c, f, d: parameters(e, c, f, d, bias=0), "have a bias"),
-        (lambda e, c, f, d: parameters(e, c, f, d) + 1, "expected 528,128, found 528,129"),
-        (lambda e, c, f, d: np.ones(2), "one number"),
-        (lambda e, c, f, d: None, "returns nothing yet"),
-    ],
+test_convlstm_parameters = says(
+    exercises.check_convlstm_parameters,
+    (parameters, "solved"),
+    (lambda e, c, f, d: parameters(e, c, f, 3), "not always 3**3"),
+    (lambda e, c, f, d: parameters(e * d, c, f, 1), "not 5 * dims"),
+    (lambda e, c, f, d: parameters(e, c, f, d, gates=1), "four of everything"),
+    (lambda e, c, f, d: parameters(e, c, f, d, gates=3), "make four"),
+    (lambda e, c, f, d: 4 * f * (e**d * c + 1), "recurrent kernel"),
+    (lambda e, c, f, d: parameters(e, c, f, d, bias=0), "have a bias"),
+    (lambda e, c, f, d: parameters(e, c, f, d) + 1, "expected 528,128, found 528,129"),
+    (lambda e, c, f, d: np.ones(2), "one number"),
 )
-def test_convlstm_parameters(answer, hint, capsys):
-    verdict(exercises.check_convlstm_parameters, answer, hint, capsys)
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
@@ -65,25 +54,20 @@ def peepholes(gates, c, p, order=(0, 1, 2, 3), o_sees_old=False, phi=np.tanh):
     return sigmoid(o + p[2] * (old if o_sees_old else c)) * phi(c), c
 
 
-@pytest.mark.parametrize(
-    ("answer", "hint"),
-    [
-        (peepholes, "solved"),
-        (lambda g, c, p: peepholes(g, c, p)[::-1], "first h, then c"),
-        (lambda g, c, p: peepholes(g, c, 0 * p), "without peepholes"),
-        (lambda g, c, p: peepholes(g, c, p, o_sees_old=True), "sees the new cell state"),
-        (lambda g, c, p: peepholes(g, c, p, phi=lambda c: c), "tanh is missing"),
-        (lambda g, c, p: peepholes(g, c, p, order=(0, 1, 3, 2)), "order i, f, g, o"),
-        (lambda g, c, p: peepholes(g, c, p, order=(1, 0, 2, 3)), "order i, f, g, o"),
-        (lambda g, c, p: peepholes(g, c, p[::-1]), "new c is off"),
-        (lambda g, c, p: peepholes(g, c, p * [[1], [1], [0]]), "h is not"),
-        (lambda g, c, p: peepholes(g, c, p)[0], "Return two arrays"),
-        (lambda g, c, p: tuple(part[..., 0] for part in peepholes(g, c, p)), "expected (3, 2,"),
-        (lambda g, c, p: None, "returns nothing yet"),
-    ],
+test_peephole_step = says(
+    exercises.check_peephole_step,
+    (peepholes, "solved"),
+    (lambda g, c, p: peepholes(g, c, p)[::-1], "first h, then c"),
+    (lambda g, c, p: peepholes(g, c, 0 * p), "without peepholes"),
+    (lambda g, c, p: peepholes(g, c, p, o_sees_old=True), "sees the new cell state"),
+    (lambda g, c, p: peepholes(g, c, p, phi=lambda c: c), "tanh is missing"),
+    (lambda g, c, p: peepholes(g, c, p, order=(0, 1, 3, 2)), "order i, f, g, o"),
+    (lambda g, c, p: peepholes(g, c, p, order=(1, 0, 2, 3)), "order i, f, g, o"),
+    (lambda g, c, p: peepholes(g, c, p[::-1]), "new c is off"),
+    (lambda g, c, p: peepholes(g, c, p * [[1], [1], [0]]), "h is not"),
+    (lambda g, c, p: peepholes(g, c, p)[0], "Return two arrays"),
+    (lambda g, c, p: tuple(part[..., 0] for part in peepholes(g, c, p)), "expected (3, 2,"),
 )
-def test_peephole_step(answer, hint, capsys):
-    verdict(exercises.check_peephole_step, answer, hint, capsys)
 
 
 def finds_leaks(model, frames, times=None, window=None, at=0, look=np.asarray):
@@ -104,46 +88,36 @@ def in_place(model, frames):
     return bool((model(frames)[:, :-1] != before[:, :-1]).any())
 
 
-@pytest.mark.parametrize(
-    ("answer", "hint"),
-    [
-        (finds_leaks, "solved"),
-        (lambda m, x: np.bool_(finds_leaks(m, x)), "solved"),
-        (lambda m, x: finds_leaks(m, x, at=1), "repeats the frame is innocent"),
-        (lambda m, x: True, "is innocent"),
-        (lambda m, x: False, "no leak anywhere"),
-        (lambda m, x: finds_leaks(m, x, window=1), "not only at the one just before"),
-        (lambda m, x: finds_leaks(m, x, times=[3]), "the last one too"),
-        (lambda m, x: finds_leaks(m, x, times=[2, 3, 4, 5]), "the early ones too"),
-        (lambda m, x: finds_leaks(m, x, look=lambda y: y >= 0.5), "what a threshold makes"),
-        (in_place, "copy them first"),
-        (lambda m, x: m(x)[:, 0] > 0, "np.any"),
-        (lambda m, x: None, "returns nothing yet"),
-    ],
+test_sees_the_future = says(
+    exercises.check_sees_the_future,
+    (finds_leaks, "solved"),
+    (lambda m, x: np.bool_(finds_leaks(m, x)), "solved"),
+    (lambda m, x: finds_leaks(m, x, at=1), "repeats the frame is innocent"),
+    (lambda m, x: True, "is innocent"),
+    (lambda m, x: False, "no leak anywhere"),
+    (lambda m, x: finds_leaks(m, x, window=1), "not only at the one just before"),
+    (lambda m, x: finds_leaks(m, x, times=[3]), "the last one too"),
+    (lambda m, x: finds_leaks(m, x, times=[2, 3, 4, 5]), "the early ones too"),
+    (lambda m, x: finds_leaks(m, x, look=lambda y: y >= 0.5), "what a threshold makes"),
+    (in_place, "copy first"),
+    (lambda m, x: m(x)[:, 0] > 0, "np.any"),
 )
-def test_sees_the_future(answer, hint, capsys):
-    verdict(exercises.check_sees_the_future, answer, hint, capsys)
 
 
 def steps(n, h, keep):
     return n + h - 1, sum(min(n + k, keep) for k in range(h))
 
 
-@pytest.mark.parametrize(
-    ("answer", "hint"),
-    [
-        (steps, "solved"),
-        (lambda n, h, keep: (n + h, steps(n, h, keep)[1]), "one step too many"),
-        (lambda n, h, keep: (h, steps(n, h, keep)[1]), "expected 9 steps carried, found 5"),
-        (lambda n, h, keep: (n + h - 1, steps(n, h, 999)[1]), "no step reads more than 10"),
-        (lambda n, h, keep: (n + h - 1, steps(n + 1, h, keep)[1]), "the 5 observed frames"),
-        (lambda n, h, keep: (n + h - 1, h * n), "expected 35 steps recomputed, found 25"),
-        (lambda n, h, keep: n + h - 1, "two whole numbers"),
-        (lambda n, h, keep: None, "returns nothing yet"),
-    ],
+test_cell_steps = says(
+    exercises.check_cell_steps,
+    (steps, "solved"),
+    (lambda n, h, keep: (n + h, steps(n, h, keep)[1]), "one step too many"),
+    (lambda n, h, keep: (h, steps(n, h, keep)[1]), "expected 9 steps carried, found 5"),
+    (lambda n, h, keep: (n + h - 1, steps(n, h, 999)[1]), "no step reads more than 10"),
+    (lambda n, h, keep: (n + h - 1, steps(n + 1, h, keep)[1]), "the 5 observed frames"),
+    (lambda n, h, keep: (n + h - 1, h * n), "expected 35 steps recomputed, found 25"),
+    (lambda n, h, keep: n + h - 1, "two whole numbers"),
 )
-def test_cell_steps(answer, hint, capsys):
-    verdict(exercises.check_cell_steps, answer, hint, capsys)
 
 
 def test_the_lstm_taught_is_kerass(rng):

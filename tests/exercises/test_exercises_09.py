@@ -1,0 +1,100 @@
+"""The exercises of notebook 09, and what it teaches against the helpers."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from answers import says
+from notebook_code import definition
+
+from helpers import exercises, playground, workshop
+
+
+def paired(base, turned):
+    gap = turned - base
+    return gap.mean(), gap.std(ddof=1) / np.sqrt(len(gap))
+
+
+test_effect = says(
+    exercises.check_effect,
+    (paired, "solved"),
+    (lambda b, t: b.missing, "raised AttributeError"),
+    (lambda b, t: (t - b).mean(), "Return two numbers"),
+    (lambda b, t: paired(t, b), "That is base - turned"),
+    (lambda b, t: (0.0, paired(b, t)[1]), "The mean difference is"),
+    (
+        lambda b, t: (
+            paired(b, t)[0],
+            np.sqrt((b.var(ddof=1) + t.var(ddof=1)) / len(b)),
+        ),
+        "come in pairs",
+    ),
+    (lambda b, t: ((t - b).mean(), (t - b).std()), "root of their number"),
+    (lambda b, t: ((t - b).mean(), (t - b).std() / np.sqrt(len(b))), "ddof=1"),
+    (lambda b, t: ((t - b).mean(), 1.0), "The standard error is"),
+)
+
+
+def within(log, seconds):
+    return log[log.seconds <= seconds]["val_jaccard"].min()
+
+
+test_best_within = says(
+    exercises.check_best_within,
+    (within, "solved"),
+    (lambda g, s: g["val_jaccard"], "one number"),
+    (lambda g, s: g["val_jaccard"].min(), "the whole run"),
+    (lambda g, s: g[g.seconds <= s]["val_jaccard"].iloc[-1], "the last round"),
+    (lambda g, s: g[g.seconds < s]["val_jaccard"].min(), "exactly then"),
+    (lambda g, s: min(g[g.seconds <= s]["val_jaccard"]), "return NaN"),
+    (lambda g, s: 0.5, "expected"),
+)
+
+
+def drawn(spread, runs, times=20_000):
+    draws = np.random.default_rng(0).normal(0, spread, (times, runs))
+    return -draws.min(axis=1).mean()
+
+
+test_luck = says(
+    exercises.check_luck,
+    (drawn, "solved"),
+    (lambda s, n: -drawn(s, n), "above 0"),
+    (lambda s, n: drawn(1, n), "multiply by the spread"),
+    (lambda s, n: s * np.sqrt(2 * np.log(n)), "very many runs"),
+    (lambda s, n: drawn(s, max(n, 2)), "its own best"),
+    (lambda s, n: s, "expected 0.0113"),
+    (lambda s, n: np.zeros(n), "one number"),
+    (lambda s, n: drawn(s, n) * 1.2, "Draw more often"),
+)
+
+
+def test_the_shipped_runs_are_those_of_the_notebook():
+    table = pd.read_csv(workshop.REPOSITORY / "data" / "results" / "laboratory.csv")
+    names = {field.name for field in dataclasses.fields(playground.Settings)}
+    assert set(table["knob"]) <= names
+    assert table["seed"].nunique() == 3
+    assert not table.duplicated(["model", "knob", "value", "seed"]).any()
+    assert table["persistence"].nunique() == 1
+    assert (table["best"] <= table["last"] + 1e-9).all()
+
+
+def test_the_summary_taught_is_right():
+    known = {"np": np, "pd": pd}
+    summary = definition("09", "summary", **known)
+    rows = pd.DataFrame(
+        {
+            "knob": "width",
+            "value": [8, 8, 32, 32],
+            "best": [0.3, 0.4, 0.2, 0.2],
+            "persistence": 0.36,
+            "parameters": [10, 10, 20, 20],
+            "seed": [1, 2, 1, 2],
+        }
+    )
+    found = summary(rows, "width")
+    assert list(found.index) == [8, 32] and found["runs"].tolist() == [2, 2]
+    assert found["mean"].tolist() == pytest.approx([0.35, 0.2])
+    assert found.loc[8, ["lowest", "highest"]].tolist() == [0.3, 0.4]
+    assert found["against persistence"].tolist() == pytest.approx([-0.01, -0.16])
