@@ -218,7 +218,7 @@ def test_the_first_cell_says_whose_helpers_it_found(tmp_path, place):
     code = first_cell(REPOSITORY / "notebooks" / "00_start_here.ipynb")
     done = in_a_process(code, {"PYTHONPATH": str(tmp_path)}, cwd=tmp_path)
     # A folder without code in it has no file of its own to be named by.
-    assert (str(other) if other.exists() else "namespace") in done.stderr
+    assert (str(other) if other.exists() else "Namespace") in done.stderr
     assert "Unset PYTHONPATH or rename that file; restart the kernel." in done.stderr
 
 
