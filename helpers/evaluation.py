@@ -94,7 +94,7 @@ def next_frame(
     first = whole("first", first, 1)
     sequences = rollout.check_frames(sequences, None, first + 1, "sequences")
     labels = _labels(forecaster, name, frame_format, sequences)
-    metrics._check_threshold(threshold)
+    metrics.check_threshold(threshold)
 
     def judge(batch: np.ndarray) -> Judgement:
         predicted = rollout.next_frames(
@@ -173,7 +173,7 @@ def long_term(
         )
 
     labels = _labels(forecaster, name, frame_format, sequences)
-    metrics._check_threshold(threshold)
+    metrics.check_threshold(threshold)
 
     def judge(batch: np.ndarray) -> Judgement:
         observed, truth = batch[:, :history], batch[:, history : history + horizon]

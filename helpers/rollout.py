@@ -126,7 +126,7 @@ def rollout(
     if feedback not in FEEDBACKS:
         choices = ", ".join(FEEDBACKS)
         raise ValueError(f"There is no feedback {feedback!r}; choose one of {choices}.")
-    metrics._check_threshold(threshold)
+    metrics.check_threshold(threshold)
 
     observed, grid = history.shape[1], history.shape[2:]
     predicted = np.empty((len(history), horizon, *grid), np.float32)
