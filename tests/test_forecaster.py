@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from random_weights import randomised
 
-from helpers import convlstm, forecaster, recipes, records, results, training, workshop
+from helpers import convlstm, forecaster, recipes, records, training, workshop
 from helpers.forecaster import UNKNOWN, Config, Examples, Past
 from helpers.rollout import gives_several, next_frames, rollout
 from helpers.sequences import (
@@ -65,14 +65,6 @@ def test_past_against_a_loop(count, rng):
         for age in ([*ages, None, None])[:2]:
             expected += [0, 0, 0] if age is None else [1, age / count, 1 / age]
         np.testing.assert_allclose(found[index], expected, atol=1e-6)
-
-
-def test_the_past_is_exact_where_tensorflow_multiplies_in_bfloat16(rng):
-    frames = rng.integers(2, size=(3, 20, 4, 4, 4)).astype(np.float32)
-    expected = sum(frames[:, -1 - age].astype(int) << age for age in range(20))
-    with results._precision(bfloat16=True):
-        found = tf.function(forecaster.past_bits)(tf.constant(frames)).numpy()
-    np.testing.assert_array_equal(found, expected)
 
 
 def test_past_without_flips_and_of_one_frame():
