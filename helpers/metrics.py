@@ -148,7 +148,6 @@ def changed_voxel_jaccard(
     prediction: ArrayLike,
     *,
     axes: int | Sequence[int] = FRAME_AXES,
-    threshold: float = 0.5,
 ) -> np.ndarray:
     """Return the Jaccard distance between the predicted changes and the true changes.
 
@@ -159,7 +158,7 @@ def changed_voxel_jaccard(
     Args:
         last: the last observed frame, shape of `truth` or with length 1 where it is to be
             repeated, for example (B, 1, D, H, W) for a rollout; values 0…1.
-        truth, prediction, axes, threshold: see `jaccard_distance`.
+        truth, prediction, axes: see `jaccard_distance`; a voxel is filled from 0.5 on.
 
     Returns:
         float64, the shape of `truth` without `axes`.
@@ -169,17 +168,13 @@ def changed_voxel_jaccard(
     """
     last, truth = np.asarray(last), np.asarray(truth)
     (last, truth, prediction), axes = filled_voxels(
-        axes, threshold, last=_repeated(last, truth), truth=truth, prediction=prediction
+        axes, 0.5, last=_repeated(last, truth), truth=truth, prediction=prediction
     )
     return _ratio(last ^ truth, last ^ prediction, axes)
 
 
 def volume_bias(
-    truth: ArrayLike,
-    prediction: ArrayLike,
-    *,
-    axes: int | Sequence[int] = FRAME_AXES,
-    threshold: float = 0.5,
+    truth: ArrayLike, prediction: ArrayLike, *, axes: int | Sequence[int] = FRAME_AXES
 ) -> np.ndarray:
     """Return the predicted filled volume minus the true one, relative to the true one.
 
@@ -189,7 +184,7 @@ def volume_bias(
     `axes=(-4, -3, -2, -1)`, to weigh frames by their volume and to meet empty truths less often.
 
     Args:
-        truth, prediction, axes, threshold: see `jaccard_distance`.
+        truth, prediction, axes: see `jaccard_distance`; a voxel is filled from 0.5 on.
 
     Returns:
         float64, the shape of `truth` without `axes`.
@@ -197,13 +192,13 @@ def volume_bias(
     Raises:
         TypeError, ValueError: see `jaccard_distance`.
     """
-    filled, axes = filled_voxels(axes, threshold, truth=truth, prediction=prediction)
+    filled, axes = filled_voxels(axes, 0.5, truth=truth, prediction=prediction)
     true, guess = (np.count_nonzero(array, axis=axes) for array in filled)
     bias = (guess - true) / np.maximum(true, 1)
     return np.where((true == 0) & (guess > 0), np.nan, bias)
 
 
-def births(before: ArrayLike, truth: ArrayLike, *, threshold: float = 0.5) -> np.ndarray:
+def births(before: ArrayLike, truth: ArrayLike) -> np.ndarray:
     """Return, for each sample, the share of filled voxels that the frame before does not announce.
 
     Not announced means that neither the voxel nor any of its 26 neighbours was filled in the
@@ -213,8 +208,7 @@ def births(before: ArrayLike, truth: ArrayLike, *, threshold: float = 0.5) -> np
 
     Args:
         before: (..., T, D, H, W) or (..., T, D, H, W, 1): the frame before each frame of `truth`.
-        truth: the same shape; values 0…1.
-        threshold: see `jaccard_distance`.
+        truth: the same shape; values 0…1, filled from 0.5 on.
 
     Returns:
         float64 (...): voxels summed over the frames of a sample; 0 where `truth` is empty.
@@ -223,7 +217,7 @@ def births(before: ArrayLike, truth: ArrayLike, *, threshold: float = 0.5) -> np
         TypeError, ValueError: see `per_frame`.
     """
     before, truth = _sequences(before, truth, ("before", "truth"))
-    (before, truth), _ = filled_voxels(FRAME_AXES, threshold, before=before, truth=truth)
+    (before, truth), _ = filled_voxels(FRAME_AXES, 0.5, before=before, truth=truth)
     from scipy import ndimage
 
     near = ndimage.binary_dilation(before, np.ones((1,) * (before.ndim - 3) + (3, 3, 3), bool))
@@ -250,10 +244,6 @@ class Summary:
     def standard_error(self) -> float:
         """Standard deviation of the mean: `std` / √n."""
         return self.std / math.sqrt(self.n)
-
-    def interval(self, errors: float = 1.96) -> tuple[float, float]:
-        """Return mean ∓ so many standard errors; the default holds the true mean 95 % of times."""
-        return self.mean - errors * self.standard_error, self.mean + errors * self.standard_error
 
     def __str__(self) -> str:
         return f"{self.mean:.4f} ± {self.standard_error:.4f} (sd {self.std:.4f}, n = {self.n})"

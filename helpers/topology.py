@@ -196,7 +196,7 @@ def _histograms(surface: np.ndarray, squared: np.ndarray) -> np.ndarray:
     return found.reshape(len(surface), size)
 
 
-def _percentile(counts: np.ndarray, distance: np.ndarray, share: float = 0.95) -> np.ndarray:
-    """Return the smallest distance that holds at least that share of each row of counts."""
-    reached = counts.cumsum(axis=1) >= share * counts.sum(axis=1, keepdims=True)
+def _percentile(counts: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Return the smallest distance that holds at least 95 % of each row of counts."""
+    reached = counts.cumsum(axis=1) >= 0.95 * counts.sum(axis=1, keepdims=True)
     return distance[reached.argmax(axis=1)]

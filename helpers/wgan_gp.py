@@ -370,7 +370,7 @@ def gradient_penalty(critic: Callable, real, fake, share):
     return ops.mean(ops.square(length - 1))
 
 
-def binarise(probability, threshold: float = 0.5):
+def binarise(probability):
     """Return 0 and 1, with the gradient of the probabilities: a straight-through estimator.
 
     True frames hold only 0 and 1. A critic that sees a grey voxel knows at once that the frame is
@@ -379,13 +379,12 @@ def binarise(probability, threshold: float = 0.5):
     rounded and the way back takes the gradient as if it were not.
 
     Args:
-        probability: any shape, 0…1.
-        threshold: from here on a voxel counts as filled.
+        probability: any shape, 0…1; a voxel counts as filled from 0.5 on.
 
     Source: Y. Bengio et al., *Estimating or Propagating Gradients Through Stochastic Neurons*, 2013
     (arXiv 1308.3432).
     """
-    filled = ops.cast(probability >= threshold, probability.dtype)
+    filled = ops.cast(probability >= 0.5, probability.dtype)
     return filled + (probability - ops.stop_gradient(probability))
 
 
