@@ -618,7 +618,6 @@ def ablate(
     folder: Path,
     out: Path,
     steps: int,
-    only: Sequence[int] = (),
 ) -> pd.DataFrame:
     """Train short runs that differ in one thing each; all see as many examples.
 
@@ -629,7 +628,6 @@ def ablate(
         folder: for the runs; those that are there are not done again.
         out: the CSV to write, with all that the folder holds.
         steps: of the recipe's batches; fewer where a batch is larger.
-        only: numbers of the changes to do now, so that several processes can share the work.
 
     Returns:
         `change`, `parameters`, `million_multiply_adds`, `examples`, `minutes`, and for each format
@@ -646,7 +644,7 @@ def ablate(
     samples = open_split(data, "validation").frames(slice(ABLATION_SAMPLES))
     for number, (change, values) in enumerate(changes.items()):
         place = folder / str(number)
-        if (place / "row.json").exists() or (only and number not in only):
+        if (place / "row.json").exists():
             continue
         recipe, values = RECIPES[model](steps), dict(values)
         chosen = [FORMATS[name] for name in values.pop("formats", [each.name for each in formats])]
@@ -679,7 +677,6 @@ def ablate(
     rows = [
         json.loads((folder / str(number) / "row.json").read_text("utf-8"))
         for number in range(len(changes))
-        if (folder / str(number) / "row.json").exists()
     ]
     null = {"change": "persistence"}
     for found in formats:
@@ -1079,9 +1076,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--limit", type=int, help="tune, test: only the first so many samples")
     parser.add_argument(
-        "--only", type=int, nargs="+", default=[], help="ablate: only the changes of these numbers"
-    )
-    parser.add_argument(
         "--variants",
         nargs="+",
         choices=list(VARIANTS),
@@ -1125,7 +1119,6 @@ def _do(options: argparse.Namespace) -> None:
                 options.run,
                 options.out,
                 options.steps,
-                options.only,
             )
         )
     elif options.task == "ship":

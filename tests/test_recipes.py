@@ -204,9 +204,10 @@ def test_a_stopped_training_is_no_finished_one(cache, tmp_path, recipe, monkeypa
 def test_a_stopped_ablation_goes_on(cache, tmp_path, recipe, monkeypatch, capsys):
     monkeypatch.setitem(recipes.RECIPES, "convlstm", lambda steps, **options: recipe)
     monkeypatch.setattr(recipes, "ABLATION_SAMPLES", 2)
+    monkeypatch.setitem(recipes.ABLATIONS, "convlstm", {"as it is": {}})
     run, out = tmp_path / "run", tmp_path / "t.csv"
     command = ["ablate", "T20_TINC1", "--data", str(DATA), "--run", str(run), "--out", str(out)]
-    command += ["--steps", "4", "--only", "0"]
+    command += ["--steps", "4"]
     stop_at(monkeypatch, 1)
     assert recipes.main(command) == 130
     assert "stopped at step 1 of 4" in capsys.readouterr().err and not out.exists()
