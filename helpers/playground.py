@@ -886,13 +886,13 @@ class Session:
         recipe = settings.recipe(TIMED)
         model = _compiled(settings, recipe)
 
-        def step_done(*_):
+        def step_done(batch, logs=None):
             ends.append(time.monotonic())
             model.stop_training = self._stop.is_set()
 
         batches = _batches(settings, recipe.config, recipe.plan, self.training_split)(0)
         watch = keras.callbacks.LambdaCallback(on_train_batch_end=step_done)
-        model.fit(batches, steps_per_epoch=TIMED, callbacks=[watch], verbose=0)
+        model.fit(batches, steps_per_epoch=TIMED, callbacks=[watch], shuffle=False, verbose=0)
         if self._stop.is_set():
             return 0
         each = float(np.median(np.diff(ends)[-TIMED // 2 :]))
