@@ -296,60 +296,6 @@ def place(
     )
 
 
-def single(
-    kind: int,
-    world: World = World(),
-    *,
-    rotation: np.ndarray | None = None,
-    a: float | None = None,
-    r: float | None = None,
-    R: float | None = None,
-    alpha: float = np.pi / 4,
-) -> Sample:
-    """Return one solid alone at the centre of the cube, to see how its 3D frames change.
-
-    Args:
-        kind: index into `SOLIDS`.
-        world: how the cube is made.
-        rotation: (4, 4) in SO(4), see `Solid`; none leaves the solid's own axis w along time.
-        a, r, R: radii in voxels; those left out are the kind's typical ones.
-        alpha: tilt of S¹×S¹×B² in radians, 0…π/2.
-
-    Raises:
-        ValueError: no such kind, not a rotation, radii that make no such solid, or no room for it.
-    """
-    check_world(world)
-    if kind not in range(4):
-        raise ValueError(f"There is no kind {kind!r}: choose 0…3 for {', '.join(SOLIDS)}.")
-    turn = np.eye(4) if rotation is None else np.asarray(rotation, float)
-    if turn.shape != (4, 4) or not np.allclose(turn @ turn.T, np.eye(4), atol=1e-6):
-        raise ValueError(f"Expected an orthogonal matrix (4, 4), found {rotation!r}.")
-    if np.linalg.det(turn) < 0:
-        raise ValueError("Expected a rotation, found a reflection: change the sign of a column.")
-    typical = np.array(world.typical(kind)) * world.scale
-    names = ("a", "r", "R")[: len(typical)]
-    given = {"a": a, "r": r, "R": R}
-    extra = [name for name, value in given.items() if value is not None and name not in names]
-    if extra:
-        raise ValueError(f"{SOLIDS[kind]} has no radius {', '.join(extra)}: leave it out.")
-    radii = {
-        name: float(size if given[name] is None else given[name])
-        for name, size in zip(names, typical)
-    }
-    solid = Solid(kind, (world.resolution // 2,) * 4, turn, **radii, alpha=float(alpha))
-    problem = _misshapen(solid)
-    if problem:
-        raise ValueError(f"These radii make no {SOLIDS[kind]}: {problem}.")
-    reach = solid.reach().max()
-    room = world.resolution - 1 - world.resolution // 2 - world.border + 1
-    if reach >= room:
-        raise ValueError(
-            f"The solid reaches {reach:.1f} voxels from the centre, but only less than {room} are "
-            f"free at resolution {world.resolution}: use smaller radii."
-        )
-    return render([solid], world)
-
-
 def render(solids: Sequence[Solid], world: World = World(), *, sample_id: int = 0) -> Sample:
     """Turn solids into a sample: pooled frames (T, D, H, W), counts and Betti numbers.
 
@@ -385,7 +331,7 @@ def full_frames(sample: Sample, times: Sequence[int] | np.ndarray | None = None)
     if not sample.resolution:
         raise ValueError(
             "Full resolution needs a generated sample; one read from a file holds only pooled "
-            "frames. Make one with sample_sequence() or single()."
+            "frames. Make one with sample_sequence() or render()."
         )
     points = len(sample.frames)
     chosen = np.arange(points) if times is None else np.atleast_1d(times)

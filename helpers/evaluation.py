@@ -6,7 +6,6 @@ import csv
 import functools
 import io
 import itertools
-import numbers
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +26,8 @@ THESIS_RESULTS = REPOSITORY / "data" / "thesis_results.csv"
 NEXT_FRAME_PROTOCOLS = {"pooled": metrics.pooled, "per_frame": metrics.per_frame}
 ROLLOUT = "rollout"
 BY = ("model", "format", "protocol", "horizon")
+RESAMPLES = 2000  # of the bootstrap
+_TAILS = 0.025, 0.975  # of the intervals
 _NAMES = ("model", "format", "protocol")
 _COUNTS = ("history", "horizon", "sample")
 _IDENTITY = (*BY, "sample")
@@ -49,7 +50,6 @@ def next_frame(
     protocol: str | Sequence[str] = "pooled",
     *,
     first: int = 1,
-    keep: int | None = None,
     frame_format: FrameFormat | str | None = None,
     sample_id: ArrayLike | None = None,
     threshold: float = 0.5,
@@ -65,7 +65,6 @@ def next_frame(
         protocol: `"pooled"` (the thesis's for the ConvLSTM), `"per_frame"` (its GANs), or both
             in a tuple: each adds its own rows. Figures of the two are not to be compared.
         first: the first frame to forecast; 1, and 3 for the thesis's three-frame GAN.
-        keep: the forecaster sees at most so many of the latest frames; None is all of them.
         frame_format: what the column `format` says; "any" when None.
         sample_id: (N,), different whole numbers; 0…N-1 when None.
         threshold: see `helpers.metrics.jaccard_distance`.
@@ -94,12 +93,10 @@ def next_frame(
     first = whole("first", first, 1)
     sequences = rollout.check_frames(sequences, None, first + 1, "sequences")
     labels = _labels(forecaster, name, frame_format, sequences)
-    metrics._check_threshold(threshold)
+    metrics.check_threshold(threshold)
 
     def judge(batch: np.ndarray) -> Judgement:
-        predicted = rollout.next_frames(
-            forecaster, batch, first=first, keep=keep, batch_size=batch_size
-        )
+        predicted = rollout.next_frames(forecaster, batch, first=first, batch_size=batch_size)
         truth, before = batch[:, first:], batch[:, first - 1 : -1]
         pairs = {
             "prediction": (truth, predicted),
@@ -173,7 +170,7 @@ def long_term(
         )
 
     labels = _labels(forecaster, name, frame_format, sequences)
-    metrics._check_threshold(threshold)
+    metrics.check_threshold(threshold)
 
     def judge(batch: np.ndarray) -> Judgement:
         observed, truth = batch[:, :history], batch[:, history : history + horizon]
@@ -204,25 +201,15 @@ def long_term(
     return _evaluate(judge, sequences, labels, sample_id, batch_size, progress)
 
 
-def means(
-    table: pd.DataFrame,
-    by: str | Sequence[str] = BY,
-    *,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Average a table over its samples, with bootstrap intervals.
+def means(table: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
+    """Average a table over its samples, with 95 % bootstrap intervals.
 
     Samples are resampled, not rows: where `by` leaves out a column, the rows of a sample are
-    averaged first, since they are not independent.
+    averaged first, since they are not independent. The same table gives the same intervals.
 
     Args:
         table: from `next_frame`, `long_term`, `combine` or `load`.
         by: the columns that tell groups apart.
-        resamples: so many bootstrap resamples, at least 100.
-        confidence: between 0 and 1: how often the interval should hold the true mean.
-        seed: 0 or above; the same table gives the same intervals.
 
     Returns:
         One row for each group and measure. Columns: those of `by`, `measure` (for example
@@ -231,22 +218,13 @@ def means(
 
     Raises:
         TypeError, ValueError: see `checked`; no such column in `by`; a group would mix protocols;
-            the samples of a group have different numbers of rows; `resamples`, `confidence` or
-            `seed` out of range.
+            the samples of a group have different numbers of rows.
     """
     table = checked(table)
-    return _averages(table, table[_columns(table)], by, resamples, confidence, seed)
+    return _averages(table, table[_columns(table)], by)
 
 
-def skill(
-    table: pd.DataFrame,
-    by: str | Sequence[str] = BY,
-    *,
-    against: str = "persistence",
-    resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> pd.DataFrame:
+def skill(table: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
     """Average the difference prediction - persistence, taken sample by sample.
 
     Below 0 the model is better than persistence. The difference has a much smaller spread than
@@ -254,24 +232,17 @@ def skill(
     what says that a model beats persistence.
 
     Args:
-        table, by, resamples, confidence, seed: see `means`.
-        against: `"persistence"`; or `"input"`, where above 0 means that the forecast is nearer to
-            its input than to the truth; for rollouts also `"moving_null"` and `"moving_input"`.
+        table, by: see `means`.
 
     Returns:
         As `means`, with the measures `jaccard` and `mse`.
 
     Raises:
-        TypeError, ValueError: see `means`; the table has no such comparison.
+        TypeError, ValueError: see `means`.
     """
     table = checked(table)
-    choices = _comparisons(table)[1:]
-    if against not in choices:
-        raise ValueError(
-            f"There is no comparison against {against!r}; choose one of {', '.join(choices)}."
-        )
-    differences = {k: table[f"prediction_{k}"] - table[f"{against}_{k}"] for k in _KINDS}
-    return _averages(table, pd.DataFrame(differences), by, resamples, confidence, seed)
+    differences = {k: table[f"prediction_{k}"] - table[f"persistence_{k}"] for k in _KINDS}
+    return _averages(table, pd.DataFrame(differences), by)
 
 
 def thesis_figures() -> pd.DataFrame:
@@ -289,34 +260,26 @@ def thesis_figures() -> pd.DataFrame:
     return pd.read_csv(THESIS_RESULTS)
 
 
-def beside_thesis(
-    table: pd.DataFrame, model: str = "ConvLSTM3D", *, measure: str | None = None, **options
-) -> pd.DataFrame:
+def beside_thesis(table: pd.DataFrame, model: str = "ConvLSTM3D") -> pd.DataFrame:
     """Set the means of a table beside the thesis's figures of one of its models.
 
     Args:
         table: see `means`; its formats, protocols, histories and horizons are looked up.
         model: the thesis's name of its model.
-        measure: only this one, for example `"prediction_jaccard"`.
-        options: `resamples`, `confidence` and `seed` of `means`.
 
     Returns:
         The rows of `means` that the thesis has a figure for, by model, format, protocol, history
         and horizon, with the columns `thesis` (its mean) and `difference` (ours - thesis).
 
     Raises:
-        TypeError, ValueError: see `means`; no such model or measure in the thesis; nothing in the
-            table has a counterpart.
+        TypeError, ValueError: see `means`; no such model in the thesis; nothing in the table has a
+            counterpart.
     """
     figures = thesis_figures()
-    for column, wanted in (("model", model), ("measure", measure)):
-        known = figures[column].unique()
-        if wanted is not None and wanted not in known:
-            raise ValueError(f"The thesis has no {column} {wanted!r}; it has {', '.join(known)}.")
-        if wanted is not None:
-            figures = figures[figures[column] == wanted]
+    _check_choice("model of the thesis", model, figures["model"].unique())
+    figures = figures[figures["model"] == model]
     keys = ["format", "protocol", "history", "horizon"]
-    ours = means(table, ("model", *keys), **options)
+    ours = means(table, ("model", *keys))
     published = figures[[*keys, "measure", "mean"]].rename(columns={"mean": "thesis"})
     beside = ours.merge(published, on=[*keys, "measure"])
     if beside.empty:
@@ -327,19 +290,12 @@ def beside_thesis(
     return beside.assign(difference=beside["mean"] - beside["thesis"])
 
 
-def shape_means(
-    table: pd.DataFrame,
-    by: str | Sequence[str] = BY,
-    *,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> pd.DataFrame:
+def shape_means(table: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
     """Average what a rollout does to the shape of frames, with bootstrap intervals.
 
     Args:
         table: from `long_term` with shape=True.
-        by, resamples, confidence, seed: see `means`; `horizon` must be among `by`.
+        by: see `means`; `horizon` must be among them.
 
     Returns:
         As `means`, with these measures: the numbers of `truth`, `prediction` and `persistence`,
@@ -364,14 +320,13 @@ def shape_means(
         for what in topology.BETTI:
             error = table[f"{who}_{what}"] - table[f"truth_{what}"]
             values[f"{who}_{what}_error"] = error.abs()
-    options = {"resamples": resamples, "confidence": confidence, "seed": seed}
-    parts = [_averages(table, values, by, **options).assign(undefined=0)]
+    parts = [_averages(table, values, by).assign(undefined=0)]
     keys = parts[0][by].drop_duplicates()
     for column in _SURFACE:
         defined = table[column].notna()
         found = pd.DataFrame(columns=[*by, "mean", "low", "high", "std", "n"])
         if defined.any():
-            found = _averages(table[defined], table.loc[defined, [column]], by, **options)
+            found = _averages(table[defined], table.loc[defined, [column]], by)
         undefined = (~defined).groupby([table[name] for name in by]).sum().rename("undefined")
         found = keys.merge(found.drop(columns="measure", errors="ignore"), "left", by)
         found = found.merge(undefined.reset_index(), "left", by).assign(measure=column)
@@ -379,25 +334,16 @@ def shape_means(
     return pd.concat(parts, ignore_index=True)[[*by, *_AVERAGE, "undefined"]]
 
 
-def skill_horizon(
-    table: pd.DataFrame,
-    *,
-    against: str = "persistence",
-    measure: str = "jaccard",
-    resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Find the last step up to which a model beats persistence, with a bootstrap interval.
+def skill_horizon(table: pd.DataFrame) -> pd.DataFrame:
+    """Find the last step up to which a model beats persistence, with a 95 % bootstrap interval.
 
-    At the horizons 1, 2, …, `steps` the mean difference prediction - persistence, taken sample by
-    sample, is below 0; at the next one it is not, whatever comes later. For the interval samples
-    are drawn with all their horizons together, and the same is asked of every draw.
+    At the horizons 1, 2, …, `steps` the mean difference of the Jaccard distances, prediction -
+    persistence, taken sample by sample, is below 0; at the next one it is not, whatever comes
+    later. For the interval samples are drawn with all their horizons together, and the same is
+    asked of every draw.
 
     Args:
         table: rollouts, from `long_term`, `combine` or `load`.
-        against, resamples, confidence, seed: see `skill`.
-        measure: `"jaccard"` or `"mse"`.
 
     Returns:
         One row for each model, format and history. Columns: these three; `steps`; `low` and
@@ -406,27 +352,22 @@ def skill_horizon(
         horizon in the table, where `steps` equal to it means "or more"; `n` samples.
 
     Raises:
-        TypeError, ValueError: see `skill`; the table is not of rollouts; no such measure; the
-            horizons of a model are not 1, 2, … without a gap for each of its samples.
+        TypeError, ValueError: see `checked`; the table is not of rollouts; the horizons of a model
+            are not 1, 2, … without a gap for each of its samples.
     """
     table = checked(table)
-    _check_choice("measure", measure, _KINDS)
-    choices = _comparisons(table)[1:]
-    _check_choice("against", against, choices)
-    if "moving_null" not in choices:
+    if _comparisons(table) != _ROLLOUT_COMPARISONS:
         raise ValueError("The table is of next frames; a skill horizon needs rollouts: long_term.")
-    resamples, confidence, seed = _bootstrap_options(resamples, confidence, seed)
-    difference = table[f"prediction_{measure}"] - table[f"{against}_{measure}"]
-    tails = (0.5 - confidence / 2, 0.5 + confidence / 2)
+    difference = table["prediction_jaccard"] - table["persistence_jaccard"]
     rows = []
     for key, group in table.groupby(["model", "format", "history"], sort=False):
         values = _by_horizon(group, difference)
         better = values.mean(axis=0) < 0
         steps, shown, interval = _unbroken(better), 0, (np.nan, np.nan)
         if len(values) > 1:
-            drawn = _bootstrap_means(values, resamples, seed)
-            interval = np.quantile(_unbroken(drawn < 0), tails, method="inverted_cdf")
-            shown = _unbroken(better & (np.quantile(drawn, tails[1], axis=0) < 0))
+            drawn = _bootstrap_means(values)
+            interval = np.quantile(_unbroken(drawn < 0), _TAILS, method="inverted_cdf")
+            shown = _unbroken(better & (np.quantile(drawn, _TAILS[1], axis=0) < 0))
         rows.append(
             {
                 **dict(zip(("model", "format", "history"), key)),
@@ -443,28 +384,22 @@ def skill_horizon(
 
 def overview(
     table: pd.DataFrame,
-    measure: str = "jaccard",
     *,
     protocol: str | None = None,
     horizons: Sequence[int] | None = None,
-    models: Sequence[str] | None = None,
     formats: Sequence[str] | None = None,
     thesis: bool | Sequence[str] = True,
-    spread: str = "deviation",
     digits: int = 4,
 ) -> pd.DataFrame:
-    """Write the means with their deviations as a table to read: a line per model.
+    """Write mean Jaccard distances ± their standard deviation between samples: a line per model.
 
     Args:
         table: see `means`.
-        measure: `"jaccard"` or `"mse"`.
         protocol: which one, where the table holds several.
         horizons: these only; all when None.
-        models, formats: what the table is to show, in this order; what it holds when None.
+        formats: what the table is to show, in this order; what it holds when None.
         thesis: with the thesis's figures for the same protocol and formats; or only those of
             the models in this list.
-        spread: `"deviation"`, mean ± standard deviation between samples as in the thesis, or
-            `"interval"`, the mean and its 95 % bootstrap interval.
         digits: after the point.
 
     Returns:
@@ -474,11 +409,10 @@ def overview(
 
     Raises:
         TypeError, ValueError: see `means`; several protocols and none chosen; the table has no
-            such protocol, horizon or measure; two models differ in persistence, so were judged
-            on other frames.
+            such protocol or horizon; two models differ in persistence, so were judged on other
+            frames.
     """
-    _check_choice("spread", spread, ("deviation", "interval"))
-    found = lines(table, measure, protocol=protocol, models=models, formats=formats, thesis=thesis)
+    found = lines(table, protocol=protocol, formats=formats, thesis=thesis)
     known = sorted(set(found["horizon"]))
     for horizon in known if horizons is None else horizons:
         _check_choice("horizon", horizon, known)
@@ -487,16 +421,10 @@ def overview(
         [list(dict.fromkeys(found["format"])) if formats is None else formats, shown],
         names=["format", "horizon"],
     )
-    names = list(dict.fromkeys([*_without_nulls(models, table), *found["name"]]))
-    written = pd.DataFrame("missing", pd.Index(names, name="model"), columns)
+    names = pd.Index(list(dict.fromkeys(found["name"])), name="model")
+    written = pd.DataFrame("missing", names, columns)
     for row in found[found["horizon"].isin(shown)].itertuples():
-        spreads = {
-            "deviation": f"± {row.std:.{digits}f}",
-            "interval": f"({row.low:.{digits}f} … {row.high:.{digits}f})",
-        }
-        if row.kind == "thesis":  # its intervals are not published
-            spreads["interval"] = ""
-        text = f"{row.mean:.{digits}f} {spreads[spread]}".strip()
+        text = f"{row.mean:.{digits}f} ± {row.std:.{digits}f}"
         written.loc[row.name, (row.format, row.horizon)] = text
     return written
 
@@ -506,14 +434,14 @@ def lines(
     measure: str = "jaccard",
     *,
     protocol: str | None = None,
-    models: Sequence[str] | None = None,
     formats: Sequence[str] | None = None,
     thesis: bool | Sequence[str] = True,
 ) -> pd.DataFrame:
     """Average what belongs into one figure: models, null models, the thesis's published figures.
 
     Args:
-        table, measure, protocol, models, formats, thesis: see `overview`.
+        table, protocol, formats, thesis: see `overview`.
+        measure: `"jaccard"` or `"mse"`.
 
     Returns:
         Columns: `name`, what a legend says; `kind`: `"model"`, `"persistence"`, `"moving null"`
@@ -522,17 +450,20 @@ def lines(
         model that is persistence itself is shown as the null model only.
 
     Raises:
-        TypeError, ValueError: see `overview`.
+        TypeError, ValueError: see `overview`; no such measure.
     """
     table = one_protocol(table, protocol)
     _check_choice("measure", measure, _KINDS)
-    table = _chosen(table, models, formats)
+    if formats is not None:
+        table = table[table["format"].isin(formats)]
+        if table.empty:
+            raise ValueError(f"The table has no rows of the formats {formats}.")
     check_same_samples(table)
     by = ["model", "format", "history", "horizon"]
     wanted = {f"prediction_{measure}": "model", f"persistence_{measure}": "persistence"}
     if f"moving_null_{measure}" in table:
         wanted[f"moving_null_{measure}"] = "moving null"
-    found = _averages(table, table[list(wanted)], by, 2000, 0.95, 0)
+    found = _averages(table, table[list(wanted)], by)
     found.insert(0, "kind", found["measure"].map(wanted))
     found.insert(0, "name", found["kind"].where(found["kind"] != "model", found["model"]))
     found = found[~(found["kind"].eq("model") & found["model"].isin(null_models(table)))]
@@ -553,14 +484,13 @@ def lines(
     return found[columns].reset_index(drop=True)
 
 
-def breakdown(table: pd.DataFrame, groups: pd.DataFrame, **options) -> pd.DataFrame:
+def breakdown(table: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
     """Average the Jaccard distance over parts of the samples, for example by what is in them.
 
     Args:
         table: see `means`.
         groups: one line for each sample, its number as the index; each column sorts the samples
             in one way, for example those of `sample_groups`.
-        options: `resamples`, `confidence` and `seed` of `means`.
 
     Returns:
         One row for each model, format, protocol, horizon, `property` (a column of `groups`) and
@@ -583,7 +513,6 @@ def breakdown(table: pd.DataFrame, groups: pd.DataFrame, **options) -> pd.DataFr
     values = table[["prediction_jaccard", "persistence_jaccard"]].copy()
     values["difference"] = values["prediction_jaccard"] - values["persistence_jaccard"]
     values.columns = ["prediction", "persistence", "difference"]
-    options = {"resamples": 2000, "confidence": 0.95, "seed": 0} | options
     parts = []
     for name, column in groups.items():
         group = table["sample"].map(column)
@@ -594,7 +523,7 @@ def breakdown(table: pd.DataFrame, groups: pd.DataFrame, **options) -> pd.DataFr
             rows = table[group == label]
             if rows.empty:  # a category that no sample of the table is in
                 continue
-            found = _averages(rows, values.loc[rows.index], BY, **options)
+            found = _averages(rows, values.loc[rows.index], BY)
             mean = found.pivot(index=list(BY), columns="measure", values="mean")
             spread = found[found["measure"] == "difference"].set_index(list(BY))
             mean = mean.join(spread[["low", "high", "n"]]).reset_index()
@@ -687,32 +616,27 @@ def cases(
 RELIABILITY_EDGES = (0, 0.01, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.99, 1)
 
 
-def reliability(
-    truth: ArrayLike, probability: ArrayLike, edges: Sequence[float] = RELIABILITY_EDGES
-) -> pd.DataFrame:
+def reliability(truth: ArrayLike, probability: ArrayLike) -> pd.DataFrame:
     """Compare probabilities with what happened: a reliability diagram as a table.
 
-    Voxels are sorted into bins by their probability. A forecast is calibrated if in each bin the
+    Voxels are sorted into bins by their probability, between `RELIABILITY_EDGES`; a bin holds its
+    lower edge. A forecast is calibrated if in each bin the
     share of filled voxels is the mean probability.
 
     Args:
         truth: any shape, 0 or 1.
         probability: of the same shape, 0…1.
-        edges: of the bins, rising from 0 to 1; a bin holds its lower edge.
 
     Returns:
         One row for each bin, by `probability` (its edges in words). Columns: `voxels`, how many;
         `mean probability` and `share filled`, NaN where there is no voxel.
 
     Raises:
-        TypeError, ValueError: see `helpers.metrics.jaccard_distance`; the edges are no such row.
+        TypeError, ValueError: see `helpers.metrics.jaccard_distance`.
 
     Source: A. H. Murphy and R. L. Winkler, *Reliability of Subjective Probability Forecasts*, 1977.
     """
-    edges = np.asarray(edges, np.float64)
-    rising = edges.ndim == 1 and len(edges) > 1 and (np.diff(edges) > 0).all()
-    if not rising or edges[0] != 0 or edges[-1] != 1:
-        raise ValueError(f"edges are {edges.tolist()}; expected numbers that rise from 0 to 1.")
+    edges = RELIABILITY_EDGES
     # Checks shapes and values of both.
     metrics.jaccard_distance(truth, probability, axes=tuple(range(np.ndim(truth))))
     truth, probability = np.asarray(truth).ravel(), np.asarray(probability, np.float64).ravel()
@@ -749,23 +673,6 @@ def one_protocol(table: pd.DataFrame, protocol: str | None = None) -> pd.DataFra
     return table
 
 
-def common(table: pd.DataFrame) -> pd.DataFrame:
-    """Keep the samples that all models of a format have, so that their means can be compared.
-
-    Raises:
-        TypeError, ValueError: see `checked`; a format has no sample that all its models have.
-    """
-    table = checked(table)
-    parts = []
-    for name, rows in table.groupby("format", sort=False):
-        groups = rows.groupby(["model", "protocol", "horizon"])["sample"]
-        shared = set.intersection(*(set(samples) for _, samples in groups))
-        if not shared:
-            raise ValueError(f"In {name} no sample is common to all models; nothing is left.")
-        parts.append(rows[rows["sample"].isin(shared)])
-    return checked(pd.concat(parts).sort_index())
-
-
 def check_same_samples(table: pd.DataFrame) -> None:
     """Check that the models of each format were judged on the same samples and frames.
 
@@ -781,7 +688,7 @@ def check_same_samples(table: pd.DataFrame) -> None:
                 raise ValueError(
                     f"{key[0]} lacks {lacking} of {len(everyone)} samples in {name} at horizon "
                     f"{key[2]}: means over other samples cannot be compared. Evaluate them, or "
-                    "keep what all have with common(table)."
+                    "leave out the samples that it lacks."
                 )
         same = rows.groupby(["protocol", "history", "horizon", "sample"])["persistence_jaccard"]
         if (same.max() - same.min() > 1e-6).any():
@@ -982,24 +889,15 @@ def _mean_squared_error(
     return np.square(truth - prediction).mean(axis=axes, dtype=np.float64)
 
 
-def _averages(
-    table: pd.DataFrame,
-    values: pd.DataFrame,
-    by: str | Sequence[str],
-    resamples: int,
-    confidence: float,
-    seed: int,
-) -> pd.DataFrame:
+def _averages(table: pd.DataFrame, values: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
     """Average each column of `values` over the samples of each group of `table`."""
-    resamples, confidence, seed = _bootstrap_options(resamples, confidence, seed)
     rows = []
     for key, sampled in _groups(table, values, by):
         low = high = np.full(sampled.shape[1], np.nan)
         if len(sampled) > 1:
             # The same draws for every group of a size: what else is in the table changes nothing.
-            drawn = _bootstrap_means(sampled.to_numpy(), resamples, seed)
-            tails = (0.5 - confidence / 2, 0.5 + confidence / 2)
-            low, high = np.quantile(drawn, tails, axis=0)
+            drawn = _bootstrap_means(sampled.to_numpy())
+            low, high = np.quantile(drawn, _TAILS, axis=0)
         for column, below, above in zip(sampled.columns, low, high):
             found = metrics.summary(sampled[column])
             rows.append(
@@ -1044,27 +942,6 @@ def _check_choice(what: str, value, choices: Sequence) -> None:
     if value not in choices:
         listed = ", ".join(map(str, choices))
         raise ValueError(f"There is no {what} {value!r} here; choose from {listed}.")
-
-
-def _chosen(
-    table: pd.DataFrame, models: Sequence[str] | None, formats: Sequence[str] | None
-) -> pd.DataFrame:
-    """Return the rows of these models and formats; those that are not there are not an error."""
-    for column, wanted in (("model", models), ("format", formats)):
-        if wanted is None:
-            continue
-        if isinstance(wanted, str) or len(set(wanted)) < len(wanted):
-            raise ValueError(f"{column}s is {wanted!r}; expected a list of names, each once.")
-        table = table[table[column].isin(wanted)]
-    if table.empty:
-        raise ValueError(f"The table has no rows of the models {models} and the formats {formats}.")
-    return table
-
-
-def _without_nulls(models: Sequence[str] | None, table: pd.DataFrame) -> list[str]:
-    """Drop the models that `lines` shows as persistence from a list of names."""
-    nulls = null_models(table)
-    return [name for name in models or () if name not in nulls]
 
 
 def null_models(table: pd.DataFrame) -> list[str]:
@@ -1112,26 +989,19 @@ def _unbroken(better: np.ndarray) -> np.ndarray:
     return np.cumprod(better, axis=-1, dtype=np.int64).sum(axis=-1)
 
 
-def _bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Return the means of resampled rows: (N, H) to (resamples, H)."""
-    return _draws(len(values), resamples, seed) @ values / len(values)
+def _bootstrap_means(values: np.ndarray) -> np.ndarray:
+    """Return the means of resampled rows: (N, H) to (`RESAMPLES`, H)."""
+    return _draws(len(values)) @ values / len(values)
 
 
 @functools.lru_cache(maxsize=2)
-def _draws(count: int, resamples: int, seed: int) -> np.ndarray:
-    """Draw how often each of `count` rows is in each resample: (resamples, count).
+def _draws(count: int) -> np.ndarray:
+    """Draw how often each of `count` rows is in each resample: (`RESAMPLES`, count).
 
     A product with it adds up the rows of all resamples at once.
     """
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(count, np.full(count, 1 / count), resamples).astype(np.float64)
-
-
-def _bootstrap_options(resamples: int, confidence: float, seed: int) -> tuple[int, float, int]:
-    resamples, seed = whole("resamples", resamples, 100), whole("seed", seed, 0)
-    if not isinstance(confidence, numbers.Real) or not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence!r}; expected a number between 0 and 1.")
-    return resamples, float(confidence), seed
+    rng = np.random.default_rng(0)
+    return rng.multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(np.float64)
 
 
 def _comparisons(table: pd.DataFrame) -> tuple[str, ...]:

@@ -321,7 +321,7 @@ class Examples:
             times[backwards] = self.split.shape[0] - 1 - times[backwards]
         frames = self.split.frames(samples, times)
         if self.augment:
-            frames = sequences._transform(frames, rng.integers(48, size=size))
+            frames = sequences.apply_symmetries(frames, rng.integers(48, size=size))
         weights = np.ones(len(self.formats)) if self.weights is None else np.array(self.weights)
         return frames, observed, strides, weights[chosen].astype(np.float32)
 

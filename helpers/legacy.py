@@ -9,8 +9,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,12 @@ MODEL = "ConvLSTM3D of the thesis"
 FORMATS = {found.name: found for found in THESIS_FORMATS}
 
 FILE_NAME = "convlstm3d_16_{}.h5"
+# SHA-256 of the author's three files, by format.
+DIGESTS = {
+    "T20_TINC1": "a1a2324bf5ba60925ca6dc60dd98ad25c68afe023165a8064825b23221c3ceb8",
+    "T40_TINC2": "208d5b986094bf6c332894f44daf1fcdc5e0799d4a9ac8c96c12dff2502cd811",
+    "T80_TINC4": "e1f2313d8e35d847941a3325a55ac75096a4e11b7b6b2d403822486be14154b8",
+}
 # The thesis starts a rollout from five frames and drops the oldest one for each that it forecasts.
 HISTORY, HORIZON, KEEP = 5, 5, 5
 
@@ -49,15 +54,18 @@ LAYERS = {
 }
 
 
-def load_thesis_convlstm(path: str | Path) -> convlstm.ConvLSTM:
+def load_thesis_convlstm(path: str | Path, *, known: bool = True) -> convlstm.ConvLSTM:
     """Rebuild the thesis's ConvLSTM in today's Keras and give it the weights of the author's file.
 
     The file is a whole model saved by Keras 2.10. Such a file can carry code, and Keras 3 refuses
-    it; here only its description and its 19 arrays are read, as data. The gates get Keras 2's
-    hard sigmoid, clip(0.2 x + 0.5, 0, 1), which the weights were trained with.
+    it; here the network is built anew, and Keras's `load_weights` reads the 19 arrays and nothing
+    else. The gates get Keras 2's hard sigmoid, clip(0.2 x + 0.5, 0, 1), which the weights were
+    trained with.
 
     Args:
         path: `convlstm3d_16_<format>.h5` of the author's repository.
+        known: take only the author's own three files, told by their SHA-256: one flipped bit in an
+            array would go unnoticed otherwise. False reads any weights of this architecture.
 
     Returns:
         A model from (B, T, 16, 16, 16, 1), values 0…1, to the same shape: the probability of the
@@ -65,31 +73,44 @@ def load_thesis_convlstm(path: str | Path) -> convlstm.ConvLSTM:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not HDF5 or damaged, holds another model, lacks an array, or an array
-            has another shape or type, lies elsewhere, or holds NaN or infinite values.
+        ValueError: it is not HDF5 or damaged, holds another model, or is another file than the
+            author's.
 
     Source: M. Goldgruber, *3D Spatio-Temporal Predictions with ConvLSTM and GAN models*.
     """
     path = _existing(path)
-    with _opened(path) as file:
-        _check_architecture(path, file)
-        model = convlstm.build(convlstm.thesis())
-        for weights, names in _arrays(model):
-            weights.assign(_read(path, file, names, tuple(weights.shape)))
-    return model
+    _check_architecture(path)
+    if known and _sha256(path) not in DIGESTS.values():
+        raise ValueError(
+            f"{path} is none of the author's three files: its SHA-256 is {_sha256(path)}. Fetch it "
+            "again, or read other weights of this architecture by load_thesis_convlstm(path, "
+            "known=False)."
+        )
+    theirs = _in_keras()
+    try:
+        theirs.load_weights(path)
+    except (OSError, KeyError, RuntimeError, ValueError) as error:  # h5py and Keras raise any
+        raise ValueError(f"{path} is damaged: {error}. Fetch it again.") from None
+    ours = convlstm.build(convlstm.thesis())
+    first, second, third = ours.memories
+    layers = (first, ours.norms[0], second, ours.norms[1], third, ours.head)
+    for mine, layer in zip(layers, theirs.layers, strict=True):
+        mine.set_weights(layer.get_weights())
+    return ours
 
 
-def _arrays(model: convlstm.ConvLSTM) -> Iterator[tuple]:
-    """Pair each weight of our model with the layer and the name that hold it in the file."""
-    suffixes = ("", "_1", "_2")
-    for suffix, memory in zip(suffixes, model.memories):
-        for name in ("kernel", "recurrent_kernel", "bias"):
-            yield getattr(memory, name), (f"conv_lstm3d{suffix}", name)
-    for suffix, norm in zip(suffixes, model.norms):
-        for name in ("gamma", "beta", "moving_mean", "moving_variance"):
-            yield getattr(norm, name), (f"batch_normalization{suffix}", name)
-    for name in ("kernel", "bias"):
-        yield getattr(model.head, name), ("conv3d", name)
+def _in_keras():
+    """Return the network in Keras's own layers: `load_weights` fills them in their order."""
+    import keras
+
+    def memory(kernel):
+        return keras.layers.ConvLSTM3D(32, kernel, padding="same", return_sequences=True)
+
+    norm = keras.layers.BatchNormalization
+    # Keras 3's Conv3D takes no sequences by itself.
+    head = keras.layers.TimeDistributed(keras.layers.Conv3D(1, 5, padding="same"))
+    frames = keras.Input((None, 16, 16, 16, 1))
+    return keras.Sequential([frames, memory(5), norm(), memory(3), norm(), memory(1), head])
 
 
 def _existing(path: str | Path) -> Path:
@@ -102,25 +123,20 @@ def _existing(path: str | Path) -> Path:
     return path
 
 
-@contextmanager
-def _opened(path: Path):
-    """Open an HDF5 file for reading and say clearly what is wrong with it."""
+def _check_architecture(path: Path) -> None:
+    """Refuse files of other models before any array is read."""
     import h5py
 
     if not h5py.is_hdf5(path):
         raise ValueError(f"{path} is not an HDF5 file; was the download complete?")
     try:
         with h5py.File(path, "r") as file:
-            yield file
+            description = file.attrs.get("model_config")
     except (OSError, KeyError, RuntimeError) as error:  # h5py raises any of them for damage
         raise ValueError(f"{path} is damaged: {error}. Fetch it again.") from None
-
-
-def _check_architecture(path: Path, file) -> None:
-    """Refuse files of other models before any array is read."""
     expected = f"{path} does not hold the ConvLSTM of the thesis: "
     try:
-        layers = json.loads(file.attrs["model_config"])["config"]["layers"]
+        layers = json.loads(description)["config"]["layers"]
         found = [{**layer["config"], "class_name": layer["class_name"]} for layer in layers]
         names = [str(layer["name"]) for layer in found]
     except (KeyError, TypeError, ValueError, RecursionError):
@@ -136,37 +152,6 @@ def _check_architecture(path: Path, file) -> None:
                     f"{expected}{key} of its layer {layer['name']} is {layer.get(key)!r}; "
                     f"expected {value!r}."
                 )
-
-
-def _read(path: Path, file, names: tuple[str, str], shape: tuple[int, ...]) -> np.ndarray:
-    """Read one array, once it is known to be what it should be."""
-    import h5py
-
-    layer, name = names
-    place = f"model_weights/{layer}/{layer}/{name}:0"
-    found = file
-    for part in place.split("/"):
-        # Not `part in found`, which would follow a link into another file.
-        if not isinstance(found, h5py.Group) or not found.id.links.exists(part.encode()):
-            raise ValueError(f"{path}: the array {place} is missing.")
-        if found.id.links.get_info(part.encode()).type != h5py.h5l.TYPE_HARD:
-            raise ValueError(f"{path}: {place} is a link; only arrays in the file itself are read.")
-        found = found[part]
-    # One block of plain numbers, as Keras writes it: nothing to decode, no other file.
-    plain = isinstance(found, h5py.Dataset) and not (
-        found.is_virtual or found.external or found.chunks
-    )
-    if not plain:
-        raise ValueError(f"{path}: {place} is not an array that lies in the file as it is.")
-    if found.shape != shape or found.dtype != np.float32:
-        raise ValueError(
-            f"{path}: {place} has shape {found.shape} and type {found.dtype}; expected {shape} "
-            "and float32."
-        )
-    values = found[()]
-    if not np.isfinite(values).all():
-        raise ValueError(f"{path}: {place} holds NaN or infinite values.")
-    return values
 
 
 def evaluate(

@@ -13,9 +13,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 FRAME_AXES = (-3, -2, -1)
-# A distance is split into a multiple of 1 / _PARTS and the rest. Sums of either part are exact in
-# float64 in any order, so NumPy and Keras round a mean in the same way, however it is computed.
-_PARTS = 2.0**26
 
 
 def jaccard_distance(
@@ -47,7 +44,7 @@ def jaccard_distance(
 
     Source: P. Jaccard, 1912; union and intersection as in the thesis's evaluation.
     """
-    (truth, prediction), axes = _filled(axes, threshold, truth=truth, prediction=prediction)
+    (truth, prediction), axes = filled_voxels(axes, threshold, truth=truth, prediction=prediction)
     return _ratio(truth, prediction, axes)
 
 
@@ -68,9 +65,7 @@ def per_frame(truth: ArrayLike, prediction: ArrayLike, *, threshold: float = 0.5
         TypeError, ValueError: see `jaccard_distance`; fewer than four axes; no frames.
     """
     truth, prediction = _sequences(truth, prediction)
-    distances = jaccard_distance(truth, prediction, threshold=threshold)
-    coarse = np.floor(distances * _PARTS) / _PARTS
-    return (coarse.sum(axis=-1) + (distances - coarse).sum(axis=-1)) / distances.shape[-1]
+    return jaccard_distance(truth, prediction, threshold=threshold).mean(axis=-1)
 
 
 def pooled(truth: ArrayLike, prediction: ArrayLike, *, threshold: float = 0.5) -> np.ndarray:
@@ -153,7 +148,6 @@ def changed_voxel_jaccard(
     prediction: ArrayLike,
     *,
     axes: int | Sequence[int] = FRAME_AXES,
-    threshold: float = 0.5,
 ) -> np.ndarray:
     """Return the Jaccard distance between the predicted changes and the true changes.
 
@@ -164,7 +158,7 @@ def changed_voxel_jaccard(
     Args:
         last: the last observed frame, shape of `truth` or with length 1 where it is to be
             repeated, for example (B, 1, D, H, W) for a rollout; values 0…1.
-        truth, prediction, axes, threshold: see `jaccard_distance`.
+        truth, prediction, axes: see `jaccard_distance`; a voxel is filled from 0.5 on.
 
     Returns:
         float64, the shape of `truth` without `axes`.
@@ -173,18 +167,14 @@ def changed_voxel_jaccard(
         TypeError, ValueError: see `jaccard_distance`.
     """
     last, truth = np.asarray(last), np.asarray(truth)
-    (last, truth, prediction), axes = _filled(
-        axes, threshold, last=_repeated(last, truth), truth=truth, prediction=prediction
+    (last, truth, prediction), axes = filled_voxels(
+        axes, 0.5, last=_repeated(last, truth), truth=truth, prediction=prediction
     )
     return _ratio(last ^ truth, last ^ prediction, axes)
 
 
 def volume_bias(
-    truth: ArrayLike,
-    prediction: ArrayLike,
-    *,
-    axes: int | Sequence[int] = FRAME_AXES,
-    threshold: float = 0.5,
+    truth: ArrayLike, prediction: ArrayLike, *, axes: int | Sequence[int] = FRAME_AXES
 ) -> np.ndarray:
     """Return the predicted filled volume minus the true one, relative to the true one.
 
@@ -194,7 +184,7 @@ def volume_bias(
     `axes=(-4, -3, -2, -1)`, to weigh frames by their volume and to meet empty truths less often.
 
     Args:
-        truth, prediction, axes, threshold: see `jaccard_distance`.
+        truth, prediction, axes: see `jaccard_distance`; a voxel is filled from 0.5 on.
 
     Returns:
         float64, the shape of `truth` without `axes`.
@@ -202,13 +192,13 @@ def volume_bias(
     Raises:
         TypeError, ValueError: see `jaccard_distance`.
     """
-    filled, axes = _filled(axes, threshold, truth=truth, prediction=prediction)
+    filled, axes = filled_voxels(axes, 0.5, truth=truth, prediction=prediction)
     true, guess = (np.count_nonzero(array, axis=axes) for array in filled)
     bias = (guess - true) / np.maximum(true, 1)
     return np.where((true == 0) & (guess > 0), np.nan, bias)
 
 
-def births(before: ArrayLike, truth: ArrayLike, *, threshold: float = 0.5) -> np.ndarray:
+def births(before: ArrayLike, truth: ArrayLike) -> np.ndarray:
     """Return, for each sample, the share of filled voxels that the frame before does not announce.
 
     Not announced means that neither the voxel nor any of its 26 neighbours was filled in the
@@ -218,8 +208,7 @@ def births(before: ArrayLike, truth: ArrayLike, *, threshold: float = 0.5) -> np
 
     Args:
         before: (..., T, D, H, W) or (..., T, D, H, W, 1): the frame before each frame of `truth`.
-        truth: the same shape; values 0…1.
-        threshold: see `jaccard_distance`.
+        truth: the same shape; values 0…1, filled from 0.5 on.
 
     Returns:
         float64 (...): voxels summed over the frames of a sample; 0 where `truth` is empty.
@@ -228,7 +217,7 @@ def births(before: ArrayLike, truth: ArrayLike, *, threshold: float = 0.5) -> np
         TypeError, ValueError: see `per_frame`.
     """
     before, truth = _sequences(before, truth, ("before", "truth"))
-    (before, truth), _ = _filled(FRAME_AXES, threshold, before=before, truth=truth)
+    (before, truth), _ = filled_voxels(FRAME_AXES, 0.5, before=before, truth=truth)
     from scipy import ndimage
 
     near = ndimage.binary_dilation(before, np.ones((1,) * (before.ndim - 3) + (3, 3, 3), bool))
@@ -256,10 +245,6 @@ class Summary:
         """Standard deviation of the mean: `std` / √n."""
         return self.std / math.sqrt(self.n)
 
-    def interval(self, errors: float = 1.96) -> tuple[float, float]:
-        """Return mean ∓ so many standard errors; the default holds the true mean 95 % of times."""
-        return self.mean - errors * self.standard_error, self.mean + errors * self.standard_error
-
     def __str__(self) -> str:
         return f"{self.mean:.4f} ± {self.standard_error:.4f} (sd {self.std:.4f}, n = {self.n})"
 
@@ -285,19 +270,16 @@ def summary(values: ArrayLike) -> Summary:
             f"{np.count_nonzero(~np.isfinite(values))} of {values.size} values are not finite; "
             "decide what they mean and leave them out before summarising."
         )
-    # fsum rounds once, whatever the order: the Keras metric can then agree to the last bit.
-    mean = math.fsum(values) / values.size
     std = float(values.std(ddof=1)) if values.size > 1 else math.nan
-    return Summary(mean, std, values.size)
+    return Summary(float(values.mean()), std, values.size)
 
 
 def keras_jaccard(protocol: str = "pooled", *, threshold: float = 0.5, name: str | None = None):
-    """Return a `keras.metrics.Metric` of the mean Jaccard distance, equal to NumPy's bit for bit.
+    """Return a `keras.metrics.Metric` of the mean Jaccard distance, the same as NumPy's.
 
     Truth and prediction are (B, T, D, H, W) or (B, D, H, W), with or without a channel axis of
-    length 1. Intersection and union are counted in integers and divided in float64, as in
-    `pooled` and `per_frame`, and the mean over samples does not depend on how they are split
-    into batches: `metric.result()` equals `summary(pooled(truth, prediction)).mean`. Its method
+    length 1. The mean is taken over samples, however they are split into batches:
+    `metric.result()` equals `summary(pooled(truth, prediction)).mean` up to rounding. Its method
     `distances` gives the values per sample. In a compiled step nothing can be raised, so a
     prediction that is NaN or outside 0…1 makes the result NaN.
 
@@ -311,7 +293,7 @@ def keras_jaccard(protocol: str = "pooled", *, threshold: float = 0.5, name: str
     """
     if protocol not in ("pooled", "per_frame"):
         raise ValueError(f"There is no protocol {protocol!r}; choose 'pooled' or 'per_frame'.")
-    _check_threshold(threshold)
+    check_threshold(threshold)
     return _metric_class()(protocol, threshold, name=name or f"jaccard_{protocol}")
 
 
@@ -344,20 +326,13 @@ def _metric_class():
             return ops.cast(values, "bool")
         return values >= ops.cast(threshold, values.dtype)
 
-    def split(distances):
-        coarse = ops.floor(distances * _PARTS) / _PARTS
-        return coarse, distances - coarse
-
     @keras.saving.register_keras_serializable("forecasting_4d")
-    class JaccardDistance(keras.metrics.Metric):
+    class JaccardDistance(keras.metrics.Mean):
         """Mean Jaccard distance over samples; made by `helpers.metrics.keras_jaccard`."""
 
         def __init__(self, protocol: str, threshold: float, name: str | None = None, **kwargs):
             super().__init__(name=name, dtype="float64", **kwargs)
             self.protocol, self.threshold = protocol, threshold
-            self.coarse = self.add_variable((), "zeros", "float64", name="coarse")
-            self.fine = self.add_variable((), "zeros", "float64", name="fine")
-            self.count = self.add_variable((), "zeros", "float64", name="count")
 
         def distances(self, y_true, y_pred):
             """Return the distance of each sample, float64 (B,)."""
@@ -375,26 +350,17 @@ def _metric_class():
             axes = (-3, -2, -1) if frames_apart else (-4, -3, -2, -1)
             both = ops.sum(ops.cast(truth & guess, "int32"), axis=axes)
             either = ops.sum(ops.cast(truth | guess, "int32"), axis=axes)
-            missed = ops.cast(either - both, "float64")
-            distance = missed / ops.cast(ops.maximum(either, 1), "float64")
+            both, either = ops.cast(both, "float64"), ops.cast(either, "float64")
+            empty = ops.cast(either == 0, "float64")
+            distance = 1 - (both + empty) / (either + empty)
             if len(distance.shape) == 2:
-                coarse, fine = split(distance)
-                distance = (ops.sum(coarse, 1) + ops.sum(fine, 1)) / ops.cast(
-                    ops.shape(distance)[1], "float64"
-                )
+                distance = ops.mean(distance, axis=1)
             return ops.where(good, distance, ops.cast(math.nan, "float64"))
 
         def update_state(self, y_true, y_pred, sample_weight=None):
             if sample_weight is not None:
                 raise ValueError("The Jaccard distance takes no sample weights.")
-            values = self.distances(y_true, y_pred)
-            coarse, fine = split(values)
-            self.coarse.assign_add(ops.sum(coarse))
-            self.fine.assign_add(ops.sum(fine))
-            self.count.assign_add(ops.cast(ops.shape(values)[0], "float64"))
-
-        def result(self):
-            return (self.coarse + self.fine) / ops.maximum(self.count, 1)
+            super().update_state(self.distances(y_true, y_pred))
 
         def get_config(self):
             return {"name": self.name, "protocol": self.protocol, "threshold": self.threshold}
@@ -404,15 +370,21 @@ def _metric_class():
 
 def _ratio(one: np.ndarray, other: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     """Return the Jaccard distance of boolean arrays; 0 where both are empty."""
+    both = np.count_nonzero(one & other, axis=axes)
     either = np.count_nonzero(one | other, axis=axes)
-    return (either - np.count_nonzero(one & other, axis=axes)) / np.maximum(either, 1)
+    empty = either == 0
+    return 1 - (both + empty) / (either + empty)
 
 
-def _filled(
+def filled_voxels(
     axes: int | Sequence[int], threshold: float, **arrays: ArrayLike
 ) -> tuple[list[np.ndarray], tuple[int, ...]]:
-    """Check the arrays and return which voxels are filled, as bool, and the axes as a tuple."""
-    _check_threshold(threshold)
+    """Check arrays of one shape: which of their voxels are filled, as bool, and the axes.
+
+    Raises:
+        TypeError, ValueError: see `jaccard_distance`.
+    """
+    check_threshold(threshold)
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     for name, array in arrays.items():
         if array.dtype.kind not in "buif":
@@ -435,7 +407,8 @@ def _filled(
     return [_thresholded(array, name, threshold) for name, array in arrays.items()], chosen
 
 
-def _check_threshold(threshold: float) -> None:
+def check_threshold(threshold: float) -> None:
+    """Refuse, by a ValueError, a threshold that is not a number above 0 and at most 1."""
     if not isinstance(threshold, numbers.Real) or not 0 < threshold <= 1:
         raise ValueError(f"The threshold is {threshold!r}; expected a number above 0, at most 1.")
 
@@ -451,7 +424,7 @@ def _thresholded(array: np.ndarray, name: str, threshold: float) -> np.ndarray:
         raise ValueError(
             f"{name} has values from {low} to {high}; expected 0…1, so scale it or apply a sigmoid."
         )
-    # A NumPy number would compare in its own precision, not in the array's as Keras does.
+    # A Python number takes on the array's precision, in which Keras compares, too.
     return array >= float(threshold)
 
 

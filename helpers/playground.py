@@ -1,8 +1,8 @@
 """The laboratory: turn a knob, train for a while, see what it does; and the rollout explorer.
 
-The first half needs no widgets: `Settings` say what is trained, `estimate` what it will cost,
-`Session` trains and keeps every run in a `RunTable`. The second half is a thin layer of ipywidgets
-over it: `laboratory` and `explorer`.
+The first half needs no widgets: `Settings` say what is trained, `Session` trains and keeps every
+run in a `RunTable`. The second half is a thin layer of ipywidgets over it: `laboratory` and
+`explorer`.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ SHOWN = 24  # validation sequences whose forecasts can be looked at
 WARM_UP = 0.1  # of the steps, in which the learning rate rises
 ROUNDS = 8  # validations in a run, but not
 SHORTEST_ROUND, LONGEST_ROUND = 15, 250  # fewer or more steps between two of them than these
+TIMED = 10  # steps that tell how many of them fit into a budget
 
 
 # What is trained
@@ -135,7 +136,7 @@ class Settings:
         jaccard_weight: of the soft Jaccard distance beside the cross-entropy.
         reconstruction, adversarial, penalty, critic_steps: of a WGAN-GP, see
             `helpers.wgan_gp.Config`.
-        steps: so many batches; 0 is as many as fit into `seconds` by the estimate.
+        steps: so many batches; 0 is as many as fit into `seconds`, by the time that ten take.
         seconds: a training stops after so many, and can be continued for as many again.
         seed: of weights and batches.
 
@@ -226,6 +227,13 @@ class Settings:
                 **size,
             )
         return _recipe_class(self.model)(config, plan, jaccard_weight=self.jaccard_weight)
+
+
+@functools.lru_cache(maxsize=256)
+def parameters(settings: Settings) -> int:
+    """Count the parameters of the model that the settings describe, critic included."""
+    recipe = settings.recipe(TIMED)
+    return recipe.kind.build(recipe.config).count_params()
 
 
 def _recipe_class(model: str) -> type[recipes.Recipe]:
@@ -332,162 +340,6 @@ def _forecast(settings: Settings, model: keras.Model, windows: np.ndarray) -> np
     elif settings.model == "ConvLSTM":
         found = found[:, -1, ..., 0]
     return np.round(255 * np.clip(found.numpy(), 0, 1)).astype(np.uint8)
-
-
-# What it will cost
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a training will cost, before it is started.
-
-    Attributes:
-        parameters: of the model, critic included.
-        million_multiply_adds: of one training step.
-        seconds_per_step: of a training step, validation included.
-        seconds_to_start: until the first step is done: TensorFlow compiles the model.
-        steps: so many are planned.
-        seconds: of the whole training.
-        memory: bytes that it needs beside what is in use.
-        available: bytes that this machine can still give.
-        warnings: what speaks against starting, one sentence each.
-    """
-
-    parameters: int
-    million_multiply_adds: float
-    seconds_per_step: float
-    seconds_to_start: float
-    steps: int
-    seconds: float
-    memory: int
-    available: int
-    warnings: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return (
-            f"{self.parameters:,} parameters · about {self.steps:,} steps of "
-            f"{1000 * self.seconds_per_step:.0f} ms · about {self.seconds:.0f} s · about "
-            f"{self.memory / 2**20:,.0f} MB of {self.available / 2**30:.1f} GB free"
-        )
-
-
-# Of each model: how much longer a multiply-add takes than in a large product of matrices, seconds
-# for a step of any size, and seconds until the first step is done. Measured on two CPU cores.
-_SLOWER = {"PatchNet": 2.5, "ConvLSTM": 1.0, "WGAN-GP": 1.5}
-_EACH_STEP = {"PatchNet": 0.03, "ConvLSTM": 0.03, "WGAN-GP": 0.1}
-_TO_START = {"PatchNet": 4.5, "ConvLSTM": 5.0, "WGAN-GP": 8.0}
-_MEMORY_PARTS = 1.5  # kept copies of each value between layers
-_MEMORY_BASE = 150 * 2**20  # compiled graphs and the pipeline
-
-
-@functools.cache
-def multiply_adds_per_second() -> float:
-    """Measure how fast this machine multiplies matrices, once (a few hundredths of a second)."""
-    left, right = tf.ones((4096, 256)), tf.ones((256, 256))
-    best = math.inf
-    for _ in range(4):
-        begin = time.perf_counter()
-        float(tf.reduce_sum(left @ right))
-        best = min(best, time.perf_counter() - begin)
-    return 4096 * 256 * 256 / best
-
-
-@functools.lru_cache(maxsize=256)
-def _cost(shape: tuple) -> tuple[int, float, float]:
-    """Return parameters, multiply-adds and numbers kept, the last two of one training example."""
-    settings = Settings(**dict(shape))
-    recipe = settings.recipe(10)
-    config, size = recipe.config, recipe.config.grid
-    voxels, patches = size**3, (size // config.patch) ** 3
-    model = recipe.kind.build(config)
-    parameters = model.count_params()
-    block = settings.depth * (3 * settings.width + 4 * (settings.width // 4))
-    if settings.model == "ConvLSTM":
-        # Every weight is used once for each patch of each frame.
-        kept = settings.history * patches * (16 + 14 * config.filters[0] + settings.width + block)
-        return parameters, 3.0 * parameters * patches * settings.history, kept
-    trunk = config if settings.model == "PatchNet" else config.trunk
-    forward = forecaster.multiply_adds(trunk)
-    kept = voxels * (4 * settings.history + 3 * trunk.hidden + 4 * trunk.channels)
-    kept += patches * (2 * 8 * trunk.channels + block)
-    if settings.model == "PatchNet":
-        return parameters, 3.0 * forward, kept
-    layers = [layer for layer in model.critic.layers if hasattr(layer, "kernel")]
-    critic = sum(
-        math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1]) for layer in layers
-    )
-    seen = sum(math.prod(layer.output.shape[1:]) for layer in model.critic.layers)
-    # The critic looks at truth, forecast and mixture, and the penalty needs a second derivative.
-    each = forward + (3 + 3 + 6) * critic
-    return parameters, 3.0 * forward + 3 * critic + settings.critic_steps * each, kept + 8 * seen
-
-
-def estimate(settings: Settings, speeds: Mapping[str, float] | None = None) -> Estimate:
-    """Estimate time and memory of a training.
-
-    Args:
-        settings: what is to be trained.
-        speeds: for a model, how many times as long as estimated its steps took before, as
-            `RunTable.speeds` finds it.
-    """
-    shape = {name: value for name, value in dataclasses.asdict(settings).items()}
-    for name in ("steps", "seconds", "seed", "learning_rate", "batch_size"):
-        shape.pop(name)
-    parameters, each, kept = _cost(tuple(sorted(shape.items())))
-    arithmetic = each * settings.batch_size
-    per_step = _EACH_STEP[settings.model] + (
-        _SLOWER[settings.model] * arithmetic / multiply_adds_per_second()
-    )
-    per_step *= (speeds or {}).get(settings.model, 1.0)
-    start = _TO_START[settings.model]
-    steps = settings.steps
-    if not steps:
-        fit = (settings.seconds - start) / per_step
-        steps = int(np.clip(fit, 1, LIMITS["steps"].high))
-    memory = int(_MEMORY_BASE + 16 * parameters + 4 * _MEMORY_PARTS * kept * settings.batch_size)
-    seconds, available = start + steps * per_step, available_memory()
-    warnings = []
-    if memory > available:
-        warnings.append(
-            f"This needs about {memory / 2**30:.1f} GB of memory, {available / 2**30:.1f} GB are "
-            "free: the kernel may be killed. Take a smaller batch, width, depth or history."
-        )
-    if seconds > 1.2 * settings.seconds:
-        warnings.append(
-            f"{steps} steps take about {_duration(seconds)}, the budget is "
-            f"{_duration(settings.seconds)}: the training will stop there and can be continued."
-        )
-    if steps < ROUNDS:
-        warnings.append(
-            f"Only {steps} steps: too few to learn much. Raise the budget, or take a smaller model."
-        )
-    return Estimate(
-        parameters,
-        arithmetic / 1e6,
-        per_step,
-        start,
-        steps,
-        seconds,
-        memory,
-        available,
-        tuple(warnings),
-    )
-
-
-def available_memory() -> int:
-    """Return how many bytes this process can still get: of the machine, or of its container."""
-    import psutil
-
-    free = psutil.virtual_memory().available
-    with contextlib.suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text())
-        free = min(free, max(limit - int((group / "memory.current").read_text()), 0))
-    return free
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 # The runs
@@ -646,24 +498,12 @@ class RunTable:
         """
         return pd.DataFrame(self.read(run)["rows"], columns=None)
 
-    def export(self, path: str | Path | None = None) -> Path:
-        """Write the table as CSV, `runs.csv` in the folder unless told; return its path."""
-        path = Path(path) if path else self.folder / CSV
+    def export(self) -> Path:
+        """Write the table as `runs.csv` in the folder; return its path."""
+        path = self.folder / CSV
         path.parent.mkdir(parents=True, exist_ok=True)
         self.table().to_csv(path, index=False)
         return path
-
-    def speeds(self) -> dict[str, float]:
-        """Return for each model how many times as long as estimated its last runs took a step."""
-        found: dict[str, list[float]] = {}
-        for run in self.numbers()[-20:]:
-            with contextlib.suppress(RunError):
-                record = self.read(run)
-                settings, measured = record["settings"], record.get("seconds_per_step")
-                if measured:
-                    ratio = measured / estimate(settings).seconds_per_step
-                    found.setdefault(settings.model, []).append(ratio)
-        return {model: float(np.median(ratios[-3:])) for model, ratios in found.items()}
 
     def preview(self, run: int) -> np.ndarray | None:
         """Return a run's latest forecasts of the last frame of validation sequences, if any.
@@ -740,7 +580,7 @@ class State:
         settings: of the run.
         status: `"training"`, or how it ended: `"done"`, `"stopped"`, `"budget used"`, `"diverged"`
             or `"failed"`.
-        step, steps: done and planned.
+        step, steps: done and planned, 0 as long as that is not known.
         rows: one mapping for each round, see `helpers.training.History`.
         left: seconds until the end, None if not known yet.
         message: an error, in words.
@@ -839,7 +679,6 @@ class Session:
             OSError: the folder of the runs cannot be written.
         """
         with self._alone():
-            plan = estimate(settings, self.runs.speeds())
             if begin_with is not None:
                 self._check_beginning(settings, begin_with)
             run = self.runs.create(
@@ -847,12 +686,12 @@ class Session:
                     "status": "training",
                     "made": datetime.datetime.now().isoformat(timespec="seconds"),
                     "settings": dataclasses.asdict(settings),
-                    "steps": plan.steps,
+                    "steps": settings.steps,  # 0: as many as fit, see `_fitting_steps`
                     "step": 0,
                     "seconds": 0.0,
                     "rows": [],
                     "message": "",
-                    "parameters": plan.parameters,
+                    "parameters": parameters(settings),
                     "began_with": begin_with,
                     "persistence": self.persistence(settings.frame_format),
                     "data": self.data,
@@ -879,7 +718,7 @@ class Session:
             record = self.runs.read(run)
             if record["status"] == "training":
                 raise RunError(f"Run {run} is being trained by another kernel.")
-            if record["step"] >= record["steps"]:
+            if 0 < record["steps"] <= record["step"]:
                 raise RunError(
                     f"Run {run} has done all its {record['steps']} steps. To train further, "
                     "start a new run that begins with its weights."
@@ -912,7 +751,7 @@ class Session:
             RunError: there is no such run, or no round of it was validated yet.
         """
         record = self.runs.read(run)
-        recipe = record["settings"].recipe(record["steps"])
+        recipe = record["settings"].recipe(record["steps"] or TIMED)
         model = recipe.kind.build(recipe.config)
         try:
             training.load_best(self.runs.place(run), model)
@@ -1006,8 +845,15 @@ class Session:
     def _fit(self, run: int) -> None:
         record = self.runs.read(run)
         settings, begun = record["settings"], time.monotonic()
-        recipe = settings.recipe(record["steps"])
         self._write(run, status="training", message="")
+        self._tell()
+        steps = record["steps"] or self._fitting_steps(settings)
+        if not steps:
+            self._end(run, "stopped")
+            return
+        self.state = dataclasses.replace(self.state, steps=steps)
+        self._write(run, steps=steps)
+        recipe = settings.recipe(steps)
         watch = _Watch(self, settings, begun + settings.seconds)
         self._tell()
         model = _compiled(settings, recipe)
@@ -1028,7 +874,30 @@ class Session:
         status = "done"
         if history.stopped:
             status = "budget used" if watch.stop.is_set() else "stopped"
-        self._end(run, status, seconds_per_step=watch.seconds_per_step)
+        self._end(run, status)
+
+    def _fitting_steps(self, settings: Settings) -> int:
+        """Time ten steps of a model of its own; return how many fit into the budget, 0 if stopped.
+
+        The first steps compile the model, and those of the run will do so again. A fifth of the
+        time is left for validation.
+        """
+        begun, ends = time.monotonic(), []
+        recipe = settings.recipe(TIMED)
+        model = _compiled(settings, recipe)
+
+        def step_done(batch, logs=None):
+            ends.append(time.monotonic())
+            model.stop_training = self._stop.is_set()
+
+        batches = _batches(settings, recipe.config, recipe.plan, self.training_split)(0)
+        watch = keras.callbacks.LambdaCallback(on_train_batch_end=step_done)
+        model.fit(batches, steps_per_epoch=TIMED, callbacks=[watch], shuffle=False, verbose=0)
+        if self._stop.is_set():
+            return 0
+        each = float(np.median(np.diff(ends)[-TIMED // 2 :]))
+        left = settings.seconds - 2 * (ends[-1] - begun)
+        return int(np.clip(0.8 * left / each, TIMED, LIMITS["steps"].high))
 
     def _end(self, run: int, status: str, message: str = "", **more) -> None:
         with contextlib.suppress(Exception):
@@ -1184,7 +1053,7 @@ class Laboratory(ipywidgets.VBox):
         self._quiet = False
         w = ipywidgets
         self._controls = {name: _control(name) for name in TIPS}
-        self._estimate = w.HTML()
+        self._about = w.HTML()
         self._message = w.HTML()
         self._buttons = {
             "start": _button("Start", "play", "Start a new run with these settings", "success"),
@@ -1254,7 +1123,7 @@ class Laboratory(ipywidgets.VBox):
                         "width": "100%",
                     },
                 ),
-                self._estimate,
+                self._about,
                 w.Box([buttons[name] for name in ("start", "stop")] + [self._bar], layout=_FLOW),
                 self._message,
                 self._status,
@@ -1276,7 +1145,7 @@ class Laboratory(ipywidgets.VBox):
             ("laboratory-message", self._message),
             ("laboratory-status", self._status),
             ("laboratory-runs", self._chosen),
-            ("laboratory-estimate", self._estimate),
+            ("laboratory-about", self._about),
         ):
             kind.add_class(name)
         for control in self._controls.values():
@@ -1422,7 +1291,7 @@ class Laboratory(ipywidgets.VBox):
         )
 
     def _turned(self) -> None:
-        """A control was turned: disable what the model lacks, and estimate anew."""
+        """A control was turned: disable what the model lacks, and say what is to be trained."""
         if self._quiet:
             return
         unused = UNUSED[self._controls["model"].value]
@@ -1431,9 +1300,7 @@ class Laboratory(ipywidgets.VBox):
             control.tooltip = TIPS[name] + (f" (here: {unused[name]})" if name in unused else "")
         lines = []
         try:
-            found = estimate(self.settings, self.session.runs.speeds())
-            lines = [html.escape(str(found))]
-            lines += [_trouble(warning) for warning in found.warnings]
+            lines = [f"{parameters(self.settings):,} parameters"]
             self._buttons["start"].disabled = False
         except ValueError as error:
             lines = [_trouble(str(error))]
@@ -1447,7 +1314,7 @@ class Laboratory(ipywidgets.VBox):
                 + "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
                 + "."
             )
-        self._estimate.value = (
+        self._about.value = (
             f'<div role="status" style="line-height: 1.4">{"<br>".join(lines)}</div>'
         )
 
@@ -1455,13 +1322,15 @@ class Laboratory(ipywidgets.VBox):
         """Show where a run stands; called from the thread that trains."""
         ended = not self.session.running
         self._bar.max, self._bar.value = max(state.steps, 1), state.step
-        parts = [f"run {state.run}", f"step {state.step} of {state.steps}"]
+        parts = [f"run {state.run}", f"step {state.step} of {state.steps or '?'}"]
         if state.best is not None:
             parts.append(f"best {state.best:.4f}")
         parts.append(f"persistence {state.persistence:.4f}")
         if state.status == "training" and not ended:
-            starting = "TensorFlow compiles the model" if state.left is None else "training"
-            parts += [starting] if state.left is None else [f"about {state.left:.0f} s left"]
+            starting = "TensorFlow compiles the model"
+            if not state.steps:
+                starting = f"{TIMED} steps tell how many fit into the budget"
+            parts.append(starting if state.left is None else f"about {state.left:.0f} s left")
         else:
             parts.append(state.status)
         self._status.value = f'<div role="status">{html.escape(" · ".join(parts))}</div>'
@@ -1484,7 +1353,6 @@ class Laboratory(ipywidgets.VBox):
             self._drawn = time.monotonic()
             self._cost = self._drawn - begin
         if ended:
-            self._turned()  # the estimates have learned from it
             self._refresh()
             self._chosen.value = (state.run,)
 

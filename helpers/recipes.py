@@ -618,7 +618,6 @@ def ablate(
     folder: Path,
     out: Path,
     steps: int,
-    only: Sequence[int] = (),
 ) -> pd.DataFrame:
     """Train short runs that differ in one thing each; all see as many examples.
 
@@ -629,7 +628,6 @@ def ablate(
         folder: for the runs; those that are there are not done again.
         out: the CSV to write, with all that the folder holds.
         steps: of the recipe's batches; fewer where a batch is larger.
-        only: numbers of the changes to do now, so that several processes can share the work.
 
     Returns:
         `change`, `parameters`, `million_multiply_adds`, `examples`, `minutes`, and for each format
@@ -646,7 +644,7 @@ def ablate(
     samples = open_split(data, "validation").frames(slice(ABLATION_SAMPLES))
     for number, (change, values) in enumerate(changes.items()):
         place = folder / str(number)
-        if (place / "row.json").exists() or (only and number not in only):
+        if (place / "row.json").exists():
             continue
         recipe, values = RECIPES[model](steps), dict(values)
         chosen = [FORMATS[name] for name in values.pop("formats", [each.name for each in formats])]
@@ -679,7 +677,6 @@ def ablate(
     rows = [
         json.loads((folder / str(number) / "row.json").read_text("utf-8"))
         for number in range(len(changes))
-        if (folder / str(number) / "row.json").exists()
     ]
     null = {"change": "persistence"}
     for found in formats:
@@ -1015,59 +1012,6 @@ def training_logs(record: dict) -> dict[str, pd.DataFrame]:
     return {f"run {n}": pd.DataFrame(made["log"]) for n, made in numbered if "log" in made}
 
 
-def average(weights: Sequence[Path], out: Path) -> Path:
-    """Average weights that runs side by side reached from one beginning, one run for each core.
-
-    Two runs on a core each see half as many windows again in the same time as one run on both.
-    What they have learned from different windows is brought together by the mean of their weights
-    (local SGD: Stich, 2019), from which the next runs begin. That works only while the runs have
-    not drifted far apart: compare the distances before and after.
-
-    Args:
-        weights: two or more files that `ship` wrote, of runs that began with the same weights.
-        out: the `.npz` to write; its record goes beside it.
-
-    Raises:
-        ValueError: fewer than two files, or they are not of runs from one beginning.
-        FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_weights`.
-    """
-    records_of = [training.read_record(path) for path in weights]
-    if len(records_of) < 2:
-        raise ValueError(f"{len(records_of)} file of weights; expected two or more to average.")
-    shared = ("model", "configuration", "formats", "data")
-    first = records_of[0]
-    for path, record in zip(weights, records_of):
-        beginning = record.get("began_with", {}).get("sha256")
-        if beginning is None or beginning != first.get("began_with", {}).get("sha256"):
-            raise ValueError(
-                f"{path} and {weights[0]} did not begin with the same weights; the mean of two "
-                "networks that learned apart is no network. Train both with the same --start."
-            )
-        for name in shared:
-            if record.get(name) != first.get(name):
-                raise ValueError(f"{path} and {weights[0]} differ in their {name}.")
-    models = [KINDS[first.get("model", Recipe.model)].kind.load(path) for path in weights]
-    for variables in zip(*(model.weights for model in models)):
-        variables[0].assign(np.mean([variable.numpy() for variable in variables], axis=0))
-    own = ("plan", "commit", "made", "steps", "minutes", "validation", "sha256")
-    before = first["began_with"]
-    device = first["machine"]["device"]
-    record = {name: first[name] for name in shared if name in first} | {
-        "machine": first["machine"] | {"device": f"{len(models)} runs side by side, {device} each"},
-        "began_with": before,
-        "made": datetime.date.today().isoformat(),
-        "average_of": [
-            {name: found[name] for name in own if name in found} for found in records_of
-        ],
-        # Side by side: the longest of them, and the windows of all.
-        "minutes": (minutes := max(found["minutes"] for found in records_of)),
-        "minutes_in_all": round(minutes + before.get("minutes_in_all", 0), 1),
-        "examples_in_all": before.get("examples_in_all", 0)
-        + sum(found["steps"] * found["plan"]["batch_size"] for found in records_of),
-    }
-    return training.save_weights(out, models[0], record)
-
-
 def commit() -> str:
     """Return the commit of this checkout, with `+` where files differ from it."""
     try:
@@ -1084,7 +1028,6 @@ def commit() -> str:
 NEEDED = {  # of the options, by each task
     "train": ("data", "run"),
     "ship": ("run", "weights"),
-    "average": ("parts", "weights"),
     "tune": ("data", "weights"),
     "validate": ("data", "weights"),
     "test": ("data", "weights"),
@@ -1109,9 +1052,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("task", choices=list(NEEDED))
     parser.add_argument("format", choices=[*FORMATS, MIXED], help="mixed: all three formats")
     parser.add_argument("--model", choices=list(RECIPES), default="convlstm")
-    parser.add_argument(
-        "--data", type=Path, help="all but ship and average: a folder in thesis layout"
-    )
+    parser.add_argument("--data", type=Path, help="all but ship: a folder in thesis layout")
     parser.add_argument("--run", type=Path, help="train, ship, ablate: the folder of the run")
     parser.add_argument("--weights", type=Path, help="the .npz to write or to judge")
     parser.add_argument(
@@ -1119,7 +1060,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, help="ablate: the CSV to write")
     parser.add_argument("--start", type=Path, help="train: weights to begin with")
-    parser.add_argument("--parts", type=Path, nargs="+", help="average: the .npz files of the runs")
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--learning-rate", type=float, help="the highest; the recipe's unless told")
     parser.add_argument(
@@ -1135,9 +1075,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--decay", choices=training.DECAYS, default="linear")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--limit", type=int, help="tune, test: only the first so many samples")
-    parser.add_argument(
-        "--only", type=int, nargs="+", default=[], help="ablate: only the changes of these numbers"
-    )
     parser.add_argument(
         "--variants",
         nargs="+",
@@ -1182,11 +1119,8 @@ def _do(options: argparse.Namespace) -> None:
                 options.run,
                 options.out,
                 options.steps,
-                options.only,
             )
         )
-    elif options.task == "average":
-        average(options.parts, options.weights)
     elif options.task == "ship":
         ship(options.run, options.weights, options.keep)
     else:

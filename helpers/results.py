@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -42,7 +41,6 @@ SAMPLE = workshop.REPOSITORY / "data" / "sample"
 MARKS = "<!-- results: made by make results -->", "<!-- end of results -->"
 HISTORY, HORIZON = ROLLOUT_HISTORY, 5  # of rollouts, as in the thesis
 BATCH = 8  # sequences at a time: what a network makes of them stays in the processor's cache
-BFLOAT16 = "auto_mixed_precision_onednn_bfloat16"  # how TensorFlow calls the option
 REMEMBERED = 64  # sequences whose forecasts are kept for the next case: up to 120 MB in all
 TITLES = {
     "convlstm": "ConvLSTM",
@@ -321,27 +319,11 @@ def _note(case: Case, frames: np.ndarray, sample_id: np.ndarray) -> dict:
     shares = {"shares": case.record.get(recipes.SHARES_NAME)} if case.partner else {}
     return shares | {
         "code": _code(),
-        "bfloat16": _in_bfloat16(),
         "weights": hashlib.sha256(networks).hexdigest(),
         "thresholds": case.record.get(recipes.thresholds_name(case.variant)),
         "samples": hashlib.sha256(np.ascontiguousarray(sample_id)).hexdigest(),
         "frames": hashlib.sha256(np.packbits(frames)).hexdigest(),
     }
-
-
-def _in_bfloat16() -> bool:
-    return workshop.tensorflow().config.optimizer.get_experimental_options().get(BFLOAT16, False)
-
-
-@contextlib.contextmanager
-def _precision(bfloat16: bool) -> Iterator[None]:
-    """Let TensorFlow multiply in bfloat16, or not, and put it back afterwards."""
-    optimizer, before = workshop.tensorflow().config.optimizer, _in_bfloat16()
-    optimizer.set_experimental_options({BFLOAT16: bfloat16})
-    try:
-        yield
-    finally:
-        optimizer.set_experimental_options({BFLOAT16: before})
 
 
 @functools.cache
@@ -402,7 +384,6 @@ def make(
     names: Sequence[str] = (),
     limit: int | None = None,
     processes: int = 1,
-    bfloat16: bool = False,
 ) -> dict[str, pd.DataFrame]:
     """Judge all shipped weights on the test split, or go on where an earlier call stopped.
 
@@ -412,18 +393,15 @@ def make(
         weights, names: see `cases`.
         limit: only the first so many samples.
         processes: judge so many groups of cases side by side, on one core each.
-        bfloat16: networks multiply numbers of 8 significant bits, where the processor can
-            (AMX, AVX512-BF16); on others this changes nothing. Faster, and nearly the same.
 
     Returns:
         `summary`, see `summary`; `skill_horizons`, see `helpers.evaluation.skill_horizon`.
     """
     found, points, sample_id = cases(weights, names), *_samples(data, limit)
     parts, rollouts = [], []
-    with _precision(bfloat16):
-        if processes > 1:
-            _side_by_side(found, points, sample_id, work, (data, limit), processes)
-        tables_of = dict(_progress(groups(found), points, sample_id, work))
+    if processes > 1:
+        _side_by_side(found, points, sample_id, work, (data, limit), processes)
+    tables_of = dict(_progress(groups(found), points, sample_id, work))
     for case in found:
         tables = tables_of[_files(case, work)[-1]]
         parts.append(summary(case, tables))
@@ -470,8 +448,7 @@ def _side_by_side(todo, points, sample_id, work, source, processes: int) -> None
         return
     # A process that TensorFlow has threads in must not be forked.
     spawn = multiprocessing.get_context("spawn")
-    start = {"initializer": _use_one_core, "initargs": (_in_bfloat16(),)}
-    pool = ProcessPoolExecutor(min(processes, len(missing)), spawn, **start)
+    pool = ProcessPoolExecutor(min(processes, len(missing)), spawn, initializer=_use_one_core)
     try:
         running = {pool.submit(_judge, group, source, work): group for group in missing}
         for done in tqdm(as_completed(running), total=len(running), desc="judged"):
@@ -481,9 +458,8 @@ def _side_by_side(todo, points, sample_id, work, source, processes: int) -> None
         pool.shutdown(cancel_futures=True)
 
 
-def _use_one_core(bfloat16: bool = False) -> None:
+def _use_one_core() -> None:
     tf = workshop.tensorflow()
-    tf.config.optimizer.set_experimental_options({BFLOAT16: bfloat16})
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
@@ -685,14 +661,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=workshop.cores(),
         help="so many models at the same time, on one core each",
     )
-    parser.add_argument(
-        "--bfloat16",
-        action="store_true",
-        help="multiply less precisely: faster on processors with AMX or AVX512-BF16",
-    )
     options = parser.parse_args(arguments)
-    if options.bfloat16 and not options.out:
-        parser.error("the course's results are computed in float32: give --out")
     if (options.models or options.limit) and not options.out:
         parser.error("a part of the results goes elsewhere: give --out")
     own = options.data.resolve() == SAMPLE or options.weights.resolve() != recipes.WEIGHTS
@@ -706,7 +675,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             names=options.models,
             limit=options.limit,
             processes=options.processes,
-            bfloat16=options.bfloat16,
         )
         write(found, options.out or RESULTS, {} if options.out else PAGES)
     except (OSError, ValueError, training.CheckpointError, BrokenProcessPool) as error:

@@ -126,7 +126,7 @@ def rollout(
     if feedback not in FEEDBACKS:
         choices = ", ".join(FEEDBACKS)
         raise ValueError(f"There is no feedback {feedback!r}; choose one of {choices}.")
-    metrics._check_threshold(threshold)
+    metrics.check_threshold(threshold)
 
     observed, grid = history.shape[1], history.shape[2:]
     predicted = np.empty((len(history), horizon, *grid), np.float32)
@@ -148,9 +148,7 @@ def next_frames(
     sequences: ArrayLike,
     *,
     first: int = 1,
-    keep: int | None = None,
     batch_size: int = 32,
-    recompute: bool = False,
 ) -> np.ndarray:
     """Forecast every frame of the sequences from the true frames before it.
 
@@ -158,11 +156,11 @@ def next_frames(
         forecaster: see `Forecaster` and `Recurrent`.
         sequences: (B, T, D, H, W), the true frames, T > first; values 0…1.
         first: the first frame to forecast, at least 1.
-        keep, batch_size, recompute: see `rollout`.
+        batch_size: see `rollout`.
 
     Returns:
         float32 (B, T - first, D, H, W): probabilities of the frames first…T-1. Frame t is
-        forecast from the frames before t, at most `keep` of them.
+        forecast from all frames before t.
 
     Raises:
         TypeError, ValueError: see `rollout`; `first` leaves no frame to forecast.
@@ -175,7 +173,7 @@ def next_frames(
     predicted = np.empty((len(sequences), steps - first, *sequences.shape[2:]), np.float32)
     for batch in _batches(len(sequences), batch_size):
         times = range(first, steps)
-        for time, prediction in _forecasts(forecaster, sequences[batch], times, keep, recompute):
+        for time, prediction in _forecasts(forecaster, sequences[batch], times):
             predicted[batch, time - first] = prediction
     return predicted
 
@@ -291,8 +289,8 @@ def _forecasts(
     forecaster: Forecaster,
     frames: np.ndarray,
     times: range,
-    keep: int | None,
-    recompute: bool,
+    keep: int | None = None,
+    recompute: bool = False,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (time, probability (B, D, H, W)) for each time, from the frames before it.
 

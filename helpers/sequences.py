@@ -199,7 +199,7 @@ def from_packed(
 
     def gather(step: np.ndarray) -> np.ndarray:
         samples, times, symmetries = order.batch(int(step))
-        return _transform(split.frames(samples, times), symmetries)
+        return apply_symmetries(split.frames(samples, times), symmetries)
 
     def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         found = tf.numpy_function(gather, [step], tf.uint8, stateful=False)
@@ -282,7 +282,7 @@ def from_records(
         tf.debugging.Assert(binary, ["expected voxels of 0 and 1, found others in", name])
         chosen = tf.gather(voxels, times)[tf.newaxis]
         if order.symmetries:
-            chosen = tf.numpy_function(_transform, [chosen, symmetry[tf.newaxis]], tf.uint8)
+            chosen = tf.numpy_function(apply_symmetries, [chosen, symmetry[tf.newaxis]], tf.uint8)
         return tf.ensure_shape(chosen, (1, frames, *shape[1:]))[0]
 
     def batch(step: tf.Tensor) -> tf.data.Dataset:
@@ -490,7 +490,7 @@ def _symmetry(index: int) -> int:
     return index
 
 
-def _transform(frames: np.ndarray, symmetries: np.ndarray) -> np.ndarray:
+def apply_symmetries(frames: np.ndarray, symmetries: np.ndarray) -> np.ndarray:
     """Apply to each example (T, D, H, W) of a batch its own symmetry."""
     if not symmetries.any():
         return frames

@@ -43,7 +43,7 @@ def betti_numbers(frames: ArrayLike, *, threshold: float = 0.5) -> np.ndarray:
     Source: T. Kaczynski, K. Mischaikow, M. Mrozek, *Computational Homology*, 2004, on cubical
         complexes.
     """
-    (filled,), _ = metrics._filled(FRAME_AXES, threshold, frames=frames)
+    (filled,), _ = metrics.filled_voxels(FRAME_AXES, threshold, frames=frames)
     stack = filled.reshape(-1, *filled.shape[-3:])
     found = np.empty((len(stack), 3), np.int64)
     for part in _parts(stack):
@@ -90,7 +90,7 @@ def surface_distance(
     Source: L. Maier-Hein et al., *Metrics reloaded*, Nature Methods 2024: average symmetric
         surface distance, and Hausdorff distance at the 95th percentile.
     """
-    (truth, prediction), _ = metrics._filled(
+    (truth, prediction), _ = metrics.filled_voxels(
         FRAME_AXES, threshold, truth=truth, prediction=prediction
     )
     shape = truth.shape[:-3]
@@ -196,7 +196,7 @@ def _histograms(surface: np.ndarray, squared: np.ndarray) -> np.ndarray:
     return found.reshape(len(surface), size)
 
 
-def _percentile(counts: np.ndarray, distance: np.ndarray, share: float = 0.95) -> np.ndarray:
-    """Return the smallest distance that holds at least that share of each row of counts."""
-    reached = counts.cumsum(axis=1) >= share * counts.sum(axis=1, keepdims=True)
+def _percentile(counts: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Return the smallest distance that holds at least 95 % of each row of counts."""
+    reached = counts.cumsum(axis=1) >= 0.95 * counts.sum(axis=1, keepdims=True)
     return distance[reached.argmax(axis=1)]

@@ -370,7 +370,7 @@ def gradient_penalty(critic: Callable, real, fake, share):
     return ops.mean(ops.square(length - 1))
 
 
-def binarise(probability, threshold: float = 0.5):
+def binarise(probability):
     """Return 0 and 1, with the gradient of the probabilities: a straight-through estimator.
 
     True frames hold only 0 and 1. A critic that sees a grey voxel knows at once that the frame is
@@ -379,13 +379,12 @@ def binarise(probability, threshold: float = 0.5):
     rounded and the way back takes the gradient as if it were not.
 
     Args:
-        probability: any shape, 0…1.
-        threshold: from here on a voxel counts as filled.
+        probability: any shape, 0…1; a voxel counts as filled from 0.5 on.
 
     Source: Y. Bengio et al., *Estimating or Propagating Gradients Through Stochastic Neurons*, 2013
     (arXiv 1308.3432).
     """
-    filled = ops.cast(probability >= threshold, probability.dtype)
+    filled = ops.cast(probability >= 0.5, probability.dtype)
     return filled + (probability - ops.stop_gradient(probability))
 
 
@@ -706,46 +705,6 @@ def load(path: str | Path) -> WGANGP:
 
 
 # Optimizers and data
-
-
-@keras.saving.register_keras_serializable("forecasting_4d")
-class Cyclic(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that rises and falls in triangles, each half as high as the one before.
-
-    At step 0 it is `lowest`; half a `cycle` later the first peak, `times` as high.
-
-    Source: L. N. Smith, *Cyclical Learning Rates for Training Neural Networks*, 2015 (arXiv
-    1506.01186), "triangular2".
-    """
-
-    def __init__(self, lowest: float = 1e-4, times: float = 10.0, cycle: int = 1000):
-        self.lowest, self.times, self.cycle = float(lowest), float(times), whole("cycle", cycle, 2)
-
-    def __call__(self, step):
-        """Return the rate, float32 (), of step 0, 1, …"""
-        turns = ops.cast(step, "float32") / self.cycle
-        height = 1 - ops.abs(2 * (turns - ops.floor(turns)) - 1)
-        halved = ops.power(0.5, ops.floor(turns))
-        return self.lowest * (1 + (self.times - 1) * height * halved)
-
-    def get_config(self):
-        """Return the arguments of this schedule."""
-        return {"lowest": self.lowest, "times": self.times, "cycle": self.cycle}
-
-
-def thesis_optimizers(rate: float = 1e-4, *, cycle: int = 0) -> dict:
-    """Return the thesis's two Adams, for `model.compile(**thesis_optimizers())`.
-
-    Args:
-        rate: the learning rate.
-        cycle: if above 0, the rate goes up to ten times `rate` and down again in so many steps.
-    """
-
-    def adam():
-        schedule = Cyclic(rate, cycle=cycle) if cycle else rate
-        return keras.optimizers.Adam(schedule, beta_1=0.5)
-
-    return {"generator_optimizer": adam(), "critic_optimizer": adam()}
 
 
 def workshop_optimizers(plan: training.Plan, critic_rate: float = 2e-4) -> dict:

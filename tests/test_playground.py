@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from helpers import metrics, playground, recipes, rollout, training, workshop
-from helpers.playground import Laboratory, RunError, RunTable, Session, Settings, estimate
+from helpers.playground import Laboratory, RunError, RunTable, Session, Settings
 from helpers.sequences import T20_TINC1, T80_TINC4
 
 TINY = {"width": 8, "depth": 0, "history": 1, "batch_size": 2, "steps": 4, "seconds": 600}
@@ -106,40 +106,6 @@ class TestSettings:
         assert "kernel" not in Settings().used()
         assert "penalty" in Settings(model="WGAN-GP").used()
         assert "penalty" not in Settings(model="ConvLSTM").used()
-
-
-class TestEstimate:
-    def test_parameters_are_exact_and_more_costs_more(self):
-        for model in playground.CHOICES["model"]:
-            base = Settings(model=model, steps=100)
-            found = estimate(base)
-            recipe = base.recipe(100)
-            assert found.parameters == recipe.kind.build(recipe.config).count_params()
-            for change in ({"width": 128}, {"depth": 8}, {"batch_size": 64}, {"history": 16}):
-                more = estimate(dataclasses.replace(base, **change))
-                assert more.seconds_per_step > found.seconds_per_step, change
-                assert more.memory > found.memory, change
-
-    def test_a_budget_becomes_steps(self):
-        short, long = (estimate(Settings(seconds=seconds)) for seconds in (30, 3000))
-        assert 1 <= short.steps < long.steps
-        assert long.seconds == pytest.approx(3000, rel=0.02)
-        assert estimate(Settings(seconds=3000), {"PatchNet": 2.0}).steps == pytest.approx(
-            long.steps / 2, rel=0.01
-        )
-
-    def test_more_memory_than_there_is(self, monkeypatch):
-        assert not estimate(Settings(steps=50)).warnings
-        monkeypatch.setattr(playground, "available_memory", lambda: 10 * 2**20)
-        (warning,) = estimate(Settings(steps=50)).warnings
-        assert "0.0 GB are free" in warning and "smaller batch" in warning
-
-    def test_a_budget_that_is_too_small(self, monkeypatch):
-        # Of a slow machine: on a fast one five seconds may be enough.
-        monkeypatch.setattr(playground, "multiply_adds_per_second", lambda: 2e10)
-        warnings = estimate(Settings(steps=100_000, seconds=10)).warnings
-        assert any("can be continued" in warning for warning in warnings)
-        assert any("too few" in w for w in estimate(Settings(seconds=5)).warnings)
 
 
 class TestData:
@@ -254,8 +220,8 @@ class TestRuns:
         with pytest.raises(RunError, match="There is no run 7 .*it has 1, 2"):
             session.runs.read(7)
 
-    def test_csv(self, done, tmp_path):
-        path = done.runs.export(tmp_path / "out" / "runs.csv")
+    def test_csv(self, done):
+        path = done.runs.export()
         found = pd.read_csv(path)
         assert list(found.columns) == playground.COLUMNS
         assert found["best"].item() == pytest.approx(done.runs.table()["best"].item())
@@ -316,6 +282,37 @@ class TestStops:
         assert later.runs.log(run)["val_jaccard"].tolist() == pytest.approx(whole.tolist())
         with pytest.raises(RunError, match="has done all its 4 steps"):
             later.resume(run)
+
+    def test_as_many_steps_as_fit_into_the_budget(self, session, monkeypatch):
+        seen = []
+        session.listeners.append(lambda state: seen.append((state.steps, state.step)))
+        monkeypatch.setitem(playground.LIMITS, "steps", playground.Limits(0, 12, 1))
+        run = session.start(Settings(**{**TINY, "steps": 0}))
+        record = session.runs.read(run)
+        # In ten minutes far more would fit: 12 is the most that these limits allow.
+        assert (record["status"], record["steps"], record["step"]) == ("done", 12, 12)
+        assert seen[0] == (0, 0) and seen[-1] == (12, 12)
+
+    def test_a_budget_too_short_for_more_than_the_least(self, session):
+        run = session.start(Settings(**{**TINY, "steps": 0, "seconds": 5}))
+        assert session.runs.read(run)["steps"] >= playground.TIMED
+
+    def test_stopped_before_the_steps_are_known(self, session, monkeypatch):
+        compiled = playground._compiled
+
+        def stopping(*options):
+            session.stop()
+            return compiled(*options)
+
+        monkeypatch.setattr(playground, "_compiled", stopping)
+        run = session.start(Settings(**{**TINY, "steps": 0, "seconds": 5}))
+        record = session.runs.read(run)
+        assert (record["status"], record["steps"], record["step"]) == ("stopped", 0, 0)
+        with pytest.raises(RunError, match="no weights yet"):
+            session.model(run)
+        monkeypatch.undo()
+        monkeypatch.setitem(playground.LIMITS, "steps", playground.Limits(0, 12, 1))
+        assert session.resume(run) == run and session.runs.read(run)["steps"] > 0
 
     def test_the_budget(self, session, monkeypatch):
         # Time runs a hundred times as fast once the training has begun.
@@ -456,12 +453,12 @@ class TestPanel:
             off = {name for name, control in panel._controls.items() if control.disabled}
             assert off == set(playground.UNUSED[model])
             for reason in playground.UNUSED[model].values():
-                assert reason in panel._estimate.value
+                assert reason in panel._about.value
 
     def test_absurd_numbers(self, panel):
         panel.set(width=7, learning_rate=1e9)
-        assert "width is 7; expected a multiple of 8" in panel._estimate.value
-        assert "learning_rate is 1e+09" in panel._estimate.value
+        assert "width is 7; expected a multiple of 8" in panel._about.value
+        assert "learning_rate is 1e+09" in panel._about.value
         assert panel._buttons["start"].disabled
         assert panel.start() is None and not panel.session.running
         assert "width is 7" in panel._message.value

@@ -100,44 +100,6 @@ def test_from_training_to_a_judged_file(cache, tmp_path, recipe, capsys):
     assert recipes._columns(pd.DataFrame({"x": [1, np.nan]})) == {"x": [1.0, None]}
 
 
-def test_runs_side_by_side_are_averaged(cache, tmp_path, recipe):
-    start, mean = tmp_path / "start.npz", tmp_path / "mean.npz"
-    recipes.train(recipe, DATA, [T20_TINC1], tmp_path / "0")
-    recipes.ship(tmp_path / "0", start)
-    note = start.with_suffix(".json")
-    note.write_text(json.dumps(json.loads(note.read_text()) | {"minutes_in_all": 5.0}))
-    parts = []
-    for seed in (2, 3):
-        plan = dataclasses.replace(recipe.plan, seed=seed, learning_rate=0.01)
-        run = tmp_path / str(seed)
-        recipes.train(dataclasses.replace(recipe, plan=plan), DATA, [T20_TINC1], run, start=start)
-        parts.append(recipes.ship(run, tmp_path / f"{seed}.npz", "last"))
-    names = [str(path) for path in parts]
-    arguments = ["average", "mixed", "--data", str(DATA), "--weights", str(mean), "--parts"]
-    assert recipes.main([*arguments, *names]) == 0
-    found = [convlstm.load(path).get_weights() for path in (*parts, mean)]
-    moved = 0
-    for one, other, both in zip(*found):
-        np.testing.assert_allclose(both, (one + other) / 2, rtol=1e-6, atol=1e-8)
-        moved += np.abs(one - other).sum()
-    assert moved > 0
-    record = training.read_record(mean)
-    assert [part["plan"]["seed"] for part in record["average_of"]] == [2, 3]
-    # 4 steps of 2 sequences before, then the same in each of the two.
-    assert record["examples_in_all"] == 8 + 2 * 8
-    # Side by side takes no longer than the longest of them.
-    longest = max(part["minutes"] for part in record["average_of"])
-    assert record["minutes_in_all"] == pytest.approx(5 + longest, abs=0.06)
-    assert record["began_with"]["file"] == "start.npz"
-    # The mean is a beginning like any other.
-    recipes.train(recipe, DATA, [T20_TINC1], tmp_path / "next", start=mean)
-    with pytest.raises(ValueError, match="did not begin with the same weights"):
-        recipes.average([parts[0], start], tmp_path / "no.npz")
-    with pytest.raises(ValueError, match="two or more"):
-        recipes.average(parts[:1], tmp_path / "no.npz")
-    assert not (tmp_path / "no.npz").exists()
-
-
 def test_a_wgan_gp_from_the_generator_alone_to_a_judged_file(cache, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(recipes.WGANRecipe, "checked", 6)
     small = {"width": 8, "blocks": 1, "channels": 2, "hidden": 3, "critic_width": 8}
@@ -239,25 +201,13 @@ def test_a_stopped_training_is_no_finished_one(cache, tmp_path, recipe, monkeypa
     assert record["last_step"] == 4 and record["validation"]["n"] == 24
 
 
-def test_weights_that_were_not_validated_are_averaged(cache, tmp_path, recipe, monkeypatch):
-    recipes.train(recipe, DATA, [T20_TINC1], tmp_path / "0")
-    start = recipes.ship(tmp_path / "0", tmp_path / "start.npz")
-    parts = []
-    for name in ("1", "2"):
-        stop_at(monkeypatch, 3)
-        recipes.train(recipe, DATA, [T20_TINC1], tmp_path / name, start=start)
-        parts.append(recipes.ship(tmp_path / name, tmp_path / f"{name}.npz", "last"))
-    record = training.read_record(recipes.average(parts, tmp_path / "mean.npz"))
-    assert [part["steps"] for part in record["average_of"]] == [3, 3]
-    assert all("validation" not in part for part in record["average_of"])
-
-
 def test_a_stopped_ablation_goes_on(cache, tmp_path, recipe, monkeypatch, capsys):
     monkeypatch.setitem(recipes.RECIPES, "convlstm", lambda steps, **options: recipe)
     monkeypatch.setattr(recipes, "ABLATION_SAMPLES", 2)
+    monkeypatch.setitem(recipes.ABLATIONS, "convlstm", {"as it is": {}})
     run, out = tmp_path / "run", tmp_path / "t.csv"
     command = ["ablate", "T20_TINC1", "--data", str(DATA), "--run", str(run), "--out", str(out)]
-    command += ["--steps", "4", "--only", "0"]
+    command += ["--steps", "4"]
     stop_at(monkeypatch, 1)
     assert recipes.main(command) == 130
     assert "stopped at step 1 of 4" in capsys.readouterr().err and not out.exists()
@@ -270,7 +220,6 @@ def test_a_stopped_ablation_goes_on(cache, tmp_path, recipe, monkeypatch, capsys
     [
         ("train", "--data, --run"),
         ("ship", "--run, --weights"),
-        ("average", "--parts, --weights"),
         ("tune", "--data, --weights"),
         ("validate", "--data, --weights"),
         ("test", "--data, --weights"),

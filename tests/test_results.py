@@ -232,16 +232,12 @@ def test_what_was_interrupted_is_taken_up(weights, tmp_path, monkeypatch):
     assert [path.stem for path in loaded] == ["wgan_gp_3"]
 
 
-@pytest.mark.parametrize(
-    "change", ["weights", "thresholds", "samples", "code", "torn note", "precision"]
-)
+@pytest.mark.parametrize("change", ["weights", "thresholds", "samples", "code", "torn note"])
 def test_stale_tables_are_not_used(weights, tmp_path, monkeypatch, change):
     make(weights, tmp_path)
-    limit, options = 3, {}
+    limit = 3
     if change == "samples":
         limit = 2
-    elif change == "precision":
-        options = {"bfloat16": True}
     elif change == "code":
         monkeypatch.setattr(results, "_code", lambda: "of tomorrow")
     elif change == "torn note":
@@ -268,19 +264,9 @@ def test_stale_tables_are_not_used(weights, tmp_path, monkeypatch, change):
         return load(path, *args, **options)
 
     monkeypatch.setattr(recipes, "load", counted)
-    assert set(make(weights, tmp_path, limit=limit, **options)["summary"]["n"]) == {limit}
+    assert set(make(weights, tmp_path, limit=limit)["summary"]["n"]) == {limit}
     assert loaded.count("patchnet") == 4
-    assert loaded.count("wgan_gp_3") == (change in ("samples", "code", "precision"))
-    assert not results._in_bfloat16()  # only as long as it was asked for
-
-
-def test_in_bfloat16_the_results_are_nearly_the_same(weights, tmp_path):
-    exact = make(weights, tmp_path)["summary"]
-    found = make(weights, tmp_path, bfloat16=True, processes=2)["summary"]
-    for name in ("jaccard", "persistence"):
-        np.testing.assert_allclose(found[name], exact[name], atol=0.02)
-    notes = [json.loads(path.read_text()) for path in (tmp_path / "work").glob("*.json")]
-    assert notes and all(note["bfloat16"] for note in notes)
+    assert loaded.count("wgan_gp_3") == (change in ("samples", "code"))
 
 
 def test_a_damaged_table_is_told(weights, tmp_path, capsys):
@@ -375,7 +361,6 @@ def test_a_part_needs_a_place_of_its_own(capsys):
     for data, part in (
         ("x", ["--limit", "3"]),
         ("x", ["--weights", "w"]),
-        ("x", ["--bfloat16"]),
         (str(DATA), []),
     ):
         with pytest.raises(SystemExit):

@@ -1,8 +1,6 @@
 """Shapes of frames: Betti numbers and surface distances against independent ways to get them."""
 
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ from notebook_code import definition
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from helpers import topology, workshop
+from helpers import topology
 
 FRAMES = hnp.arrays(bool, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=4))
 PAIRS = hnp.arrays(bool, st.tuples(st.just(2), *[st.integers(1, 5)] * 3))
@@ -207,15 +205,3 @@ def test_no_frames_and_other_shapes():
         topology.surface_distance(np.zeros((4, 4, 4)), np.zeros((4, 4, 5)))
     with pytest.raises(ValueError, match="threshold"):
         topology.betti_numbers(np.zeros((4, 4, 4)), threshold=0)
-
-
-def test_import_is_light():
-    code = "import sys, helpers.topology; print({'scipy', 'tensorflow'} & set(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=workshop.REPOSITORY,
-    )
-    assert done.stdout.strip() == "set()"
