@@ -6,7 +6,6 @@ From the command line, `python -m helpers.legacy --help`.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from helpers import convlstm, evaluation, records, rollout, training, workshop
+from helpers import _checks, _files, convlstm, evaluation, records, training, workshop
 from helpers.sequences import THESIS_FORMATS, FrameFormat
 
 MODEL = "ConvLSTM3D of the thesis"
@@ -201,7 +200,7 @@ def evaluate(
         FileNotFoundError, ValueError: see `load_thesis_convlstm`, `helpers.records.read_sample`
             and `helpers.evaluation.load`; the folder holds results of other weights.
     """
-    folder, at_once = Path(folder), rollout.whole("at_once", at_once, 1)
+    folder, at_once = Path(folder), _checks.whole("at_once", at_once, 1)
     paths = {
         _sample_id(path): path
         for path in records.record_paths(Path(data) / workshop.SPLITS["test"], limit)
@@ -231,13 +230,9 @@ def _weights_file(weights: str | Path, frame_format: FrameFormat) -> Path:
     return _existing(weights)
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _check_weights(note: Path, weights: Path) -> None:
     """Note which weights a folder's results are of, so that they never mix with others."""
-    digest = _sha256(weights)
+    digest = _files.digest(weights)
     if not note.exists():
         note.write_text(json.dumps({"weights, sha256": digest}) + "\n")
     elif digest not in note.read_text():
@@ -328,7 +323,7 @@ def _reproduce(options: argparse.Namespace) -> None:
         provenance = {
             "command": "python -m helpers.legacy WEIGHTS DATA FOLDER --report "
             + options.report.name,
-            "weights, sha256": {file.name: _sha256(file) for file in files},
+            "weights, sha256": {file.name: _files.digest(file) for file in files},
             "data": f"the first {int(found['n'].max())} files of DATA's test split, by name",
             "intervals": "95 %, bootstrap over samples",
             "machine": training.machine(),

@@ -22,6 +22,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from helpers import (
+    _processes,
     convlstm,
     evaluation,
     forecaster,
@@ -33,6 +34,7 @@ from helpers import (
     wgan_gp,
     workshop,
 )
+from helpers._files import replacing
 from helpers.forecaster import ROLLOUT_HISTORY
 from helpers.sequences import FrameFormat
 
@@ -478,6 +480,7 @@ def _side_by_side(todo, points, sample_id, work, source, processes: int) -> None
 
 
 def _use_one_core(bfloat16: bool = False) -> None:
+    _processes.end_with_parent()
     tf = workshop.tensorflow()
     tf.config.optimizer.set_experimental_options({BFLOAT16: bfloat16})
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -607,7 +610,7 @@ def write(found: dict[str, pd.DataFrame], out: Path, readme: Path | None = READM
         _, tail = rest.split(MARKS[1])
         # From the files, so that both say the same to the last digit.
         saved = page(read(out))
-        with training._replacing(readme) as file:
+        with replacing(readme) as file:
             file.write(f"{head}{MARKS[0]}\n\n{saved}\n\n{MARKS[1]}{tail}".encode())
 
 

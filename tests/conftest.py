@@ -1,6 +1,9 @@
 """Fixtures shared by all tests."""
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -36,3 +39,27 @@ def thesis_folder() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("the thesis data are not here: set THESIS_FOLDER to run this test")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def preload(tmp_path_factory):
+    """Compile a small library that puts the file system into trouble; return its path."""
+    if not (sys.platform.startswith("linux") and shutil.which("gcc")):
+        pytest.skip("needs Linux and gcc")
+    folder = tmp_path_factory.mktemp("preload")
+
+    def build(name: str) -> Path:
+        made = folder / f"{name}.so"
+        command = [
+            "gcc",
+            "-shared",
+            "-fPIC",
+            "-o",
+            made,
+            REPOSITORY / "tests" / "cases" / f"{name}.c",
+            "-ldl",
+        ]
+        subprocess.run(command, check=True)
+        return made
+
+    return build

@@ -50,3 +50,21 @@ def test_machine_table_finds_the_right_helpers(monkeypatch):
     assert workshop.machine_table().loc["helpers", "verdict"] == "ok"
     monkeypatch.chdir("/")
     assert "another copy" in workshop.machine_table().loc["helpers", "verdict"]
+
+
+def test_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path))
+    assert workshop.cache_folder() == tmp_path.resolve()
+    monkeypatch.setenv("WORKSHOP_CACHE", "runs/cache")
+    monkeypatch.chdir(tmp_path)
+    assert workshop.cache_folder() == workshop.REPOSITORY / "runs" / "cache"
+    monkeypatch.delenv("WORKSHOP_CACHE")
+    assert "forecasting-4d" in str(workshop.cache_folder())
+    assert not workshop.cache_folder().is_relative_to(workshop.REPOSITORY)
+    for place in ("~/.cache/forecasting-4d", "~"):
+        monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_, **__: place)
+        with pytest.raises(OSError, match="home folder is not known; set WORKSHOP_CACHE"):
+            workshop.cache_folder()
+    monkeypatch.setenv("WORKSHOP_CACHE", "~nobody-of-this-name/cache")
+    with pytest.raises(OSError, match="home folder is not known; set WORKSHOP_CACHE"):
+        workshop.cache_folder()
