@@ -19,6 +19,8 @@ from itertools import islice
 
 import numpy as np
 
+from helpers import _checks, _processes
+
 SOLIDS = ("B⁴", "S¹×B³", "S²×B²", "S¹×S¹×B²")
 BALL, RING, SHELL, TORUS = range(4)
 
@@ -434,7 +436,8 @@ def generate(
         first_id: number of the first sample.
 
     Raises:
-        ValueError: a negative number, no process, or a world that cannot be made.
+        TypeError, ValueError: a number that is not whole or negative, no process, or a world that
+            cannot be made.
         RuntimeError: cavities found no place, or a process ended unexpectedly.
     """
     check_world(world)
@@ -444,7 +447,7 @@ def generate(
         ("processes", processes, 1),
         ("first_id", first_id, 0),
     ):
-        _check_whole(name, value, least)
+        _checks.whole(name, value, least)
     jobs = ((seed, number, world) for number in range(first_id, first_id + count))
     processes = min(processes, count)
     return map(_make, jobs) if processes <= 1 else _side_by_side(jobs, processes)
@@ -460,8 +463,7 @@ def _side_by_side(jobs: Iterator[tuple[int, int, World]], processes: int) -> Ite
     pool = concurrent.futures.ProcessPoolExecutor(
         processes,
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=signal.signal,  # only the parent reacts to an interrupt, and ends the others
-        initargs=(signal.SIGINT, signal.SIG_IGN),
+        initializer=_begin,
     )
     try:
         # A bounded queue: a slow reader does not fill the memory with samples.
@@ -479,16 +481,23 @@ def _side_by_side(jobs: Iterator[tuple[int, int, World]], processes: int) -> Ite
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _begin() -> None:
+    """Only the parent reacts to an interrupt, and ends the others; they end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _processes.end_with_parent()
+
+
 def check_world(world: World) -> None:
     """Check that a world can be made.
 
     Raises:
-        ValueError: sizes that are not whole or do not divide each other, radii that make no such
-            solid or do not fit into the cube.
+        TypeError: a size is not a whole number.
+        ValueError: sizes that do not divide each other, radii that make no such solid or do not
+            fit into the cube.
     """
     for name in ("resolution", "pooling", "time_points", "attempts", "restarts"):
-        _check_whole(name, getattr(world, name), 1)
-    _check_whole("border", world.border, 0)
+        _checks.whole(name, getattr(world, name), 1)
+    _checks.whole("border", world.border, 0)
     for name in ("pooling", "time_points"):
         if world.resolution % getattr(world, name):
             raise ValueError(
@@ -535,11 +544,6 @@ def _check_radii(kind: int, name: str, world: World) -> None:
             f"{world.resolution} with border {world.border} only {room + 1} are free: use a higher "
             "resolution, a thinner border or smaller radii."
         )
-
-
-def _check_whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"Expected {name} as a whole number of at least {least}, found {value!r}.")
 
 
 def _misshapen(solid: Solid) -> str:

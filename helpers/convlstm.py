@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from helpers import training
-from helpers.rollout import checked_history, whole
+from helpers._checks import whole
+from helpers.rollout import checked_history
 from helpers.workshop import tensorflow
 
 tf = tensorflow()

@@ -15,8 +15,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from helpers import metrics, rollout, topology
-from helpers.rollout import Forecaster, whole
+from helpers import _files, metrics, rollout, topology
+from helpers._checks import whole
+from helpers.rollout import Forecaster
 from helpers.workshop import REPOSITORY
 
 if TYPE_CHECKING:
@@ -727,13 +728,11 @@ def save(table: pd.DataFrame, path: str | Path) -> Path:
         TypeError, ValueError: see `checked`.
         OSError: the file cannot be written; the message says where.
     """
-    from helpers.records import _whole_or_nothing
-
     content = checked(table).to_csv(index=False, lineterminator="\n", na_rep="nan")
     path = Path(path)
     try:
-        with _whole_or_nothing(path) as temporary:
-            temporary.write_text(content, encoding="utf-8", newline="")
+        with _files.replacing(path) as file:
+            file.write(content.encode())
     except OSError as error:
         raise OSError(
             error.errno,

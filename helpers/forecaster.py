@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from helpers import metrics, sequences, training
+from helpers._checks import whole
 from helpers.convlstm import Mix, Pointwise, to_patches, to_voxels
-from helpers.rollout import Forecaster, checked_history, whole
+from helpers.rollout import Forecaster, checked_history
 from helpers.workshop import tensorflow
 
 tf = tensorflow()

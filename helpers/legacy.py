@@ -6,7 +6,6 @@ From the command line, `python -m helpers.legacy --help`.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from helpers import convlstm, evaluation, records, rollout, training, workshop
+from helpers import _checks, _files, convlstm, evaluation, records, training, workshop
+from helpers._files import digest
 from helpers.sequences import THESIS_FORMATS, FrameFormat
 
 MODEL = "ConvLSTM3D of the thesis"
@@ -80,9 +80,9 @@ def load_thesis_convlstm(path: str | Path, *, known: bool = True) -> convlstm.Co
     """
     path = _existing(path)
     _check_architecture(path)
-    if known and _sha256(path) not in DIGESTS.values():
+    if known and digest(path) not in DIGESTS.values():
         raise ValueError(
-            f"{path} is none of the author's three files: its SHA-256 is {_sha256(path)}. Fetch it "
+            f"{path} is none of the author's three files: its SHA-256 is {digest(path)}. Fetch it "
             "again, or read other weights of this architecture by load_thesis_convlstm(path, "
             "known=False)."
         )
@@ -186,7 +186,7 @@ def evaluate(
         FileNotFoundError, ValueError: see `load_thesis_convlstm`, `helpers.records.read_sample`
             and `helpers.evaluation.load`; the folder holds results of other weights.
     """
-    folder, at_once = Path(folder), rollout.whole("at_once", at_once, 1)
+    folder, at_once = Path(folder), _checks.whole("at_once", at_once, 1)
     paths = {
         _sample_id(path): path
         for path in records.record_paths(Path(data) / workshop.SPLITS["test"], limit)
@@ -216,13 +216,9 @@ def _weights_file(weights: str | Path, frame_format: FrameFormat) -> Path:
     return _existing(weights)
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _check_weights(note: Path, weights: Path) -> None:
     """Note which weights a folder's results are of, so that they never mix with others."""
-    digest = _sha256(weights)
+    digest = _files.digest(weights)
     if not note.exists():
         note.write_text(json.dumps({"weights, sha256": digest}) + "\n")
     elif digest not in note.read_text():
@@ -313,7 +309,7 @@ def _reproduce(options: argparse.Namespace) -> None:
         provenance = {
             "command": "python -m helpers.legacy WEIGHTS DATA FOLDER --report "
             + options.report.name,
-            "weights, sha256": {file.name: _sha256(file) for file in files},
+            "weights, sha256": {file.name: _files.digest(file) for file in files},
             "data": f"the first {int(found['n'].max())} files of DATA's test split, by name",
             "intervals": "95 %, bootstrap over samples",
             "machine": training.machine(),

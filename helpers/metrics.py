@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from helpers import _checks
+
 FRAME_AXES = (-3, -2, -1)
 
 
@@ -38,7 +40,7 @@ def jaccard_distance(
         float64, the shape of `truth` without `axes`; 0 is a perfect match, 1 no common voxel.
 
     Raises:
-        TypeError: the values are not real numbers.
+        TypeError: the values are not real numbers, or some are masked.
         ValueError: shapes disagree, values are NaN or outside 0…1, an axis is missing, named
             twice or empty, or the last axis is a channel but taken as space.
 
@@ -106,11 +108,9 @@ def persistence(history: ArrayLike, horizon: int = 1) -> np.ndarray:
         ValueError: no frames, or a horizon below 1.
         TypeError: the horizon is not a whole number.
     """
-    history = np.asarray(history)
+    history = _checks.unmasked("history", history)
     axis = _time_axis(history, "history")
-    steps = operator.index(horizon)
-    if steps < 1:
-        raise ValueError(f"The horizon is {steps}; give at least 1 step ahead.")
+    steps = _checks.whole("horizon", horizon, 1)
     return np.repeat(_last(history, axis), steps, axis=axis)
 
 
@@ -130,7 +130,7 @@ def moving_null(history: ArrayLike, future: ArrayLike) -> np.ndarray:
     Raises:
         ValueError: no frames, or the shapes disagree in anything but the number of frames.
     """
-    history, future = np.asarray(history), np.asarray(future)
+    history, future = _checks.unmasked("history", history), _checks.unmasked("future", future)
     axis = _time_axis(history, "history")
     last = _last(history, axis)
     if axis != _time_axis(future, "future") or last.shape != _last(future, axis).shape:
@@ -166,7 +166,7 @@ def changed_voxel_jaccard(
     Raises:
         TypeError, ValueError: see `jaccard_distance`.
     """
-    last, truth = np.asarray(last), np.asarray(truth)
+    last, truth = _checks.unmasked("last", last), _checks.unmasked("truth", truth)
     (last, truth, prediction), axes = filled_voxels(
         axes, 0.5, last=_repeated(last, truth), truth=truth, prediction=prediction
     )
@@ -385,13 +385,7 @@ def filled_voxels(
         TypeError, ValueError: see `jaccard_distance`.
     """
     check_threshold(threshold)
-    arrays = {name: np.asarray(array) for name, array in arrays.items()}
-    for name, array in arrays.items():
-        if array.dtype.kind not in "buif":
-            raise TypeError(
-                f"{name} has dtype {array.dtype}; expected bool, integers or floats with values "
-                "0…1."
-            )
+    arrays = {name: _checks.voxels(name, array) for name, array in arrays.items()}
     if len({array.shape for array in arrays.values()}) > 1:
         found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise ValueError(f"The shapes must agree; found {found}.")
@@ -404,7 +398,7 @@ def filled_voxels(
         )
     if 0 in [shape[axis] for axis in chosen]:
         raise ValueError(f"There are no voxels to compare along axes {axes} of shape {shape}.")
-    return [_thresholded(array, name, threshold) for name, array in arrays.items()], chosen
+    return [_thresholded(array, threshold) for array in arrays.values()], chosen
 
 
 def check_threshold(threshold: float) -> None:
@@ -413,18 +407,11 @@ def check_threshold(threshold: float) -> None:
         raise ValueError(f"The threshold is {threshold!r}; expected a number above 0, at most 1.")
 
 
-def _thresholded(array: np.ndarray, name: str, threshold: float) -> np.ndarray:
-    """Check the values of an array and return which voxels are filled, as bool."""
-    if array.dtype == bool or not array.size:
-        return array.astype(bool, copy=False)
-    low, high = array.min(), array.max()
-    if not (low >= 0 and high <= 1):
-        if np.isnan(low):
-            raise ValueError(f"{name} holds NaN; a forecast must be a number for every voxel.")
-        raise ValueError(
-            f"{name} has values from {low} to {high}; expected 0…1, so scale it or apply a sigmoid."
-        )
-    # A Python number takes on the array's precision, in which Keras compares, too.
+def _thresholded(array: np.ndarray, threshold: float) -> np.ndarray:
+    """Return which voxels are filled, as bool."""
+    if array.dtype == bool:
+        return array
+    # A NumPy number would compare in its own precision, not in the array's as Keras does.
     return array >= float(threshold)
 
 
@@ -449,7 +436,7 @@ def _sequences(
     first: ArrayLike, second: ArrayLike, names: tuple[str, str] = ("truth", "prediction")
 ) -> list[np.ndarray]:
     """Drop the channel axes: two arrays (..., T, D, H, W)."""
-    arrays = [np.asarray(first), np.asarray(second)]
+    arrays = [_checks.unmasked(name, array) for name, array in zip(names, (first, second))]
     axes = [_time_axis(array, name) for array, name in zip(arrays, names)]
     return [array[..., 0] if axis == -5 else array for array, axis in zip(arrays, axes)]
 

@@ -16,8 +16,6 @@ import html
 import json
 import math
 import numbers
-import os
-import sqlite3
 import threading
 import time
 from collections import OrderedDict
@@ -30,6 +28,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import (
+    _files,
     convlstm,
     forecaster,
     metrics,
@@ -48,7 +47,7 @@ tf = workshop.tensorflow()
 
 import keras  # noqa: E402  (after the quiet import of TensorFlow)
 
-RUN, PREVIEW, CSV = "run.json", "preview.npz", "runs.csv"
+RUN, PREVIEW, CSV, LOCK = "run.json", "preview.npz", "runs.csv", "lock"
 FORMAT_VERSION = 1
 MONITOR = "val_jaccard"
 TARGETS = 4  # every run of a format is judged on the last so many frames
@@ -402,9 +401,8 @@ class RunTable:
         record = {"format_version": FORMAT_VERSION, **record}
         text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
         path = self.place(run) / RUN
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(text + "\n", "utf-8")
-        os.replace(temporary, path)
+        with _files.replacing(path) as file:
+            file.write(text.encode() + b"\n")
 
     def read(self, run: int) -> dict:
         """Return the record of a run.
@@ -537,35 +535,31 @@ COLUMNS = [
 def _claimed(folder: Path) -> Iterator[None]:
     """Mark a run as in training, for as long as this process lives.
 
-    The mark is the lock of an empty SQLite file, as in `helpers.records`: it works on every system
-    and ends with its process, even a killed one.
-
     Raises:
         RunError: another kernel trains it.
+        OSError: locks do not work in this folder.
     """
-    connection = sqlite3.connect(folder / "lock.sqlite", timeout=0, isolation_level=None)
+    remedy = "choose another folder: laboratory(folder=...)"
     try:
-        connection.execute("BEGIN EXCLUSIVE")
-        yield
-    except sqlite3.OperationalError as error:
+        with _files.lock(folder / LOCK, remedy, wait=False):
+            yield
+    except _files.InUse as error:
         raise RunError(
-            f"Run {int(folder.name)} is being trained by another kernel ({error}); wait, or shut "
-            "that kernel down."
+            f"Run {int(folder.name)} is being trained by another kernel; wait, or shut that kernel "
+            "down."
         ) from error
-    finally:
-        connection.close()
 
 
 def _is_claimed(folder: Path) -> bool:
-    if not (folder / "lock.sqlite").exists():
+    if not (folder / LOCK).exists():
         return False
     try:
         with _claimed(folder):
             return False
     except RunError:
         return True
-    except sqlite3.Error:
-        return False  # the folder cannot be written, so nobody trains there
+    except OSError:
+        return False  # the folder cannot be written or locked, so nobody trains there
 
 
 # Training
@@ -984,9 +978,8 @@ class _Watch:
         begin = time.monotonic()
         found = _forecast(self.settings, self._model, self._windows)
         self.session.state = dataclasses.replace(self.session.state, forecast=found)
-        temporary = self._folder / f".{PREVIEW}.tmp.npz"
-        np.savez_compressed(temporary, forecast=found)
-        os.replace(temporary, self._folder / PREVIEW)
+        with _files.replacing(self._folder / PREVIEW) as file:
+            np.savez_compressed(file, forecast=found)
         self._looked = time.monotonic()
         self._cost = self._looked - begin
 

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import (
+    _files,
     convlstm,
     evaluation,
     forecaster,
@@ -460,7 +461,7 @@ def open_split(data: Path, split: str, limit: int | None = None) -> records.Pack
     """Open one split of a folder in thesis layout, whether it holds records or a packed split."""
     folder = data / workshop.SPLITS[split]
     if (folder / "manifest.json").exists():
-        return records.open_packed(folder)
+        return records.PackedSplit(folder)
     return records.packed(folder, limit=limit)
 
 
@@ -544,7 +545,7 @@ def _keep_note(note: dict, folder: Path) -> None:
     """Write the note of a run, or see that the one of a stopped run says the same."""
     place = folder / NOTE
     if not (folder / training.CHECKPOINT).exists() or not place.exists():
-        training.write_json(place, note)
+        _files.write_json(place, note)
         return
     before, note = json.loads(place.read_text("utf-8")), json.loads(json.dumps(note))
     began = (each.get("began_with", {}).get("sha256") for each in (before, note))
@@ -672,7 +673,7 @@ def ablate(
             frames = found.select(samples)
             after = rollout.next_frames(_wrap(recipe.kind, network, found), frames)
             row[found.name] = round(float(metrics.pooled(frames[:, 1:], after).mean()), 4)
-        training.write_json(place / "row.json", row)
+        _files.write_json(place / "row.json", row)
         training.free_memory()
     rows = [
         json.loads((folder / str(number) / "row.json").read_text("utf-8"))
@@ -685,7 +686,7 @@ def ablate(
         null[found.name] = round(float(mean), 4)
     table = pd.DataFrame([*rows, null])
     out.parent.mkdir(parents=True, exist_ok=True)
-    with training._replacing(out) as file:
+    with _files.replacing(out) as file:
         table.to_csv(file, index=False)
     return table
 
@@ -928,7 +929,7 @@ def _add(weights: Path, before: dict, found: dict) -> None:
         raise ValueError(f"{weights} has been replaced by other weights meanwhile; start again.")
     for name, value in found.items():
         record[name] = record.get(name, {}) | value if isinstance(value, dict) else value
-    training.write_json(weights.with_suffix(".json"), record)
+    _files.write_json(weights.with_suffix(".json"), record)
 
 
 def figures(tables) -> dict:

@@ -21,6 +21,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from helpers import (
+    _processes,
     convlstm,
     evaluation,
     forecaster,
@@ -32,6 +33,7 @@ from helpers import (
     wgan_gp,
     workshop,
 )
+from helpers._files import replacing
 from helpers.forecaster import ROLLOUT_HISTORY
 from helpers.sequences import FrameFormat
 
@@ -459,6 +461,7 @@ def _side_by_side(todo, points, sample_id, work, source, processes: int) -> None
 
 
 def _use_one_core() -> None:
+    _processes.end_with_parent()
     tf = workshop.tensorflow()
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -629,7 +632,7 @@ def write(
     for path, text in texts.items():
         head, rest = text.split(MARKS[0])
         _, tail = rest.split(MARKS[1])
-        with training._replacing(path) as file:
+        with replacing(path) as file:
             file.write(f"{head}{MARKS[0]}\n\n{pages[path](saved)}\n\n{MARKS[1]}{tail}".encode())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from helpers import metrics
+from helpers import _checks, metrics
+from helpers._checks import whole
 
 FEEDBACKS = ("probability", "binary")
 
@@ -197,7 +197,7 @@ def checked_history(
         float32 (B, T, D, H, W); not a copy if `history` is float32 already.
 
     Raises:
-        TypeError: the values are not real numbers.
+        TypeError: the values are not real numbers, or some are masked.
         ValueError: another number of axes, no sequences, too few frames, another grid, NaN, or
             values outside 0…1.
     """
@@ -209,10 +209,10 @@ def check_frames(
 ) -> np.ndarray:
     """Return an array (B, T, D, H, W) as it is, whatever its dtype; see `checked_history`."""
     try:
-        history = np.asarray(history)
+        history = _checks.unmasked(what, history)
     except ValueError as error:
         raise ValueError(f"{what} is not an array (B, T, D, H, W): {error}") from None
-    _check_numbers(history, what)
+    _checks.voxels(what, history, remedy="scale the frames to 0…1")
     shape = history.shape
     if history.ndim != 5 or shape[-1] == 1:
         hint = ""
@@ -235,24 +235,7 @@ def check_frames(
             f"{what} has frames of {shape[2:]} voxels; expected {tuple(grid)}, the grid that the "
             "forecaster was made for."
         )
-    _check_range(history, what, "scale the frames to 0…1")
     return history
-
-
-def whole(name: str, value: int, least: int) -> int:
-    """Return a count as a Python integer, or say what is wrong with it.
-
-    Raises:
-        TypeError: it is not a whole number.
-        ValueError: it is below `least`.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}; expected a whole number.") from None
-    if number < least:
-        raise ValueError(f"{name} is {number}; expected at least {least}.")
-    return number
 
 
 def is_recurrent(forecaster: Forecaster) -> bool:
@@ -332,31 +315,17 @@ def _pair(method: str, found: Any) -> tuple[np.ndarray, Any]:
 
 def _checked_prediction(found: ArrayLike, frames: np.ndarray) -> np.ndarray:
     """Return what a forecaster returned as an array (B, D, H, W), or say what is wrong with it."""
-    found = np.asarray(found)
     what = "The forecaster's prediction"
-    _check_numbers(found, what)
+    found = _checks.voxels(
+        what, found, remedy="a probability needs a sigmoid at the end of the model"
+    )
     expected = (len(frames), *frames.shape[2:])
     if found.shape != expected:
         raise ValueError(
             f"{what} has shape {found.shape}; expected (B, D, H, W) = {expected}, one frame for "
             "each sequence and no channel axis."
         )
-    _check_range(found, what, "a probability needs a sigmoid at the end of the model")
     return found
-
-
-def _check_numbers(array: np.ndarray, what: str) -> None:
-    if array.dtype.kind not in "buif":
-        raise TypeError(f"{what} has dtype {array.dtype}; expected bool, integers or floats.")
-
-
-def _check_range(array: np.ndarray, what: str, remedy: str) -> None:
-    low, high = array.min(), array.max()
-    if not (low >= 0 and high <= 1):  # NaN is neither
-        if np.isnan(low):
-            count = np.count_nonzero(np.isnan(array))
-            raise ValueError(f"{what} holds NaN in {count} of {array.size} voxels; expected 0…1.")
-        raise ValueError(f"{what} has values from {low} to {high}; expected 0…1: {remedy}.")
 
 
 def _batches(count: int, size: int) -> Iterator[slice]:

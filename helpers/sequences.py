@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers import records
+from helpers import _checks, records
 from helpers.records import PackedSplit
 from helpers.workshop import tensorflow
 
@@ -36,18 +37,12 @@ class FrameFormat:
         ValueError: one of them breaks the rules above.
     """
 
-    T: int
-    TINC: int = 1
-    time_points: int = 128
+    T: int = _checks.field(whole=True)
+    TINC: int = _checks.field(1, whole=True)
+    time_points: int = _checks.field(128, whole=True)
 
     def __post_init__(self):
-        for field in ("T", "TINC", "time_points"):
-            try:
-                object.__setattr__(self, field, operator.index(getattr(self, field)))
-            except TypeError:
-                raise TypeError(
-                    f"{field} is {getattr(self, field)!r}; expected a whole number."
-                ) from None
+        _checks.configuration(self)
         if self.time_points % 2 or not 2 <= self.T <= self.time_points or self.T % 2:
             raise ValueError(
                 f"T is {self.T} of {self.time_points} time points; both must be even, "
@@ -91,11 +86,13 @@ class FrameFormat:
         """Return the frames of this format: (..., T, D, H, W) to (..., steps, D, H, W), a view.
 
         Raises:
+            TypeError: some voxels are masked.
             ValueError: `frames` does not have `time_points` frames.
         """
-        if np.ndim(frames) < 4 or np.shape(frames)[-4] != self.time_points:
+        frames = _checks.unmasked("frames", frames)
+        if frames.ndim < 4 or frames.shape[-4] != self.time_points:
             raise ValueError(
-                f"frames has shape {np.shape(frames)}; expected "
+                f"frames has shape {frames.shape}; expected "
                 f"(..., {self.time_points}, D, H, W). "
                 f"For other data write FrameFormat({self.T}, {self.TINC}, time_points=...)."
             )
@@ -140,10 +137,10 @@ class Windows:
         TypeError, ValueError: `history` is not a whole number of at least 1.
     """
 
-    history: int
+    history: int = _checks.field(least=1, whole=True)
 
     def __post_init__(self):
-        _whole("history", self.history, 1)
+        _checks.configuration(self)
 
     def windows(self, steps: int) -> np.ndarray:
         """Return which frames each example of a sequence uses, int64 (examples, frames).
@@ -262,7 +259,7 @@ def from_records(
     elif not (paths := [Path(path) for path in folder]):
         raise ValueError("The list of record files is empty; expected at least one.")
     shape = records.read_sample(paths[0]).frames.shape
-    names = [str(path) for path in paths]
+    names = [os.fsencode(path) for path in paths]
     order = Order(len(names), frame_format, task, **options)
     _check_shape(shape, frame_format, order.symmetries)
     frames = order.windows.shape[1]
@@ -345,13 +342,14 @@ class Order:
         symmetries: bool = False,
         time_reversal: bool = False,
     ):
-        self.batch_size = _whole("batch_size", batch_size, 1)
-        self.seed = None if seed is None else _whole("seed", seed, 0)
-        self.epoch, self.start_step = _whole("epoch", epoch, 0), _whole("start_step", start_step, 0)
+        self.batch_size = _checks.whole("batch_size", batch_size, 1)
+        self.seed = None if seed is None else _checks.whole("seed", seed, 0)
+        self.epoch = _checks.whole("epoch", epoch, 0)
+        self.start_step = _checks.whole("start_step", start_step, 0)
         self.repeat, self.drop_remainder = bool(repeat), bool(drop_remainder)
         self.symmetries, self.time_reversal = bool(symmetries), bool(time_reversal)
         self.windows = frame_format.times[task.windows(frame_format.steps)]
-        self.examples = _whole("The number of samples", samples, 1) * len(self.windows)
+        self.examples = _checks.whole("The number of samples", samples, 1) * len(self.windows)
         whole, rest = divmod(self.examples, self.batch_size)
         self.steps_per_epoch = whole if self.drop_remainder else whole + bool(rest)
         if not self.steps_per_epoch:
@@ -466,10 +464,11 @@ def apply_symmetry(
         A view of `array`.
 
     Raises:
+        TypeError: some voxels are masked.
         ValueError: no such symmetry, or the three axes are not of the same length.
     """
     order, flips = cube_symmetries()[_symmetry(index)]
-    array = np.asarray(array)
+    array = _checks.unmasked("array", array)
     if len({array.shape[axis] for axis in axes}) > 1:
         raise ValueError(
             f"Axes {axes} of shape {array.shape} are not of the same length; expected D = H = W. "
@@ -514,13 +513,3 @@ def _check_shape(shape: tuple[int, ...], frame_format: FrameFormat, symmetries: 
         )
     if symmetries and len(set(shape[1:])) > 1:
         raise ValueError(f"Cube symmetries need D = H = W; the frames are {shape[1:]}.")
-
-
-def _whole(name: str, value: int, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}; expected a whole number.") from None
-    if number < least:
-        raise ValueError(f"{name} is {number}; expected at least {least}.")
-    return number

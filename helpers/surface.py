@@ -12,7 +12,8 @@ import numpy as np
 
 from helpers import forecaster as patchnet
 from helpers import training
-from helpers.rollout import Forecaster, whole
+from helpers._checks import whole
+from helpers.rollout import Forecaster
 from helpers.sequences import FrameFormat
 from helpers.workshop import tensorflow
 

@@ -12,7 +12,6 @@ import csv
 import dataclasses
 import functools
 import gc
-import hashlib
 import html
 import importlib.metadata
 import io
@@ -20,7 +19,6 @@ import json
 import math
 import numbers
 import operator
-import os
 import platform
 import re
 import signal
@@ -36,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from helpers import workshop
+from helpers import _files, workshop
 
 tf = workshop.tensorflow()
 
@@ -558,7 +556,7 @@ class _State:
             return
         writer.writeheader()
         writer.writerows(self.rows)
-        with _replacing(path) as file:
+        with _files.replacing(path) as file:
             file.write(text.getvalue().encode())
 
     def _elapsed(self) -> float:
@@ -678,20 +676,9 @@ def save_weights(
     with _writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, arrays)
-        record = {**json.loads(text), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        write_json(path.with_suffix(".json"), record)
+        record = {**json.loads(text), "sha256": _files.digest(path)}
+        _files.write_json(path.with_suffix(".json"), record)
     return path
-
-
-def write_json(path: Path, found: Any) -> None:
-    """Write what JSON can hold in place of the file before, in one step.
-
-    Raises:
-        TypeError: JSON cannot hold it.
-        OSError: the folder cannot be written.
-    """
-    with _replacing(path) as file:
-        file.write(json.dumps(found, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
 def read_record(path: str | Path) -> dict:
@@ -752,7 +739,7 @@ def load_weights(path: str | Path, model: keras.Model, *, config: Any = None) ->
             "read_record(path)['configuration'], or train your own."
         )
     _, arrays = _read(path, "fetch it again")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = _files.digest(path)
     if record.get("sha256", found) != found:
         raise CheckpointError(
             f"{path} is not the file that its JSON describes (another SHA-256); fetch both again."
@@ -1271,29 +1258,8 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray], meta: dict | None = Non
     """Write an archive in place of the one before."""
     if meta is not None:
         arrays = {**arrays, _META: np.frombuffer(json.dumps(meta).encode(), np.uint8)}
-    with _replacing(path) as file:
+    with _files.replacing(path) as file:
         np.savez(file, **arrays)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Any]:
-    """Open a file that takes the place of `path` in one step once it is safely on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if hasattr(os, "O_DIRECTORY"):
-        # The new name, too, must survive a power cut.
-        handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 @contextlib.contextmanager

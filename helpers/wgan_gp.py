@@ -12,8 +12,9 @@ import numpy as np
 
 from helpers import forecaster as patches
 from helpers import sequences, training
+from helpers._checks import whole
 from helpers.convlstm import to_patches
-from helpers.rollout import checked_history, whole
+from helpers.rollout import checked_history
 from helpers.workshop import tensorflow
 
 tf = tensorflow()

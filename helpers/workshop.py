@@ -15,6 +15,8 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING
 
+import platformdirs
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -24,6 +26,8 @@ SPLITS = {
     "validation": "01_4D_validation_datasets",
     "test": "02_4D_test_datasets",
 }
+
+REMEDY = "set WORKSHOP_CACHE to a folder on a disk of this machine that you may write to"
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,25 @@ def data_folder() -> Path:
             f"the three split folders {', '.join(SPLITS.values())}; unset it to use the sample set."
         )
     return folder.resolve()
+
+
+def cache_folder() -> Path:
+    """Return the folder for caches and downloads: `WORKSHOP_CACHE`, or the user's cache folder.
+
+    A relative `WORKSHOP_CACHE` counts from the top folder of the course, wherever a notebook runs.
+
+    Raises:
+        OSError: the user has no home folder, and no other is named.
+    """
+    try:
+        if chosen := os.environ.get("WORKSHOP_CACHE"):
+            return (REPOSITORY / Path(chosen).expanduser()).resolve()
+        folder = Path(platformdirs.user_cache_dir("forecasting-4d", appauthor=False))
+    except RuntimeError:
+        folder = Path("~")
+    if not folder.is_absolute():  # "~" stays where there is no home
+        raise OSError(f"The user's home folder is not known; {REMEDY}.")
+    return folder
 
 
 def split_folder(split: str) -> Path:

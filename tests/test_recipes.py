@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from helpers import (
+    _files,
     convlstm,
     forecaster,
     recipes,
@@ -56,10 +57,10 @@ def test_mixed_batches_take_turns(cache):
 
 
 def test_a_packed_split_is_opened_as_it_is(cache, tmp_path):
-    samples = records.read_folder(DATA / workshop.SPLITS["test"], limit=3)
-    records.pack_samples(samples, tmp_path / workshop.SPLITS["test"], progress=False)
+    packed = records.packed(DATA / workshop.SPLITS["test"], tmp_path, limit=3, progress=False)
+    packed.folder.rename(tmp_path / workshop.SPLITS["test"])
     split = recipes.open_split(tmp_path, "test")
-    assert np.array_equal(split.frames([1])[0], samples[1].frames)
+    assert len(split) == 3 and np.array_equal(split.frames([1]), packed.frames([1]))
 
 
 def test_from_training_to_a_judged_file(cache, tmp_path, recipe, capsys):
@@ -271,7 +272,7 @@ def test_what_a_record_says_of_other_formats_stays(shipped, monkeypatch, capsys)
         return Persistence()
 
     def note(**found):
-        training.write_json(out.with_suffix(".json"), training.read_record(out) | found)
+        _files.write_json(out.with_suffix(".json"), training.read_record(out) | found)
 
     monkeypatch.setattr(recipes, "load", load)
     monkeypatch.setattr(recipes, "VALIDATION_SAMPLES", 2)

@@ -168,7 +168,8 @@ def test_the_target_is_never_in_the_history(tmp_path, augmented):
     sample = cavities.Sample(
         frames, cavities.betti_numbers([1, 0, 0, 0]), np.array([1, 0, 0, 0], np.uint8)
     )
-    split = records.pack_samples([sample], tmp_path / "packed", progress=False)
+    records.write_sample(tmp_path, sample)
+    split = records.packed(tmp_path, tmp_path / "cache", progress=False)
     seen = set()
     options = {"seed": 1, "time_reversal": augmented, "batch_size": 2, "repeat": True}
     for x, y in arrays(from_packed(split, SMALL, Windows(3), **options), 40):
@@ -224,8 +225,9 @@ def test_records_repeat_as_packed_does(folder, split):
 
 
 def test_both_agree_on_the_records_of_the_thesis(thesis_folder, tmp_path):
-    paths = records.record_paths(thesis_folder / "data" / workshop.SPLITS["validation"], 6)
-    split = records.pack_samples(map(records.read_sample, paths), tmp_path / "p", progress=False)
+    folder = thesis_folder / "data" / workshop.SPLITS["validation"]
+    paths = records.record_paths(folder, 6)
+    split = records.packed(folder, tmp_path, limit=6, progress=False)
     for frame_format, task in itertools.product((T20_TINC1, T80_TINC4), (Shifted(), Windows(18))):
         options = {"seed": 1, "batch_size": 4, "symmetries": True}
         assert_same(

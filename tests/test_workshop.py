@@ -231,3 +231,21 @@ def test_every_notebook_asks_for_the_courses_kernel_and_helpers():
         assert found["display_name"] == kernel["display_name"], path.name
         if "workshop.start" in path.read_text("utf-8"):
             assert first_cell(path).startswith(begin), path.name
+
+
+def test_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path))
+    assert workshop.cache_folder() == tmp_path.resolve()
+    monkeypatch.setenv("WORKSHOP_CACHE", "runs/cache")
+    monkeypatch.chdir(tmp_path)
+    assert workshop.cache_folder() == workshop.REPOSITORY / "runs" / "cache"
+    monkeypatch.delenv("WORKSHOP_CACHE")
+    assert "forecasting-4d" in str(workshop.cache_folder())
+    assert not workshop.cache_folder().is_relative_to(workshop.REPOSITORY)
+    for place in ("~/.cache/forecasting-4d", "~"):
+        monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_, **__: place)
+        with pytest.raises(OSError, match="home folder is not known; set WORKSHOP_CACHE"):
+            workshop.cache_folder()
+    monkeypatch.setenv("WORKSHOP_CACHE", "~nobody-of-this-name/cache")
+    with pytest.raises(OSError, match="home folder is not known; set WORKSHOP_CACHE"):
+        workshop.cache_folder()

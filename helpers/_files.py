@@ -1,0 +1,237 @@
+"""Files: replaced in one step or not at all, locked, read and written as JSON, told apart."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import hashlib
+import json
+import os
+import shutil
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import filelock
+
+FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+REFUSED = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+
+
+class InUse(OSError):
+    """Another process holds a lock."""
+
+
+# Replacing
+
+
+@contextmanager
+def replacing_by(path: str | Path) -> Iterator[Path]:
+    """Give a name beside `path`; the file under it takes its place in one step, or leaves no trace.
+
+    The file is on the disk before it gets its name, so that even a power cut leaves one of the two.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` in one step, as with `replacing_by`."""
+    with replacing_by(path) as temporary, open(temporary, "wb") as file:
+        yield file
+
+
+@contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """Give an empty folder beside `path` that takes its place at the end, or leaves no trace.
+
+    What a process that was killed has left of an earlier try is cleared first. A folder cannot
+    replace another in one step: the one before is moved aside, and moved back if the process dies
+    in between, by the next call.
+    """
+    path = Path(path)
+    recover_folder(path)
+    name = f".{path.name}.{uuid.uuid4().hex[:8]}"
+    temporary, old, mark = (path.with_name(name + end) for end in (".tmp", ".old", ".lock"))
+    with ExitStack() as stack:
+        stack.callback(mark.unlink, missing_ok=True)
+        # The lock only says that this process is alive. Where there are none, nobody clears.
+        with suppress(OSError):
+            stack.enter_context(lock(mark, "", wait=False))
+        try:
+            temporary.mkdir()
+            yield temporary
+            if path.exists():
+                os.replace(path, old)
+            os.replace(temporary, path)
+        except BaseException:
+            if old.exists() and not path.exists():
+                os.replace(old, path)
+            raise
+        finally:
+            for left in (temporary, old):
+                shutil.rmtree(left, ignore_errors=True)
+    _sync_folder(path.parent)
+
+
+def recover_folder(path: str | Path) -> None:
+    """Clear what killed processes left of `replacing_folder`; bring a folder moved aside back."""
+    path = Path(path)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        mark = left.with_suffix(".lock")
+        if left.suffix not in (".tmp", ".old") or not left.is_dir():
+            continue
+        with suppress(OSError), lock(mark, "", wait=False):
+            if left.suffix == ".old" and not path.exists():
+                os.replace(left, path)
+            shutil.rmtree(left, ignore_errors=True)
+            mark.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Return when a file is on the disk."""
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let a new name survive a power cut, too.
+
+    Network drives often refuse this (EINVAL, EIO). The content is safe already, so we go on.
+    """
+    if hasattr(os, "O_DIRECTORY"):
+        with suppress(OSError):
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+
+@contextmanager
+def writing(folder: str | Path, remedy: str) -> Iterator[None]:
+    """Say what to do where the disk is full or the system refuses to write to a folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        full = error.errno in FULL
+        found = "the disk is full" if full else f"it cannot be written ({error.strerror})"
+        raise OSError(
+            error.errno,
+            f"{folder}: {found}. Nothing that was complete is lost; "
+            f"{'free some space, or ' if full else ''}{remedy}, and run the same again",
+        ) from error
+
+
+# Locking
+
+
+@contextmanager
+def lock(path: str | Path, remedy: str, *, wait: bool = True) -> Iterator[None]:
+    """Hold a file for one process, or one thread, at a time; the lock ends with its process.
+
+    Args:
+        path: of an empty file that is made and kept.
+        remedy: what to do where the file system knows no locks, for example "set WORKSHOP_CACHE
+            to a folder on a disk of this machine".
+        wait: for the process that holds it, with a warning that says so.
+
+    Raises:
+        InUse: another process holds it, and `wait` is False.
+        OSError: locks do not work in this folder.
+    """
+    path, told = Path(path), False
+    held = filelock.FileLock(path, timeout=0)
+    while True:
+        try:
+            held.acquire(timeout=1 if told else 0)
+            break
+        except filelock.Timeout:
+            # Some systems say "held by another" where they mean "I cannot lock".
+            _try_locks(path.parent, remedy)
+            if not wait:
+                raise InUse(f"{path}: another process holds this lock.") from None
+            if not told:
+                warnings.warn(f"Another process works on {path}; waiting.", stacklevel=4)
+            told = True
+        except (OSError, NotImplementedError):
+            _try_locks(path.parent, remedy)
+            raise
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _try_locks(folder: Path, remedy: str) -> None:
+    """Lock a fresh file, which nobody else can hold."""
+    fresh = folder / f".{uuid.uuid4().hex[:8]}.lock"
+    try:
+        with filelock.FileLock(fresh, timeout=0):
+            pass
+    except (filelock.Timeout, OSError, NotImplementedError) as error:
+        if not fresh.exists():
+            raise
+        raise _no_locks(folder, remedy, error) from error
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _no_locks(folder: Path, remedy: str, error: BaseException) -> OSError:
+    return OSError(
+        f"{folder}: files cannot be locked on this file system ({error}), so two processes could "
+        f"spoil each other's work; {remedy}."
+    )
+
+
+# JSON and digests
+
+
+def read_json(path: str | Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged.
+    """
+    try:
+        return json.loads(Path(path).read_bytes().decode("utf-8", "surrogateescape"))
+    except RecursionError as error:
+        raise ValueError(f"{path}: damaged JSON ({error})") from error
+
+
+def write_json(path: str | Path, found: Any) -> None:
+    """Write what JSON can hold in place of the file before, in one step.
+
+    Raises:
+        TypeError: JSON cannot hold it.
+        OSError: the folder cannot be written.
+    """
+    with replacing(path) as file:
+        text = json.dumps(found, indent=2, ensure_ascii=False)
+        # A path may hold bytes that are no text; they are written as they are.
+        file.write(text.encode("utf-8", "surrogateescape") + b"\n")
+
+
+def digest(content: bytes | Path) -> str:
+    """Return the SHA-256 of bytes or of a file, as 64 hexadecimal digits."""
+    if not isinstance(content, Path):
+        return hashlib.sha256(content).hexdigest()
+    found = hashlib.sha256()
+    with open(content, "rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()

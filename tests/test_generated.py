@@ -1,0 +1,247 @@
+"""Sets of generated samples, and the command line."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from test_records import empty, make_folder, make_sample
+
+from helpers import records
+from helpers.sources import commands, generated
+from helpers.workshop import SPLITS
+
+COUNTS = dict(training=4, validation=2, test=1)
+
+
+@pytest.fixture
+def small_world(monkeypatch):
+    """Small samples in place of the generator's; gives the list of seeds it was asked for."""
+    seeds = []
+
+    def generate(count, seed, *, processes, first_id):
+        seeds.append(seed)
+        for number in range(first_id, first_id + count):
+            sample = make_sample(number)
+            yield replace(sample, frames=np.roll(sample.frames, seed % 4))
+
+    monkeypatch.setattr(generated, "generate", generate)
+    return seeds
+
+
+def arguments(folder, *more):
+    counts = (f"--{split}={count}" for split, count in COUNTS.items())
+    return ["generate", str(folder), *counts, "--seed", "5", *more]
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_generate(tmp_path, small_world, capsys):
+    folder = tmp_path / "deep" / "sample"
+    assert commands.main(arguments(folder)) == 0
+    assert "4 training, 2 validation, 1 test" in capsys.readouterr().out
+    ids = [
+        [sample.sample_id for sample in records.read_folder(folder / name)]
+        for name in SPLITS.values()
+    ]
+    assert ids == [[0, 1, 2, 3], [4, 5], [6]]
+    assert len(set(small_world)) == 3
+    assert sorted(os.listdir(folder)) == [*SPLITS.values(), generated.MARK]
+    mark = json.loads((folder / generated.MARK).read_text())
+    assert (mark["seed"], mark["counts"]) == (5, COUNTS)
+    assert commands.main(arguments(folder)) == 1
+    assert "exists" in capsys.readouterr().err
+    before = contents(folder)
+    assert commands.main(arguments(folder, "--overwrite")) == 0
+    assert contents(folder) == before
+    assert os.listdir(folder.parent) == ["sample"]
+
+
+TRAINING = SPLITS["training"]
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        (lambda folder: (folder / "notes.txt").touch(), "notes.txt"),
+        (lambda folder: (folder / TRAINING / "notes.txt").touch(), f"{TRAINING}/notes.txt"),
+        (lambda folder: (folder / TRAINING / "old").mkdir(), f"{TRAINING}/old"),
+        (
+            lambda folder: records.write_sample(folder / TRAINING, make_sample(77)),
+            f"{TRAINING}/records that were added",
+        ),
+        (
+            lambda folder: empty(records.record_paths(folder / TRAINING)[0]),
+            f"{TRAINING}/records that were added, changed or removed",
+        ),
+        (lambda folder: (folder / generated.MARK).unlink(), "its mark, is missing"),
+        (lambda folder: (folder / generated.MARK).write_text("[]"), "its mark, is missing"),
+    ],
+)
+def test_only_an_untouched_set_of_our_own_is_overwritten(tmp_path, small_world, change, named):
+    folder = generated.write_sample_set(tmp_path / "sample", COUNTS, 1)
+    change(folder)
+    before = contents(folder)
+    with pytest.raises(FileExistsError, match="Nothing was changed") as caught:
+        generated.write_sample_set(folder, COUNTS, 2, overwrite=True)
+    assert named.replace("/", os.sep) in str(caught.value)
+    assert contents(folder) == before and os.listdir(tmp_path) == ["sample"]
+
+
+def test_the_thesis_set_and_files_are_not_overwritten(tmp_path, small_world):
+    for name in SPLITS.values():
+        make_folder(tmp_path / "thesis" / name, 1)
+    (tmp_path / "file").touch()
+    for name in ("thesis", "file"):
+        with pytest.raises(FileExistsError):
+            generated.write_sample_set(tmp_path / name, COUNTS, 2, overwrite=True)
+
+
+def test_the_sample_set_of_the_course_bears_its_mark(sample_set):
+    assert not generated._others(sample_set)
+    mark = json.loads((sample_set / generated.MARK).read_text())
+    assert mark["seed"] == 2024
+    assert mark["counts"] == {
+        split: len(os.listdir(sample_set / name)) for split, name in SPLITS.items()
+    }
+
+
+def test_generate_interrupted(tmp_path, small_world, monkeypatch, capsys):
+    write, count = records.write_sample, []
+
+    def full(*arguments):
+        count.append(0)
+        if len(count) == 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(*arguments)
+
+    monkeypatch.setattr(records, "write_sample", full)
+    assert commands.main(arguments(tmp_path / "sample")) == 1
+    assert "the disk is full" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "counts, error, message",
+    [
+        ({"training": 1}, ValueError, "counts is for training; expected a number for each"),
+        ({"train": 1, "validation": 1, "test": 1}, ValueError, "counts is for train, validation"),
+        ({**COUNTS, "validation": -1}, ValueError, "counts of validation is -1; expected at least"),
+        ({**COUNTS, "training": 1.5}, TypeError, "counts of training is 1.5; expected a whole"),
+    ],
+)
+def test_wrong_counts(tmp_path, small_world, counts, error, message):
+    with pytest.raises(error, match=message):
+        generated.write_sample_set(tmp_path / "sample", counts, 1)
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_generator_makes_each_split_of_its_own(tmp_path):
+    counts = dict(training=1, validation=1, test=0)
+    generated.write_sample_set(tmp_path / "set", counts, 1, progress=False)
+    training, validation = (
+        records.read_folder(tmp_path / "set" / SPLITS[name])[0]
+        for name in ("training", "validation")
+    )
+    assert training.frames.shape == (128, 16, 16, 16)
+    assert (training.sample_id, validation.sample_id) == (0, 1)
+    assert not np.array_equal(training.frames, validation.frames)
+    generated.write_sample_set(tmp_path / "set", COUNTS | counts, 1, progress=False, overwrite=True)
+
+
+MAKING = """
+import sys
+from helpers.cavities import generate
+if __name__ == "__main__":
+    for sample in generate(10_000, 1, processes=2):
+        print("made", flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
+def test_workers_end_with_their_parent(tmp_path, how):
+    script = tmp_path / "script.py"
+    script.write_text(MAKING)
+    root = str(Path(records.__file__).parent.parent)
+    child = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": root},
+    )
+    with child:
+        assert child.stdout.readline() == "made\n"
+        workers = psutil.Process(child.pid).children(recursive=True)
+        assert len(workers) >= 2
+        child.send_signal(getattr(signal, how))
+        child.wait(60)
+        _, alive = psutil.wait_procs(workers, timeout=60)
+        child.stdout.close()
+    assert not alive
+
+
+# The command line
+
+
+def test_validate_and_pack(tmp_path, capsys):
+    for number, name in enumerate(SPLITS.values()):
+        make_folder(tmp_path / "set" / name, 3, first_id=10 * number)
+    assert commands.main(["validate", str(tmp_path / "set")]) == 0
+    assert capsys.readouterr().out == "9 good, 0 bad\n"
+    bad = tmp_path / "set" / SPLITS["test"] / make_sample(21).file_name
+    empty(bad)
+    good = bad.with_name(make_sample(20).file_name)
+    assert commands.main(["validate", str(good), str(bad)]) == 1
+    told = capsys.readouterr()
+    assert told.out == "1 good, 1 bad\n"
+    assert str(bad) in told.err
+    assert commands.main(["validate", str(tmp_path / "absent")]) == 1
+    pack = ["pack", str(tmp_path / "set"), "--cache", str(tmp_path / "cache")]
+    assert commands.main(pack) == 1
+    assert str(bad) in capsys.readouterr().err
+    assert commands.main([*pack, "--skip-bad"]) == 0
+    told = capsys.readouterr()
+    assert "test: 2 samples of (4, 4, 4, 4)" in told.out
+    assert told.err.startswith("warning: ") and "1 of 3 records are bad" in told.err
+    assert commands.main(["pack", str(tmp_path)]) == 1
+    assert "found none of them" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught:
+        commands.main(["generate", str(tmp_path), "--seed", "-1"])
+    assert caught.value.code == 2
+
+
+def test_the_bar_of_validate_counts_files(tmp_path, monkeypatch):
+    folder, bars = make_folder(tmp_path / "records", 5), []
+
+    class Bar(records.tqdm):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options | {"delay": 0})
+            bars.append(self)
+
+    monkeypatch.setattr(records, "tqdm", Bar)
+    monkeypatch.setattr(records, "BATCH", 2)
+    empty(records.record_paths(folder)[0])
+    assert commands.main(["validate", str(folder)]) == 1
+    assert [(bar.n, bar.total, bar.unit) for bar in bars] == [(5, 5, "file")]
+
+
+def test_the_command_line_is_reached_by_the_records(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "helpers.records", "validate", str(tmp_path / "absent")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=Path(records.__file__).parent.parent,
+    )
+    assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
