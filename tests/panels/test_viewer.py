@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helpers import metrics, pictures
-from helpers.viewer import Viewer, viewer
+from helpers.panels.viewer import Viewer, viewer
 
 
 @pytest.fixture(autouse=True)
