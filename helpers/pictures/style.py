@@ -83,8 +83,8 @@ class Picture(Figure):
     @property
     def alt(self) -> str:
         """What those read who cannot see it: what is drawn, and how each line begins and ends."""
-        text = " ".join(filter(None, [self.about, *map(_in_words, self.axes)]))
-        return text[:1].upper() + text[1:]
+        parts = [self.about, *map(_in_words, self.axes)]
+        return " ".join(part[0].upper() + part[1:] for part in parts if part)
 
     def png(self) -> bytes:
         """Return the picture as a PNG file, for example for an `ipywidgets.Image`."""
