@@ -136,7 +136,7 @@ def learning_curves(
             axes.axhline(persistence, label=name, **looks([name])[name])
 
     titles = [title for title, part in parts.items() if part]
-    options = {"wide": 3.5, "tall": 1.9, "xlabel": "step", "whole": False}
+    options = {"wide": 3.5, "tall": 1.9, "xlabel": "step"}
     figure = _panels("How a training went.", titles, draw, **options)
     legend(figure)
     return figure
@@ -180,7 +180,7 @@ def loss_curves(
             _line(axes, steps, losses, name, drawn[name])
         return lacking
 
-    options = {"tall": 2.0, "xlabel": xlabel, "whole": False, "note_above": True}
+    options = {"tall": 2.0, "xlabel": xlabel, "note_above": True}
     figure = _panels("How trainings went.", columns, draw, **options)
     legend(figure)
     return figure
@@ -660,7 +660,7 @@ def _panels(
     for axes, title in zip(grid.flat, titles):
         axes.set_title(title)
         if whole:
-            axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
         lacking = draw(axes, title)
         if lacking:
             place = (0.98, 0.98, "top") if note_above else (0.98, 0.02, "bottom")

@@ -144,7 +144,7 @@ def legend(figure: Figure, title: str | None = None) -> None:
         for handle, name in zip(*axes.get_legend_handles_labels()):
             found.setdefault(name, handle)
     if found:
-        width = 0.4 + 0.07 * max(map(len, found))  # inches
+        width = 0.35 + 0.07 * max(map(len, found))  # inches
         columns = max(1, min(len(found), int(figure.get_figwidth() / width)))
         place = {"loc": "outside upper center", "ncols": columns}
         figure.legend(found.values(), found.keys(), title=title, **place)
