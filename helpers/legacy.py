@@ -16,7 +16,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from helpers import _checks, _files, convlstm, evaluation, records, training, workshop
-from helpers._files import digest
 from helpers.sequences import THESIS_FORMATS, FrameFormat
 
 MODEL = "ConvLSTM3D of the thesis"
@@ -80,9 +79,9 @@ def load_thesis_convlstm(path: str | Path, *, known: bool = True) -> convlstm.Co
     """
     path = _existing(path)
     _check_architecture(path)
-    if known and digest(path) not in DIGESTS.values():
+    if known and _files.digest(path) not in DIGESTS.values():
         raise ValueError(
-            f"{path} is none of the author's three files: its SHA-256 is {digest(path)}. Fetch it "
+            f"{path} is none of the author's three files: its SHA-256 is {_files.digest(path)}. Fetch it "
             "again, or read other weights of this architecture by load_thesis_convlstm(path, "
             "known=False)."
         )

@@ -53,7 +53,7 @@ os.environ["WORKSHOP_3D"] = "matplotlib"
 import numpy as np
 from helpers import playground, records, workshop
 from helpers.sequences import T80_TINC4
-from helpers.viewer import viewer
+from helpers.panels.viewer import viewer
 
 split = records.packed(workshop.split_folder("test"), limit=2, progress=False)
 frames = T80_TINC4.select(split.frames([0])[0])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helpers import metrics, pictures
-from helpers.viewer import Viewer, viewer
+from helpers.panels.viewer import Viewer, viewer
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +114,13 @@ def test_the_scene_for_the_mouse(monkeypatch, frames):
     assert os.environ["WORKSHOP_3D"] == "html"
 
 
+def test_the_name_of_a_model_is_text_not_html(frames):
+    text = viewer(*frames, name="<img src=x onerror=alert(1)>")._text.value
+    assert "<img" not in text and "&lt;img src=x" in text
+
+
 def test_every_control_has_words(panel):
+    assert "hit" in panel._solid.tooltip and "hit" in panel._flat.tooltip
     assert isinstance(panel, Viewer)
     assert all(control.description for control in panel.controls.values())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import os
 from collections.abc import Sequence
 
@@ -133,8 +134,9 @@ class Viewer(ipywidgets.VBox):
         options = {"threshold": chosen["threshold"]}
         view = pictures.camera(chosen["turn"], chosen["tilt"])
         solid = functools.partial(self._in_3d, time, chosen["shown"], view, options)
-        self._solid.value = solid(captions=[label]).png()
-        self._flat.value = self._in_a_slice(time, chosen, label).png()
+        flat = self._in_a_slice(time, chosen)
+        for image, picture in ((self._solid, solid(captions=[label])), (self._flat, flat)):
+            image.value, image.tooltip = picture.png(), picture.alt
         self._text.value = self.distances(time, chosen["threshold"])
         self._scene.value = ""
         if chosen["mouse"]:
@@ -161,7 +163,7 @@ class Viewer(ipywidgets.VBox):
             if kept is not None:
                 os.environ["WORKSHOP_3D"] = kept
 
-    def _in_a_slice(self, time: int, chosen: dict, label: str) -> pictures.Picture:
+    def _in_a_slice(self, time: int, chosen: dict) -> pictures.Picture:
         index = min(chosen["slice"], self.truth.shape[1 + "DHW".index(chosen["axis"])] - 1)
         options = {"axis": chosen["axis"], "index": index, "times": [self.times[time]]}
         if chosen["shown"] == "difference":
@@ -171,17 +173,16 @@ class Viewer(ipywidgets.VBox):
         return pictures.slices(frames[time : time + 1], size=260, **options)
 
     def distances(self, time: int, threshold: float) -> str:
-        """Return a line of text on one frame: its time, and distances if there is a forecast."""
+        """Return a line of HTML on one frame: its time, and distances if there is a forecast."""
         text = f"frame {time} of {len(self.truth)}, t = {self.times[time]}"
         if self.prediction is None:
             return f"{text}: {int((self.truth[time] >= 0.5).sum())} filled voxels"
         # The truth is the truth, wherever the forecast is cut.
         true = self.truth >= 0.5
         found = metrics.jaccard_distance(true, self.prediction >= threshold)
-        return (
-            f"{text}: Jaccard distance of the {self.name} {found[time]:.3f}; mean over the frames "
-            f"{found.mean():.3f}"
-        )
+        mean = f"mean over the frames {found.mean():.3f}"
+        name = html.escape(self.name)
+        return f"{text}: Jaccard distance of the {name} {found[time]:.3f}; {mean}"
 
 
 def _sequence(frames, what: str) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""What a notebook shows with knobs: panels of widgets around plain functions."""

@@ -1,0 +1,279 @@
+"""Frames as slices: of one sequence, through one voxel, and of a forecast beside the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from helpers.pictures.arguments import caption_list, equally_spaced, same_shape, time_list, values
+from helpers.pictures.style import FAINT, FALSE_ALARM, FILLED, HIT, INK, MISS, Picture, style
+
+AXES = {"D": -3, "H": -2, "W": -1}
+OUTCOMES = ("hit", "miss", "false alarm")
+SHADES = LinearSegmentedColormap.from_list("shades", ["white", FILLED])
+CODES = ListedColormap(["white", HIT, "#F6D9C4", FALSE_ALARM])
+
+
+def outcomes(truth, prediction, *, threshold: float = 0.5) -> tuple[np.ndarray, ...]:
+    """Sort voxels into hits, misses and false alarms.
+
+    Args:
+        truth, prediction: arrays of one shape, values 0…1; filled means value >= threshold.
+
+    Returns:
+        Three boolean arrays of that shape: filled in both, in truth only, in prediction only.
+
+    Raises:
+        ValueError: the shapes disagree, or a value is NaN or outside 0…1.
+    """
+    truth, prediction = values(truth, "truth"), values(prediction, "prediction")
+    same_shape(truth, prediction)
+    true, predicted = truth >= threshold, prediction >= threshold
+    return true & predicted, true & ~predicted, ~true & predicted
+
+
+def counts(parts: Sequence[np.ndarray]) -> str:
+    """Write down how many voxels are hits, misses and false alarms."""
+    return "{} hit · {} miss · {} false".format(*(np.count_nonzero(part) for part in parts))
+
+
+@style()
+def slices(
+    frames,
+    prediction=None,
+    *,
+    times: Sequence[int] | None = None,
+    count: int = 18,
+    axis: str = "D",
+    index: int | str = "max",
+    names: tuple[str, str] = ("truth", "prediction"),
+    size: int = 98,
+) -> Picture:
+    """Draw equally spaced frames of a sequence as small panels, the time under each.
+
+    Args:
+        frames: (T, D, H, W), values 0…1, drawn as shades.
+        prediction: the same shape; becomes a second row below each row of frames.
+        times: the time of each of the T frames; 0…T-1 unless told.
+        count: at most so many frames, the first and the last among them.
+        axis: the slice is across this axis, `"D"`, `"H"` or `"W"`.
+        index: which slice, or `"max"` for the maximum over that axis.
+        names: what to call the two rows.
+        size: pixels along the edge of a panel.
+
+    Raises:
+        ValueError: a wrong shape, value, axis or index.
+    """
+    rows = {names[0]: values(frames, "frames", "TDHW")}
+    if prediction is not None:
+        rows[names[1]] = values(prediction, "prediction", "TDHW")
+        same_shape(rows[names[0]], rows[names[1]])
+    times = time_list(times, len(frames))
+    chosen = equally_spaced(len(frames), count)
+    cuts = {name: [_slice(row[n], axis, index) for n in chosen] for name, row in rows.items()}
+    columns = min(9, len(chosen))
+    blocks = -(-len(chosen) // columns)
+    shift = 0.0 if prediction is None else 0.3
+    figure, panels = _grid(
+        blocks * len(rows), columns, size / 100, gap=(0.06, 0.36), edges=(0.42, 0.3 - shift, 0.36)
+    )
+    where = f"maximum over {axis}" if index == "max" else f"slice {axis} = {index}"
+    _title(figure, where)
+    for (row, column), panel in np.ndenumerate(panels):
+        block, which = divmod(row, len(rows))
+        n = block * columns + column
+        if n >= len(chosen):
+            panel.set_visible(False)
+            continue
+        name, last = list(cuts)[which], which == len(rows) - 1
+        _image(panel, cuts[name][n], SHADES, 1, axis, ticks=last and n == 0)
+        if last:
+            _below(panel, f"t = {times[chosen[n]]}")
+        else:  # close to the prediction below it
+            place = panel.get_position()
+            panel.set_position(place.translated(0, -shift / figure.get_figheight()))
+        if column == 0 and prediction is not None:
+            place = {"xycoords": "axes fraction", "textcoords": "offset points"}
+            middle = {"va": "center", "ha": "center", "fontsize": 8}
+            panel.annotate(name, (0, 0.5), (-24, 0), rotation=90, **place, **middle)
+    at = ", ".join(str(times[n]) for n in chosen)
+    figure.about = f"Slices of {len(chosen)} frames, {where}, at t = {at}. Filled, in %: "
+    figure.about += "; ".join(
+        f"{name} " * (prediction is not None) + ", ".join(f"{100 * cut.mean():.0f}" for cut in row)
+        for name, row in cuts.items()
+    )
+    figure.about += "."
+    return figure
+
+
+@style()
+def orthogonal_slices(
+    frame, position: tuple[int, int, int] | None = None, *, title: str = ""
+) -> Picture:
+    """Draw the three slices across D, H and W that meet in one voxel of a frame.
+
+    Dotted lines in each slice show where the other two are.
+
+    Args:
+        frame: (D, H, W), values 0…1, drawn as shades.
+        position: (d, h, w) of that voxel; the fullest slice of each axis unless told.
+        title: shown above.
+
+    Raises:
+        ValueError: a wrong shape or value, or a position outside the frame.
+    """
+    frame = values(frame, "frame", "DHW")
+    places = dict(zip(AXES, position or (_fullest(frame, axis) for axis in AXES)))
+    figure, panels = _grid(1, 3, 2.3, gap=(0.5, 0), edges=(0.4, 0.55 if title else 0.3, 0.35))
+    _title(figure, title)
+    said = []
+    for panel, (axis, index) in zip(panels.flat, places.items()):
+        cut = _slice(frame, axis, index)
+        _image(panel, cut, SHADES, 1, axis, ticks=True)
+        panel.set_title(f"slice {axis} = {index}")
+        across, up = _directions(axis)
+        panel.axvline(places[across] + 0.5, color=INK, lw=0.8, ls=":")
+        panel.axhline(places[up] + 0.5, color=INK, lw=0.8, ls=":")
+        said.append(f"slice {axis} = {index} is filled to {100 * cut.mean():.0f} %")
+    size = "×".join(map(str, frame.shape))
+    figure.about = f"Three slices of a frame of {size} voxels" + f", {title}" * bool(title)
+    figure.about += f": {', '.join(said)}."
+    return figure
+
+
+@style()
+def compare_slices(
+    truth,
+    prediction,
+    *,
+    times: Sequence[int] | None = None,
+    count: int = 6,
+    axis: str = "D",
+    index: int | None = None,
+    threshold: float = 0.5,
+) -> Picture:
+    """Draw hits, misses and false alarms of a prediction in one slice, frame by frame.
+
+    The numbers under each panel count the three in that slice.
+
+    Args:
+        truth, prediction: (D, H, W) or (T, D, H, W), values 0…1; filled means >= threshold.
+        times: the time of each of the T frames; 0…T-1 unless told.
+        count: at most so many equally spaced frames.
+        axis: the slice is across this axis, `"D"`, `"H"` or `"W"`.
+        index: which slice; the fullest one unless told.
+
+    Raises:
+        ValueError: shapes disagree, or a wrong value, axis or index.
+    """
+    truth, prediction = np.asarray(truth), np.asarray(prediction)
+    single = truth.ndim == prediction.ndim == 3
+    if single:
+        truth, prediction = truth[None], prediction[None]
+    truth, prediction = values(truth, "truth", "TDHW"), values(prediction, "prediction", "TDHW")
+    same_shape(truth, prediction)
+    captions = caption_list(None, times, len(truth), single=single)
+    chosen = equally_spaced(len(truth), count)
+    if index is None:
+        index = _fullest(np.maximum(truth, prediction)[chosen].sum(axis=0), axis)
+    columns = min(6, len(chosen))
+    inches = 1.6 if columns > 2 else 2.6
+    figure, panels = _grid(
+        -(-len(chosen) // columns), columns, inches, gap=(0.08, 0.52), edges=(0.4, 0.34, 0.8)
+    )
+    _title(figure, f"slice {axis} = {index}")
+    symbols = ({"marker": "x", "color": MISS}, {"marker": "o", "color": "white"})
+    said = []
+    for panel in panels.flat[len(chosen) :]:
+        panel.set_visible(False)
+    for panel, t in zip(panels.flat, chosen):
+        parts = outcomes(
+            _slice(truth[t], axis, index), _slice(prediction[t], axis, index), threshold=threshold
+        )
+        hit, miss, false_alarm = parts
+        _image(panel, hit + 2 * miss + 3 * false_alarm, CODES, 3, axis, ticks=not said)
+        points = inches * 72 / max(hit.shape)
+        # Where voxels are tiny, every so many of them carry a symbol.
+        step = int(np.ceil(4 / points))
+        for part, symbol in zip(parts[1:], symbols):
+            up, across = (step * places + step / 2 for places in np.nonzero(part[::step, ::step]))
+            panel.plot(across, up, ls="", ms=0.5 * step * points, **symbol)
+        said.append("\n".join(filter(None, (captions[t], counts(parts)))))
+        _below(panel, said[-1])
+    handles = [Patch(facecolor=HIT)] + [
+        (Patch(facecolor=CODES.colors[n]), Line2D([], [], ls="", ms=5, **symbols[n - 2]))
+        for n in (2, 3)
+    ]
+    figure.legend(handles, OUTCOMES, loc="lower center", ncols=3, fontsize=8)
+    figure.about = f"Prediction against truth in the slice {axis} = {index}, voxels: "
+    figure.about += "; ".join(text.replace("\n", ": ") for text in said) + "."
+    return figure
+
+
+def _grid(rows: int, columns: int, inches: float, *, gap, edges) -> tuple[Picture, np.ndarray]:
+    """Make square panels; gap is (across, down) and edges (left, top, bottom), in inches."""
+    (across, down), (left, top, bottom) = gap, edges
+    width = left + columns * inches + (columns - 1) * across + 0.1
+    height = top + rows * inches + (rows - 1) * down + bottom
+    figure = Picture(figsize=(width, height))
+    figure.subplots_adjust(left / width, bottom / height, 1 - 0.1 / width, 1 - top / height)
+    figure.subplots_adjust(wspace=across / inches, hspace=down / inches)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _image(panel, cut: np.ndarray, colours, largest: float, axis: str, *, ticks: bool) -> None:
+    """Draw one slice (up, across) with its first row at the bottom, and label its axes."""
+    up, across = cut.shape
+    scale = {"vmin": 0, "vmax": largest, "extent": (0, across, 0, up)}
+    panel.imshow(cut, cmap=colours, origin="lower", interpolation="none", aspect="equal", **scale)
+    panel.spines[:].set(color=FAINT, visible=True)
+    panel.set_xticks([0, across] if ticks else [])
+    panel.set_yticks([0, up] if ticks else [])
+    panel.tick_params(labelsize=7, length=2, pad=1, color=FAINT)
+    if ticks:
+        right, upward = _directions(axis)
+        panel.set_xlabel(right, fontsize=8, labelpad=-7)
+        panel.set_ylabel(upward, fontsize=8, labelpad=-5, rotation=0, va="center")
+
+
+def _directions(axis: str) -> tuple[str, str]:
+    """Name the axes that point right and upward in a slice across an axis."""
+    right, upward = (name for name in "WHD" if name != axis)
+    return right, upward
+
+
+def _title(figure: Picture, text: str) -> None:
+    figure.suptitle(text, fontsize=9, y=1 - 0.06 / figure.get_figheight(), va="top")
+
+
+def _below(panel, text: str) -> None:
+    """Write a caption under a panel, clear of its ticks."""
+    place = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    panel.annotate(text, (0.5, 0), (0, -11), ha="center", va="top", fontsize=8, **place)
+
+
+def _slice(frame: np.ndarray, axis: str, index: int | str) -> np.ndarray:
+    """Cut a frame (D, H, W) across an axis; the result is (up, across)."""
+    place = _place(axis)
+    if index == "max":
+        return frame.max(axis=place)
+    length = frame.shape[place]
+    if not isinstance(index, (int, np.integer)) or not 0 <= index < length:
+        raise ValueError(f"The slice across {axis} is {index!r}; choose 0…{length - 1} or 'max'.")
+    return frame.take(index, axis=place)
+
+
+def _fullest(frame: np.ndarray, axis: str) -> int:
+    """Return the index of the slice with most in it, or the middle one of an empty frame."""
+    filled = np.moveaxis(frame, _place(axis), 0).sum(axis=(1, 2))
+    return int(filled.argmax()) if filled.any() else len(filled) // 2
+
+
+def _place(axis: str) -> int:
+    if axis not in AXES:
+        raise ValueError(f"There is no axis {axis!r}; choose one of {', '.join(AXES)}.")
+    return AXES[axis]

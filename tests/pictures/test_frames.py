@@ -1,0 +1,78 @@
+"""Slices: what they show, and which way up it is."""
+
+import numpy as np
+import pytest
+from figures import pixels, shown, texts
+
+from helpers import pictures
+
+
+def test_slices_show_eighteen_equally_spaced_frames(sequence):
+    figure = pictures.slices(sequence, times=range(50, 70))
+    assert len(shown(figure)) == 18
+    times = [int(text[4:]) for text in texts(figure) if text.startswith("t = ")]
+    assert len(times) == 18 and (times[0], times[-1]) == (50, 69)
+    assert {"W", "H"} <= set(texts(figure))
+
+
+def test_slices_put_the_prediction_below_the_truth(sequence):
+    figure = pictures.slices(sequence, sequence / 2, count=4)
+    panels = shown(figure)
+    assert len(panels) == 8
+    truth, prediction = panels[2], panels[6]
+    np.testing.assert_array_equal(prediction.images[0].get_array() * 2, truth.images[0].get_array())
+    assert prediction.get_position().y1 < truth.get_position().y0
+    assert {"truth", "prediction"} <= set(texts(figure))
+
+
+@pytest.mark.parametrize(
+    ("axis", "index", "right", "up", "names"),
+    [("D", 12, 1, 3, "WH"), ("H", 3, 1, 12, "WD"), ("W", 1, 3, 12, "HD"), ("D", "max", 1, 3, "WH")],
+)
+def test_a_voxel_is_in_its_place_in_a_slice(one_voxel, axis, index, right, up, names):
+    figure = pictures.slices(one_voxel[None], axis=axis, index=index)
+    panel = shown(figure)[0]
+    assert np.argwhere(panel.images[0].get_array()).tolist() == [[up, right]]
+    assert panel.get_xlabel() + panel.get_ylabel() == names
+    assert panel.get_aspect() in ("equal", 1)
+    # The image as drawn: the green block lies where the axes say.
+    image = pixels(figure)
+    rows, columns = np.nonzero(np.abs(image - (0, 158, 115)).sum(axis=-1) < 12)
+    place = panel.transData.inverted().transform(
+        (columns.mean() + 0.5, image.shape[0] - rows.mean() - 0.5)
+    )
+    np.testing.assert_allclose(place, (right + 0.5, up + 0.5), atol=0.15)
+
+
+def test_orthogonal_slices_meet_in_the_fullest_voxel(one_voxel):
+    figure = pictures.orthogonal_slices(one_voxel, title="one voxel")
+    panels = shown(figure)
+    titles = [panel.get_title() for panel in panels]
+    assert titles == ["slice D = 12", "slice H = 3", "slice W = 1"]
+    assert [panel.images[0].get_array().sum() for panel in panels] == [1, 1, 1]
+    for panel in panels:
+        up, right = np.argwhere(panel.images[0].get_array())[0] + 0.5
+        vertical, horizontal = panel.lines
+        assert vertical.get_xdata()[0] == right and horizontal.get_ydata()[0] == up
+
+
+def test_outcomes_are_counted():
+    truth = np.array([1, 1, 1, 0, 0, 0], np.uint8)
+    prediction = np.array([0.9, 0.5, 0.4, 0.6, 0.1, 0.0])
+    hit, miss, false_alarm = pictures.outcomes(truth, prediction)
+    assert hit.tolist() == [True, True, False, False, False, False]
+    assert miss.tolist() == [False, False, True, False, False, False]
+    assert false_alarm.tolist() == [False, False, False, True, False, False]
+
+
+def test_comparison_tells_misses_and_false_alarms_by_symbol_and_colour(one_voxel):
+    prediction = np.zeros((16, 16, 16))
+    prediction[12, 5, 7] = 0.8
+    figure = pictures.compare_slices(one_voxel, prediction, times=[64])
+    (panel,) = shown(figure)
+    miss, false_alarm = panel.lines
+    assert (miss.get_xdata()[0], miss.get_ydata()[0]) == (1.5, 3.5)
+    assert (false_alarm.get_xdata()[0], false_alarm.get_ydata()[0]) == (7.5, 5.5)
+    assert miss.get_marker() != false_alarm.get_marker()
+    assert "t = 64\n0 hit · 1 miss · 1 false" in texts(figure)
+    assert {"hit", "miss", "false alarm"} <= set(texts(figure))

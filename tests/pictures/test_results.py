@@ -1,0 +1,335 @@
+"""Curves, bars and the figures of an evaluation: do they show what was measured?"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from figures import legend_texts, line, texts
+
+from helpers import evaluation, pictures
+from helpers.rollout import Persistence
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_occupancy_is_the_share_of_filled_voxels(sequence, rng):
+    many = np.stack([sequence, sequence[::-1], 0 * sequence])
+    figure = pictures.occupancy({"one": sequence, "three": many})
+    axes = figure.axes[0]
+    one, three = axes.lines
+    np.testing.assert_allclose(one.get_ydata(), sequence.mean(axis=(1, 2, 3)))
+    np.testing.assert_allclose(three.get_ydata(), many.mean(axis=(0, 2, 3, 4)))
+    assert len(axes.collections) == 1, "only the many have a band"
+    assert {"time t", "share of filled voxels"} <= set(texts(figure))
+
+
+def test_learning_curves_stand_beside_persistence():
+    table = {
+        "step": [10, 20, 30],
+        "loss": [0.3, 0.2, 0.1],
+        "val_loss": [0.4, 0.3, 0.2],
+        "val_jaccard_pooled": [0.5, 0.4, 0.3],
+    }
+    figure = pictures.learning_curves(table, persistence=0.45)
+    losses, distance = figure.axes
+    training, validation = losses.lines
+    assert training.get_xdata().tolist() == [10, 20, 30]
+    assert training.get_ydata().tolist() == [0.3, 0.2, 0.1]
+    assert validation.get_ydata().tolist() == [0.4, 0.3, 0.2]
+    assert training.get_marker() != validation.get_marker()
+    curve, persistence = distance.lines
+    assert curve.get_ydata().tolist() == [0.5, 0.4, 0.3]
+    assert curve.get_color() == validation.get_color()
+    assert set(persistence.get_ydata()) == {0.45}
+    assert legend_texts(figure) == ["training", "validation", "persistence 0.45"]
+    only = pictures.learning_curves({"step": [1], "loss": [-2.0]})
+    assert [axes.get_ylabel() for axes in only.axes] == ["loss"]
+
+
+def test_bands_are_percentiles_or_the_interval_of_the_mean(rng):
+    values = rng.random((400, 5))
+    low, high = np.percentile(values[:, 0], (5, 95))
+    half = 1.96 * values[:, 0].std(ddof=1) / 20
+    mean = values[:, 0].mean()
+    for band, edges in (("spread", (low, high)), ("mean", (mean - half, mean + half))):
+        axes = pictures.over_horizon({"model": values}, band=band).axes[0]
+        corners = axes.collections[0].get_paths()[0].vertices
+        at_first = corners[corners[:, 0] == 1, 1]
+        np.testing.assert_allclose((at_first.min(), at_first.max()), edges)
+        assert axes.lines[0].get_xdata().tolist() == [1, 2, 3, 4, 5]
+
+
+def test_curves_show_negative_values_and_names():
+    x = np.linspace(-2, 2, 9)
+    (axes,) = pictures.curves({"tanh": np.tanh(x)}, x, xlabel="input", ylabel="output").axes
+    (line,) = axes.get_lines()
+    assert np.array_equal(line.get_xydata(), np.stack([x, np.tanh(x)], axis=1))
+    assert axes.get_ylim()[0] < np.tanh(-2)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("input", "output")
+    with pytest.raises(ValueError, match="9 values for 3 places"):
+        pictures.curves({"tanh": np.tanh(x)}, x[:3], xlabel="input", ylabel="output")
+
+
+def test_bars_have_the_heights_of_the_table():
+    table = {"training": {"ball": 3, "ring": 1}, "test": {"ball": 2, "ring": 4}}
+    axes = pictures.bars(table, category_label="kind").axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [3, 1, 2, 4]
+    assert len({bar.get_hatch() for bar in axes.patches}) == 2
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["ball", "ring"]
+
+
+def test_long_term_curves_show_models_nulls_and_the_thesis(results):
+    figure = pictures.long_term_curves(results)
+    fast = figure.axes[1]
+    assert [axes.get_title() for axes in figure.axes] == ["T20_TINC1", "T80_TINC4"]
+    rows = results.query("model == 'ours' and format == 'T80_TINC4'")
+    np.testing.assert_allclose(
+        line(fast, "ours").get_ydata(), rows.groupby("horizon")["prediction_jaccard"].mean()
+    )
+    persistence = rows.groupby("horizon")["persistence_jaccard"].mean()
+    np.testing.assert_allclose(line(fast, "persistence").get_ydata(), persistence)
+    np.testing.assert_allclose(line(fast, "moving null").get_ydata(), 0.25)
+    published = line(fast, "thesis: ConvLSTM3D")
+    assert published.get_xdata().tolist() == [1, 2, 3, 4, 5]
+    assert published.get_ydata()[4] == pytest.approx(0.7533, abs=1e-4)
+    assert published.get_markerfacecolor() == "white"
+    assert "missing: GAN" in texts(figure) and len(set(legend_texts(figure))) == 7
+    looks = {(d.get_color(), d.get_linestyle(), d.get_marker()) for d in fast.lines}
+    assert len(looks) == len(fast.lines)
+    assert fast.get_ylim()[1] > rows["prediction_jaccard"].max() - 0.1  # nothing is cut off
+    assert "moving null" not in legend_texts(pictures.long_term_curves(results, moving_null=False))
+
+
+def test_long_term_difference_is_paired(results):
+    figure = pictures.long_term_curves(results, difference=True, formats=["T80_TINC4"])
+    (axes,) = figure.axes
+    rows = results.query("model == 'ours' and format == 'T80_TINC4'")
+    gap = rows["prediction_jaccard"] - rows["persistence_jaccard"]
+    np.testing.assert_allclose(line(axes, "ours").get_ydata(), gap.groupby(rows["horizon"]).mean())
+    assert legend_texts(figure) == ["ours"]
+    band = axes.collections[0].get_paths()[0].vertices
+    assert np.ptp(band[band[:, 0] == 1, 1]) < 0.06  # the spread of the samples is not in it
+
+
+def test_a_missing_horizon_is_a_gap_in_the_line(results):
+    holed = results[(results["horizon"] != 3) | (results["model"] != "ours")]
+    drawn = line(pictures.long_term_curves(holed).axes[0], "ours").get_ydata()
+    assert np.isnan(drawn[2]) and np.isfinite(np.delete(drawn, 2)).all()
+
+
+@pytest.mark.parametrize("kind", ["histogram", "box"])
+def test_distributions_have_a_panel_for_each_model_and_format(results, kind):
+    figure = pictures.result_distributions(
+        results, kind=kind, horizon=2, models=["ours", "GAN", "VAE"]
+    )
+    assert len(figure.axes) == 3 * 2
+    assert {f"{name}\nwas not judged\nin T80_TINC4" for name in ("GAN", "VAE")} <= set(
+        texts(figure)
+    )
+    assert {"ours · T20_TINC1", "prediction to truth", "persistence to truth"} <= set(texts(figure))
+    if kind == "histogram":
+        first = figure.axes[0]
+        drawn = [np.diff(p.get_path().vertices[:, 1]).clip(0).sum() for p in first.patches]
+        assert len(first.patches) == 3 and min(drawn) > 0
+        assert not any(patch.get_fill() for patch in first.patches)  # outlines only
+    else:
+        values = results.query("model == 'ours' and format == 'T20_TINC1' and horizon == 2")
+        medians = [round(float(d.get_xdata()[0]), 6) for d in figure.axes[0].lines]
+        assert round(float(values["prediction_jaccard"].median()), 6) in medians
+
+
+def test_few_samples_fall_into_few_bins(results):
+    def bins(**options):
+        figure = pictures.result_distributions(
+            results, kind="histogram", models=["ours"], **options
+        )
+        return len(np.unique(figure.axes[0].patches[0].get_path().vertices[:, 0])) - 1
+
+    assert bins() == 6  # 10 samples in two formats: 2 √10
+    assert bins(formats=["T20_TINC1"]) == 3
+
+
+def test_the_thesis_has_the_colours_of_its_kin(results):
+    names = {"ours": "PatchNet", "GAN": "WGAN-GP"}
+    table = results.replace({"model": names})
+    convlstm = results[results["model"] == "ours"].assign(model="ConvLSTM")
+    table = evaluation.combine(table, convlstm)
+    first = pictures.long_term_curves(table).axes[0]
+
+    def look(name):
+        drawn = line(first, name)
+        return drawn.get_color(), drawn.get_marker()
+
+    assert look("thesis: ConvLSTM3D") == look("ConvLSTM")
+    assert look("thesis: AEncGAN3D three-frame") == look("WGAN-GP")
+    others = {look(name) for name in ("ConvLSTM", "WGAN-GP", "PatchNet", "persistence")}
+    assert look("thesis: AEncGAN3D single-frame") not in others
+    assert {colour for colour, _ in others}.isdisjoint(look("thesis: AEncGAN3D single-frame"))
+    compared = pictures.comparison(table, horizon=5).axes[0].lines
+    marks = [(dot.get_color(), dot.get_marker()) for dot in compared]
+    for name in ("ConvLSTM", "WGAN-GP"):
+        assert marks.count(look(name)) == 2  # ours and the thesis's
+
+
+def test_comparison_shows_every_model_with_its_interval(results):
+    figure = pictures.comparison(results, horizon=5, models=["ours", "GAN"])
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names[:5] == ["ours", "GAN", "persistence", "moving null", "thesis: ConvLSTM3D"]
+    assert "missing" in texts(figure)
+    mean = results.query("model == 'ours' and format == 'T20_TINC1' and horizon == 5")
+    bar, dot = figure.axes[0].lines[:2]
+    assert dot.get_xdata()[0] == pytest.approx(mean["prediction_jaccard"].mean())
+    assert bar.get_xdata()[0] < dot.get_xdata()[0] < bar.get_xdata()[1]
+    assert "0.292" in texts(figure)  # the thesis's, five steps ahead in T20
+    apart = pictures.comparison(results, horizon=5, difference=True)
+    assert [label.get_text() for label in apart.axes[0].get_yticklabels()] == ["ours", "GAN"]
+    for drawn in (figure, apart):
+        assert len({axes.get_xlim() for axes in drawn.axes}) == 1  # lengths can be compared
+    assert apart.axes[0].get_xlim()[0] < -0.1 < 0.1 < apart.axes[0].get_xlim()[1]
+
+
+def test_skill_horizons_and_breakdown(results, rng):
+    found = evaluation.skill_horizon(results)
+    figure = pictures.skill_horizons(found, models=["ours", "GAN", "persistence"])
+    assert {"6 or more", "0", "missing"} <= set(texts(figure))
+    # What is longer than the axis goes on must not cross its end.
+    sides = {text.get_text(): text.get_ha() for axes in figure.axes for text in axes.texts}
+    assert sides["6 or more"] == "right" and sides["0"] == "center"
+    shorter = found.assign(longest=found["longest"].where(found["model"] != "GAN", 3))
+    first = pictures.skill_horizons(shorter, models=["ours", "GAN"]).axes[0]
+    ends = [part.get_segments()[0][0][0] for part in first.collections]
+    assert ends == [6, 3]  # each model was judged up to its own horizon
+    groups = pd.DataFrame({"size": ["small"] * 5 + ["large"] * 5}, index=range(10))
+    parts = evaluation.breakdown(results, groups)
+    figure = pictures.breakdown(parts, format="T20_TINC1", horizon=2)
+    assert [axes.get_title() for axes in figure.axes] == ["size"]
+    expected = parts.query("model == 'GAN' and format == 'T20_TINC1' and horizon == 2")
+    (drawn,) = [found for found in figure.axes[0].collections if found.get_label() == "GAN"]
+    np.testing.assert_allclose(drawn.get_offsets()[:, 0], expected["difference"])
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == [
+        "large  (n 5)",
+        "small  (n 5)",
+    ]
+
+
+def test_summary_curves():
+    summary = pd.read_csv(REPOSITORY / "data" / "results" / "summary.csv")
+    models = ["ConvLSTM", "WGAN-GP, three frames"]
+    figure = pictures.summary_curves(summary, models=models)
+    assert len(figure.axes) == 2 * 3  # what starts from five frames, from three frames
+    assert figure.axes[0].get_title() == "T20_TINC1, from 5 frames"
+    rows = summary.query("model == 'ConvLSTM' and format == 'T40_TINC2' and protocol == 'rollout'")
+    drawn = figure.axes[1]
+    np.testing.assert_allclose(line(drawn, "ConvLSTM").get_ydata(), rows["jaccard"])
+    np.testing.assert_allclose(line(drawn, "persistence").get_ydata(), rows["persistence"])
+    theirs = line(drawn, "thesis: ConvLSTM3D")
+    np.testing.assert_allclose(theirs.get_ydata(), rows["thesis"].dropna(), atol=1e-5)
+    assert theirs.get_color() == line(drawn, "ConvLSTM").get_color()
+    gan = figure.axes[5]
+    assert {found.get_label() for found in gan.lines} == {
+        "persistence",
+        "WGAN-GP, three frames",
+        "thesis: AEncGAN3D three-frame",
+    }
+    assert set(legend_texts(figure)) >= {*models, "persistence", "thesis: ConvLSTM3D"}
+    holed = summary[(summary["model"] != "PatchNet") | (summary["format"] != "T80_TINC4")]
+    figure = pictures.summary_curves(holed, models=["ConvLSTM", "PatchNet"])
+    assert texts(figure).count("missing: PatchNet") == 1
+    with pytest.raises(ValueError, match="no rollouts of .'VAE'. in"):
+        pictures.summary_curves(summary, models=["VAE"])
+
+
+def test_loss_curves_of_several_trainings():
+    runs = {
+        "ours": {"step": [1, 2, 3], "loss": [0.9, 0.5, 0.3], "val_loss": [0.9, 0.6, 0.5]},
+        "GAN": {"step": [10, 20], "loss": [-3.0, -1.0]},
+    }
+    figure = pictures.loss_curves(runs)
+    losses, validation = figure.axes
+    assert line(losses, "GAN").get_xydata().tolist() == [[10, -3], [20, -1]]
+    assert line(validation, "ours").get_ydata().tolist() == [0.9, 0.6, 0.5]
+    assert "missing: GAN" in texts(figure)
+    assert legend_texts(figure) == ["ours", "GAN"]
+    with pytest.raises(ValueError, match="No training has the column 'critic'"):
+        pictures.loss_curves(runs, columns=["critic"])
+    with pytest.raises(ValueError, match="x has no column step; found loss"):
+        pictures.loss_curves({"x": {"loss": [1]}})
+    with pytest.raises(ValueError, match="x, loss: 1 of 1 values are NaN"):
+        pictures.loss_curves({"x": {"step": [1], "loss": [np.nan]}}, columns=["loss"])
+
+
+@pytest.mark.parametrize("draw", ["result_distributions", "long_term_curves", "comparison"])
+def test_bad_results_are_told(results, draw):
+    draw = getattr(pictures, draw)
+    nan = results.copy()
+    nan.loc[5, "prediction_jaccard"] = np.nan
+    twice = pd.concat([results, results.iloc[:1]])
+    lacking = results.drop(index=7)
+    mixed = results.drop(columns=[c for c in results if c.startswith("moving")])
+    mixed = mixed[mixed["horizon"] == 1].assign(protocol="pooled")
+    mixed = pd.concat([mixed, mixed.assign(protocol="per_frame")])
+    for bad, words in (
+        (results.iloc[:0], "no rows"),
+        (nan, "NaN or outside"),
+        (twice, "1 rows repeat"),
+        (lacking, "ours lacks 1 of 10 samples in T20_TINC1 at horizon 2"),
+        (mixed, "mixes the protocols pooled, per_frame"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            draw(bad)
+    with pytest.raises(ValueError, match="a list of names"):
+        draw(results, formats="T20_TINC1")
+
+
+def test_other_bad_results_are_told(results):
+    with pytest.raises(ValueError, match="of next frames; curves over the horizon need rollouts"):
+        table = results.drop(columns=[c for c in results if c.startswith("moving")])
+        pictures.long_term_curves(table[table["horizon"] == 1].assign(protocol="pooled"))
+    with pytest.raises(ValueError, match="nothing of .* at horizon 9"):
+        pictures.result_distributions(results, horizon=9)
+    with pytest.raises(ValueError, match="kind is 'pie'"):
+        pictures.result_distributions(results, kind="pie")
+    with pytest.raises(ValueError, match="nothing at horizon 9"):
+        pictures.comparison(results, horizon=9)
+    found = evaluation.skill_horizon(results)
+    with pytest.raises(ValueError, match="the table is empty"):
+        pictures.skill_horizons(found.iloc[:0])
+    with pytest.raises(ValueError, match="twice for one format"):
+        pictures.skill_horizons(pd.concat([found, found.assign(history=1)]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "lines"),
+    [("counts", ["persistence", "ours", "truth"]), ("errors", None), ("surface", None)],
+)
+def test_shape_curves(rng, kind, lines):
+    frames = (rng.random((6, 9, 6, 6, 6)) < 0.2).astype(np.uint8)
+
+    def fading(history):
+        return 0.75 * history[:, -1]
+
+    options = {"history": 4, "horizon": 5, "shape": True, "frame_format": "T20_TINC1"}
+    ours = evaluation.long_term(fading, frames, name="ours", **options)
+    table = evaluation.combine(ours, evaluation.long_term(Persistence(), frames, **options))
+    figure = pictures.shape_curves(table, kind=kind, models=["ours", "GAN", "persistence"])
+    assert legend_texts(figure) == (lines or ["persistence", "ours"])
+    assert "missing: GAN" in texts(figure)
+    means = evaluation.shape_means(table, ["model", "horizon"]).set_index(["model", "measure"])
+    first, _, last = figure.axes
+    if kind == "surface":
+        assert line(last, "ours").get_ydata().tolist() == [0, 0, 1, 1, 1]  # 0.75³ is below 0.5
+        drawn = line(first, "persistence").get_ydata()
+        expected = means.loc[("ours", "persistence_surface_mean"), "mean"]
+    else:
+        ending = "_error" if kind == "errors" else ""
+        drawn = line(first, "ours").get_ydata()
+        expected = means.loc[("ours", f"prediction_components{ending}"), "mean"]
+    np.testing.assert_allclose(drawn, expected)
+    with pytest.raises(ValueError, match="kind is 'volume'"):
+        pictures.shape_curves(table, kind="volume")
+    with pytest.raises(ValueError, match="nothing in the format 'T80_TINC4'"):
+        pictures.shape_curves(table, format="T80_TINC4")
+    both = evaluation.combine(table, table.assign(format="T80_TINC4"))
+    with pytest.raises(ValueError, match="choose one with format="):
+        pictures.shape_curves(both)

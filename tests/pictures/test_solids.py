@@ -1,0 +1,381 @@
+"""Frames in 3D, in a picture, a scene, a film and a mesh; and where PyVista cannot draw."""
+
+import io
+import itertools
+import os
+import re
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from figures import pixels, shown, texts
+from hypothesis import given
+from hypothesis.extra import numpy as hnp
+from mpl_toolkits.mplot3d import proj3d
+from PIL import Image
+
+from helpers import pictures
+from helpers.pictures import process, solids
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+PAINTER = """
+import pickle, sys, numpy as np
+while True:
+    scene, _ = pickle.load(sys.stdin.buffer)
+    pickle.dump(("drawn", np.zeros((scene["size"],) * 2 + (3,), np.uint8)), sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+"""
+
+
+@pytest.fixture
+def spare_worker(monkeypatch):
+    """Make pictures draw with another worker; without a command it paints everything black."""
+    workers = []
+
+    def use(*command, seconds=60.0):
+        worker = process.Worker(command or [sys.executable, "-c", PAINTER], seconds)
+        monkeypatch.setattr(process, "worker", lambda: worker)
+        workers.append(worker)
+        return worker
+
+    yield use
+    for worker in workers:
+        worker.stop()
+
+
+def test_a_voxel_is_in_its_place_in_the_mesh(one_voxel):
+    for mesh in (process.cubes_mesh(one_voxel), process.surface_mesh(one_voxel)):
+        np.testing.assert_allclose(mesh.center, (1.5, 3.5, 12.5), atol=1e-3)
+    assert process.cubes_mesh(one_voxel).bounds == (1, 2, 3, 4, 12, 13)
+    assert process.surface_mesh(0 * one_voxel).n_points == 0
+
+
+def test_the_mesh_of_cubes_encloses_the_filled_voxels(sequence):
+    mesh = process.cubes_mesh(sequence[10])
+    assert mesh.triangulate().volume == pytest.approx(sequence[10].sum())
+    smooth = process.surface_mesh(sequence[10])
+    assert smooth.volume == pytest.approx(sequence[10].sum(), rel=0.15)
+
+
+def test_static_pictures_draw_after_tensorflow_was_imported(sequence):
+    import tensorflow as tf
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = pictures.view_3d(sequence, times=range(20), count=3)
+    assert len(shown(figure)) == 3
+    assert [text for text in texts(figure) if text.startswith("t =")] == [
+        "t = 0",
+        "t = 10",
+        "t = 19",
+    ]
+    assert {"W", "H", "D"} <= set(texts(figure))
+    assert len(figure.png()) < 150_000
+    assert int(tf.reduce_sum(tf.ones(3))) == 3
+
+
+@pytest.mark.parametrize("corner", itertools.product((0, 15), repeat=3))
+def test_a_voxel_is_in_its_place_in_3d(corner):
+    frame = np.zeros((16, 16, 16), np.uint8)
+    frame[corner] = 1
+    image = shown(pictures.view_3d(frame, size=300))[0].images[0].get_array().astype(int)
+    # Green is what is neither white, nor grey like the box and the edges.
+    rows, columns = np.nonzero(image[..., 1] - image[..., 0] > 60)
+    found = columns.mean() + 0.5, rows.mean() + 0.5
+    expected = solids._project((np.array([corner[::-1]]) + 0.5) / 16, 300, solids.VIEW)[0]
+    np.testing.assert_allclose(found, expected, atol=2)
+
+
+def test_3d_axes_point_right_away_and_up():
+    origin, w, h, d = solids._project(np.vstack([np.zeros(3), np.eye(3)]), 100, solids.VIEW)
+    assert w[0] > origin[0] + 30
+    assert h[0] > origin[0] and h[1] < origin[1]
+    assert d[1] < origin[1] - 30 and d[0] == pytest.approx(origin[0])
+
+
+def test_prediction_is_a_second_row(sequence):
+    figure = pictures.view_3d(sequence[5:15], sequence[5:15], count=2, backend="static")
+    panels = shown(figure)
+    assert len(panels) == 4
+    first, below = (panels[n].images[0].get_array().astype(int) for n in (0, 2))
+    assert np.abs(first - below).max() < 8
+    assert panels[2].get_position().y1 <= panels[0].get_position().y0 + 1e-6
+    assert {"truth", "prediction"} <= set(texts(figure))
+
+
+def test_frames_of_different_sizes_share_a_row(sequence):
+    large = np.kron(sequence[10], np.ones((3, 3, 3), np.uint8))
+    figure = pictures.view_3d([large, sequence[10]], surface=[True, False], captions=["48³", "16³"])
+    assert len(shown(figure)) == 2 and {"48³", "16³", "48", "16"} <= set(texts(figure))
+
+
+@pytest.mark.parametrize("backend", ["static", "matplotlib"])
+def test_an_empty_frame_is_an_empty_box_with_a_note(backend):
+    figure = pictures.view_3d(np.zeros((16, 16, 16)), backend=backend)
+    assert "empty" in texts(figure)
+    assert figure.png()
+
+
+@pytest.mark.parametrize("backend", ["static", "matplotlib"])
+def test_comparison_in_3d_counts_and_shows_all_three(sequence, backend):
+    truth, prediction = sequence[8:10], sequence[10:12]
+    figure = pictures.compare_3d(truth, prediction, times=[8, 9], backend=backend)
+    assert len(figure.axes) == 2
+    counts = [part.sum() for part in pictures.outcomes(truth[0], prediction[0])]
+    assert "t = 8\n{} hit · {} miss · {} false".format(*counts) in texts(figure)
+    assert set(solids.OUTCOMES) <= set(texts(figure))
+    image = pixels(figure)[: int(figure.bbox.height) - 70]
+    orange = (image[..., 0] - image[..., 2] > 80).sum()
+    blue = (image[..., 2] - image[..., 0] > 80).sum()
+    grey = (np.ptp(image, axis=-1) < 12)[(image.max(axis=-1) < 200)].sum()
+    assert min(orange, blue, grey) > 50
+
+
+def test_a_hit_is_solid_a_miss_hollow_and_a_false_alarm_smaller():
+    truth, prediction = np.zeros((4, 4, 4)), np.zeros((4, 4, 4))
+    truth[0, 0, 0] = prediction[0, 0, 0] = 1
+    truth[0, 0, 3] = 1
+    prediction[3, 0, 0] = 1
+    figure = pictures.compare_3d(truth, prediction, size=300)
+    image = shown(figure)[0].images[0].get_array().astype(int)
+
+    def colour(w: float, d: float) -> np.ndarray:
+        """The pixel of a point on the side of small H, in voxels."""
+        right, down = solids._project(np.array([[w, 0.0, d]]) / 4, 300, solids.VIEW)[0]
+        return image[int(down), int(right)]
+
+    assert np.ptp(colour(0.5, 0.6)) < 12 and colour(0.5, 0.6).max() < 230, "a hit is grey"
+    assert colour(3.4, 0.6).min() > 230, "one looks through a miss"
+    red, _, blue = colour(0.5, 3.5)
+    assert blue - red > 80, "a false alarm is blue"
+    assert colour(0.08, 3.15).min() > 200, "and smaller than its voxel"
+
+
+def test_html_scene_loads_nothing_from_elsewhere(sequence, tmp_path):
+    scene = pictures.compare_3d(sequence[8], sequence[10], times=[8], backend="html")
+    page = scene.page
+    assert len(page) < 3_000_000
+    tags = re.findall(r"<(?:script|link|img|iframe|source)\b[^>]*>", page)
+    assert tags and not [tag for tag in tags if re.search(r"\b(?:src|href)\s*=", tag)]
+    outside = r"""(?:@import|\bimport\s*\(|\bimportScripts\s*\(|\bfetch\s*\()\s*["'`]?https?:"""
+    assert not re.search(outside, page)
+    shown_html = scene._repr_html_()
+    assert "srcdoc=" in shown_html and "t = 8" in shown_html and "false alarm" in shown_html
+    assert scene.save(tmp_path / "scene.html").stat().st_size > len(page)
+
+
+def test_matplotlib_on_request_says_nothing(sequence, monkeypatch):
+    monkeypatch.setattr(process, "worker", lambda: pytest.fail("no process is needed"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = pictures.view_3d(sequence[10], backend="matplotlib")
+        monkeypatch.setenv("WORKSHOP_3D", "matplotlib")
+        chosen = pictures.view_3d(sequence[10], backend="html")
+    for drawn in (figure, chosen):
+        assert [drawn.axes[0].get_xlabel(), drawn.axes[0].get_zlabel()] == ["W", "D"]
+
+
+def test_matplotlib_draws_a_voxel_in_its_place(one_voxel):
+    axes = pictures.view_3d(one_voxel, backend="matplotlib").axes[0]
+    image = pixels(axes.figure)
+    rows, columns = np.nonzero(image[..., 1] - image[..., 0] > 60)
+    flat = proj3d.proj_transform(1.5, 3.5, 12.5, axes.get_proj())[:2]
+    right, up = axes.transData.transform(flat)
+    np.testing.assert_allclose((columns.mean(), image.shape[0] - rows.mean()), (right, up), atol=2)
+
+
+def test_a_worker_that_cannot_start_is_told_once(sequence, spare_worker):
+    spare_worker("/no/such/python")
+    with pytest.warns(RuntimeWarning, match="did not start.*matplotlib draws"):
+        figure = pictures.view_3d(sequence[10])
+    assert isinstance(figure, pictures.Picture) and figure.axes[0].name == "3d"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert pictures.view_3d(sequence[10]).axes[0].name == "3d"
+
+
+def test_a_worker_without_opengl_is_told(sequence, spare_worker):
+    broken = "import sys; sys.modules['pyvista'] = None; from helpers.pictures import process; "
+    broken += "process.serve()"
+    spare_worker(sys.executable, "-c", broken)
+    with pytest.warns(RuntimeWarning, match="pyvista.*matplotlib draws"):
+        figure = pictures.view_3d(sequence[10], backend="html")
+    assert figure.axes[0].name == "3d"
+
+
+def test_a_worker_that_is_killed_is_replaced(sequence, spare_worker):
+    worker = spare_worker()
+    assert shown(pictures.view_3d(sequence[10]))
+    first = worker.process
+    first.kill()
+    first.wait()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert shown(pictures.view_3d(sequence[10])), "killed between two pictures"
+    assert worker.process.pid != first.pid
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows can't pause a process")
+def test_a_worker_that_dies_while_drawing_leaves_a_picture(sequence, spare_worker):
+    import signal
+
+    worker = spare_worker()
+    worker.start()
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    threading.Timer(0.2, worker.process.kill).start()
+    with pytest.warns(RuntimeWarning, match="ended with code -9.*matplotlib draws"):
+        figure = pictures.view_3d(sequence[10])
+    assert figure.axes[0].name == "3d"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows can't pause a process")
+def test_a_worker_that_hangs_is_stopped(sequence, spare_worker):
+    import signal
+
+    worker = spare_worker(seconds=0.3)
+    worker.start()
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    with pytest.warns(RuntimeWarning, match="after 0.3 s"):
+        assert pictures.view_3d(sequence[10]).axes[0].name == "3d"
+    assert worker.process is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows can't pause a process")
+def test_an_interrupt_while_drawing_leaves_no_stale_answer(sequence, spare_worker):
+    import signal
+
+    worker = spare_worker()
+    worker.start()
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        pictures.view_3d(sequence[10], size=200)
+    assert worker.process is None
+    panel = shown(pictures.view_3d(sequence[10], size=300))[0]
+    assert panel.images[0].get_array().shape == (300, 300, 3)
+
+
+def test_a_script_ends_cleanly_and_importing_is_light():
+    script = (
+        "import sys, numpy as np\n"
+        "from helpers import pictures\n"
+        "assert not {'tensorflow', 'pyvista', 'matplotlib.pyplot'} & set(sys.modules)\n"
+        "pictures.view_3d(np.eye(16)[None] * np.ones((16, 1, 1)))\n"
+        "print(pictures.solids.process.worker().process.pid)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not psutil.pid_exists(int(done.stdout))
+
+
+def test_the_environment_names_an_unknown_backend(monkeypatch):
+    monkeypatch.setenv("WORKSHOP_3D", "vrml")
+    with pytest.raises(ValueError, match="WORKSHOP_3D"):
+        pictures.view_3d(np.zeros((4, 4, 4)))
+
+
+@pytest.mark.parametrize("backend", ["static", "matplotlib"])
+def test_truth_stands_above_the_comparison(sequence, backend):
+    truth, prediction = sequence[8:11], sequence[10:13]
+    figure = pictures.compare_3d(
+        truth, prediction, captions=["a", "b", "c"], count=2, truth_above=True, backend=backend
+    )
+    assert len(figure.axes) == 4
+    assert {"truth", "prediction", *solids.OUTCOMES} <= set(texts(figure))
+    assert {text.split("\n")[0] for text in texts(figure) if "hit ·" in text} == {"a", "c"}
+    image = pixels(figure)
+    half = (image.shape[0] - 60) // 2
+    green = (image[..., 1] - image[..., 0] > 60) & (image[..., 1] - image[..., 2] > 20)
+    assert green[:half].sum() > 500 and not green[half:].any()
+
+
+def test_an_animation_shows_every_frame(sequence, tmp_path):
+    moving = pictures.animate_3d(
+        sequence[4:7], sequence[5:8], times=[54, 56, 58], seconds=0.2, size=180
+    )
+    assert moving.frames == 3 and len(moving.gif) < 100_000
+    gif = Image.open(moving.save(tmp_path / "a.gif"))
+    assert gif.format == "GIF" and gif.n_frames == 3 and gif.info["loop"] == 0
+    shown, stays = [], []
+    for n in range(3):
+        gif.seek(n)
+        stays.append(gif.info["duration"])
+        shown.append(np.asarray(gif.convert("RGB")).astype(int))
+    assert stays == [200, 200, 600]
+    assert np.abs(shown[0] - shown[1]).max() > 50 and np.abs(shown[1] - shown[2]).max() > 50
+    assert shown[0].shape[1] == 2 * 180
+    for high, low in ((1, 0), (0, 2), (2, 0)):  # green truth, orange misses, blue false alarms
+        assert (shown[0][..., high] - shown[0][..., low] > 80).any()
+    assert 'src="data:image/gif;base64,R0lGOD' in moving._repr_html_()
+
+
+def test_an_animation_of_truth_alone_and_of_empty_frames(sequence):
+    alone = pictures.animate_3d(sequence[:2], backend="matplotlib", size=150)  # the first is empty
+    assert Image.open(io.BytesIO(alone.gif)).size[0] == 150
+    for call, words in (
+        (lambda: pictures.animate_3d(sequence[3]), r"expected the axes \(T, D, H, W\)"),
+        (lambda: pictures.animate_3d(sequence[:2], sequence[:3]), "one shape"),
+        (lambda: pictures.animate_3d(sequence[:2], times=[1]), "1 times for 2 frames"),
+        (lambda: pictures.animate_3d(sequence[:2], seconds=0), "0.02 to 60 s"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+
+
+BODIES = hnp.arrays(bool, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=4))
+
+
+def enclosed(mesh) -> float:
+    """The volume by the divergence theorem, from the z parts of the triangles alone."""
+    a, b, c = np.moveaxis(np.asarray(mesh.points, float)[mesh.regular_faces], 1, 0)
+    upward = np.cross(b - a, c - a)[:, 2] / 2
+    return float((upward * (a + b + c)[:, 2] / 3).sum())
+
+
+@given(BODIES)
+def test_surfaces_are_closed_and_seen_from_outside(frame):
+    mesh = process.surface_mesh(frame)
+    if not frame.any():
+        assert mesh.n_points == 0
+        return
+    assert mesh.is_all_triangles and mesh.is_manifold and mesh.n_open_edges == 0
+    assert enclosed(mesh) > 0  # normals point outward
+    assert mesh.volume == pytest.approx(enclosed(mesh), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["stl", "ply"])
+def test_meshes_open_again(sequence, tmp_path, kind):
+    import pyvista
+
+    frames = {"truth": sequence[10], "prediction": sequence[12] * 0.6, "gone": sequence[10] * 0.4}
+    written = pictures.export_meshes(frames, tmp_path / "new", kind=kind)
+    assert written["gone"] is None
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {
+        f"truth.{kind}",
+        f"prediction.{kind}",
+    }
+    for name in ("truth", "prediction"):
+        mesh = pyvista.read(written[name]).clean()  # STL holds each triangle by itself
+        assert mesh.is_manifold
+        volume = (frames[name] > 0).sum()
+        assert enclosed(mesh) == pytest.approx(volume, rel=0.1)  # smoothing rounds it off
+    again = pictures.export_meshes({"truth": 0 * sequence[10]}, tmp_path / "new", kind=kind)
+    assert again == {"truth": None} and not written["truth"].exists()
+    for bad, options, words in (
+        ({}, {}, "name -> values"),
+        ({"a": sequence}, {}, r"expected the axes \(D, H, W\)"),
+        ({"../a": sequence[3]}, {}, "not a file name"),
+        ({"a": sequence[3]}, {"kind": "obj"}, "kind is 'obj'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            pictures.export_meshes(bad, tmp_path / "bad", **options)
+    assert not (tmp_path / "bad").exists()

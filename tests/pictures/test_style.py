@@ -1,0 +1,283 @@
+"""One look for all figures, the words that they carry, and what they refuse."""
+
+import html
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from figures import line
+from nbclient import NotebookClient
+
+from helpers import evaluation, pictures
+from helpers.pictures import style
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+FRAME, FRAMES = np.zeros((4, 4, 4)), np.zeros((3, 4, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: pictures.slices(FRAME), r"expected the axes \(T, D, H, W\)"),
+        (lambda: pictures.slices(FRAMES[..., None]), r"\[\.\.\., 0\]"),
+        (lambda: pictures.slices(FRAMES + 2), r"values in 0…1, found 2…2"),
+        (lambda: pictures.slices(FRAMES, FRAMES[:2]), "one shape"),
+        (lambda: pictures.slices(FRAMES, axis="X"), "no axis 'X'"),
+        (lambda: pictures.slices(FRAMES, index=4), "choose 0…3"),
+        (lambda: pictures.slices(FRAMES, times=[1]), "1 times for 3 frames"),
+        (lambda: pictures.slices(FRAMES, count=0), "at least one frame"),
+        (lambda: pictures.orthogonal_slices(FRAMES), r"expected the axes \(D, H, W\)"),
+        (lambda: pictures.orthogonal_slices(FRAME, (0, 0, 9)), "choose 0…3"),
+        (lambda: pictures.compare_slices(FRAME, FRAMES), "expected the axes|one shape"),
+        (lambda: pictures.outcomes(FRAME, FRAME * np.nan), "64 of 64 values are NaN"),
+        (lambda: pictures.outcomes(FRAME, FRAME - 1), "values in 0…1"),
+        (lambda: pictures.view_3d(FRAMES[None]), "expected the axes"),
+        (lambda: pictures.view_3d(FRAME * np.nan), "NaN"),
+        (lambda: pictures.view_3d(FRAME, np.zeros((5, 5, 5))), "one shape"),
+        (lambda: pictures.view_3d([]), "list is empty"),
+        (lambda: pictures.view_3d([["a"]]), "expected numbers"),
+        (lambda: pictures.view_3d(FRAMES, surface=[True]), "1 entries for 3 frames"),
+        (lambda: pictures.view_3d(FRAME, backend="webgl"), "no 3D backend 'webgl'"),
+        (lambda: pictures.compare_3d(FRAMES, FRAME), "one shape"),
+        (lambda: pictures.over_horizon({}), "name -> values"),
+        (lambda: pictures.over_horizon({"m": [0.1, np.nan]}), "NaN"),
+        (lambda: pictures.over_horizon({"m": [0.1, 0.2]}, horizons=[1]), "2 values for 1 places"),
+        (lambda: pictures.over_horizon({"m": [0.1]}, band="sd"), "band is 'sd'"),
+        (lambda: pictures.learning_curves({"loss": [0.1]}), "Expected the column step"),
+        (lambda: pictures.learning_curves({"step": [1], "x": [1]}), "found step, x"),
+        (lambda: pictures.learning_curves({"step": [1], "loss": [np.nan]}), "loss: 1 of 1 values"),
+        (lambda: pictures.learning_curves({"step": [1], "loss": [1, 2]}), "of one length"),
+        (lambda: pictures.curves({"m": []}, [], xlabel="", ylabel=""), "filled array"),
+        (lambda: pictures.bars({"a": {"x": 1}, "b": {"y": 1}}), "same categories"),
+    ],
+)
+def test_bad_input_is_told(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.fixture
+def drawn(sequence, results):
+    """An example of each figure: name of the function -> figure, scene or animation."""
+    slow, fast = sequence[8:12], sequence[10:14]
+    log = {"step": [1, 2], "loss": [0.9, 0.5], "val_loss": [0.9, 0.6]}
+    groups = pd.DataFrame({"size": ["small"] * 5 + ["large"] * 5}, index=range(10))
+    options = {"history": 2, "horizon": 2, "shape": True, "frame_format": "T20_TINC1"}
+    shapes = evaluation.long_term(lambda h: 0.9 * h[:, -1], sequence[None, 8:], name="a", **options)
+    summary = pd.read_csv(REPOSITORY / "data" / "results" / "summary.csv")
+    found = {
+        "slices": pictures.slices(sequence, sequence[::-1], count=3),
+        "orthogonal_slices": pictures.orthogonal_slices(sequence[9]),
+        "compare_slices": pictures.compare_slices(slow, fast),
+        "occupancy": pictures.occupancy({"one": sequence}),
+        "over_horizon": pictures.over_horizon({"ConvLSTM": [0.1, 0.2]}),
+        "curves": pictures.curves({"a": [0.0, 1.0]}, [0, 1], xlabel="x", ylabel="y"),
+        "learning_curves": pictures.learning_curves(log, distance="val_loss", persistence=0.45),
+        "loss_curves": pictures.loss_curves({"a": log}),
+        "bars": pictures.bars({"a": {"x": 3}}),
+        "result_distributions": pictures.result_distributions(results),
+        "long_term_curves": pictures.long_term_curves(results),
+        "shape_curves": pictures.shape_curves(shapes),
+        "comparison": pictures.comparison(results),
+        "summary_curves": pictures.summary_curves(summary, models=["ConvLSTM"]),
+        "skill_horizons": pictures.skill_horizons(evaluation.skill_horizon(results)),
+        "breakdown": pictures.breakdown(evaluation.breakdown(results, groups), format="T20_TINC1"),
+        "view_3d": pictures.view_3d(slow, backend="matplotlib"),
+        "compare_3d": pictures.compare_3d(slow[:2], fast[:2], backend="matplotlib"),
+        "animate_3d": pictures.animate_3d(slow[:2], backend="matplotlib"),
+    }
+    return found
+
+
+def test_every_figure_says_what_it_shows(drawn):
+    figures = [name for name, it in vars(pictures).items() if inspect.isfunction(it)]
+    others = {"camera", "export_meshes", "outcomes"}
+    assert set(drawn) == set(figures) - others
+    for name, figure in drawn.items():
+        assert len(figure.alt) > 20 and re.search(r"\d", figure.alt), name
+        assert f'alt="{html.escape(figure.alt)}"' in figure._repr_html_(), name
+
+
+def test_the_words_have_the_numbers_of_the_figure(drawn):
+    assert "x 3" in drawn["bars"].alt
+    assert "validation 0.9 to 0.6" in drawn["learning_curves"].alt
+    assert "persistence 0.45." in drawn["learning_curves"].alt  # once
+    assert "missing: GAN" in drawn["long_term_curves"].alt
+    assert "GAN missing" in drawn["comparison"].alt
+    assert "one 0, highest 0.0" in drawn["occupancy"].alt  # it begins and ends empty
+    counts = re.search(r"t = 0: (\d+) hit · (\d+) miss", drawn["compare_3d"].alt)
+    assert min(map(int, counts.groups())) > 0
+
+
+def test_words_are_escaped():
+    figure = pictures.bars({"": {'<b> & "c"': 1}})
+    assert "&lt;b&gt; &amp; &quot;c&quot;" in figure._repr_html_()
+    assert "<b>" not in figure._repr_html_()
+
+
+def test_a_learner_s_figure_is_put_into_words():
+    figure = pictures.Picture(about="A test.")
+    axes = figure.add_subplot(xlabel="time", ylabel="radius")
+    axes.plot([1, 2, 3], [0.5, 4, 1500], label="ball")
+    axes.plot([1, 2, 3], [1, 1, 1])  # without a name
+    assert figure.alt == "A test. Radius over time from 1 to 3: ball 0.5 to 1500."
+
+
+def test_a_notebook_holds_one_picture_with_words(tmp_path):
+    source = (
+        "import matplotlib.pyplot as plt\n"  # from now on IPython makes PNGs of all figures
+        "from helpers import pictures\n"
+        "pictures.bars({'a': {'x': 3}})"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    client = NotebookClient(notebook, resources={"metadata": {"path": str(REPOSITORY)}})
+    client.create_kernel_manager()
+    client.km.kernel_spec.argv[0] = sys.executable
+    client.execute()
+    (output,) = notebook.cells[0].outputs
+    assert set(output["data"]) == {"text/html", "text/plain"}
+    assert re.fullmatch(
+        r'<img alt="Bars, .*a: x 3." src="data:image/png;.*"/>', output["data"]["text/html"]
+    )
+
+
+HOSTILE = """
+image.origin: lower
+image.interpolation: bilinear
+image.cmap: jet
+font.size: 23
+font.family: monospace
+text.color: red
+lines.linewidth: 9
+lines.marker: s
+axes.facecolor: black
+axes.grid: True
+axes.titlesize: 30
+axes.xmargin: 0.4
+axes.spines.left: False
+axes.prop_cycle: cycler('color', ['red'])
+axes3d.grid: False
+figure.facecolor: yellow
+figure.dpi: 33
+figure.constrained_layout.use: True
+figure.subplot.left: 0.4
+savefig.dpi: 40
+savefig.bbox: tight
+savefig.transparent: True
+savefig.format: pdf
+xtick.direction: in
+xtick.top: True
+legend.fontsize: 30
+patch.force_edgecolor: True
+hatch.color: red
+boxplot.notch: True
+path.sketch: 3, 100, 2
+"""
+SCRIPT = """
+import sys
+from pathlib import Path
+import numpy as np
+from helpers import pictures
+from helpers.pictures import solids
+frame = np.zeros((8, 8, 8)); frame[1:4, 2:6, 3:8] = 1
+scene = solids._scene([solids._panel([(frame > 0, "cubes")], "t = 1")], 1, 200)
+screen = np.linspace(0, 255, 200 * 200 * 3).reshape(200, 200, 3).astype(np.uint8)
+figures = [
+    pictures.slices(frame[None].repeat(3, 0)),
+    pictures.compare_slices(frame, frame[::-1]),
+    pictures.bars({"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 1}}),
+    pictures.over_horizon({"ConvLSTM": np.eye(5), "persistence": [0.5] * 5}),
+    pictures.learning_curves({"step": [1, 2], "loss": [2, 1], "val_jaccard_pooled": [1, 0.5]}),
+    pictures.view_3d(frame, backend="matplotlib"),
+    solids._compose(scene, screen),
+]
+for n, figure in enumerate(figures):
+    Path(sys.argv[1], f"{n}.png").write_bytes(figure.png())
+    figure.savefig(Path(sys.argv[1], f"{n}-saved.png"))
+"""
+
+
+def test_the_user_s_settings_of_matplotlib_change_nothing(tmp_path):
+    rc = tmp_path / "matplotlibrc"
+    found = {}
+    for name, settings in (("plain", ""), ("hostile", HOSTILE)):
+        rc.write_text(settings)
+        folder = tmp_path / name
+        folder.mkdir()
+        environment = {**os.environ, "MATPLOTLIBRC": str(rc)}
+        command = [sys.executable, "-c", SCRIPT, str(folder)]
+        subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, timeout=300)
+        found[name] = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    assert len(found["plain"]) == 14
+    assert [n for n, data in found["plain"].items() if data != found["hostile"][n]] == []
+
+
+def test_the_user_s_settings_are_kept():
+    import matplotlib
+
+    with matplotlib.rc_context({"image.origin": "lower", "font.size": 17}):
+        pictures.bars({"a": {"x": 3}}).png()
+        assert matplotlib.rcParams["image.origin"] == "lower"
+        assert matplotlib.rcParams["font.size"] == 17
+
+
+def test_a_model_looks_alike_in_every_figure(results):
+    names = {"ours": "SurfaceNet", "GAN": "WGAN-GP, three frames"}
+    table = results.replace({"model": names})
+
+    def look(axes, name="SurfaceNet"):
+        found = line(axes, name)
+        return found.get_color(), found.get_marker(), found.get_linestyle()
+
+    first = pictures.long_term_curves(table).axes[0]
+    horizon = pictures.over_horizon({"x": [0.3, 0.4], "SurfaceNet": [0.1, 0.2]}).axes[0]
+    log = {"step": [1, 2], "loss": [0.5, 0.4]}
+    losses = pictures.loss_curves({"SurfaceNet": log}, columns=["loss"]).axes[0]
+    assert look(first) == look(horizon) == look(losses) != look(horizon, "x")
+    dots = pictures.comparison(table).axes[0].lines
+    assert look(first)[:2] in [(dot.get_color(), dot.get_marker()) for dot in dots]
+
+
+def test_names_without_a_place_get_a_free_one():
+    looks = style.looks(["a", "ConvLSTM", "b", "persistence", *"cdefgh"])
+    styles = [(look["color"], look["marker"], look["ls"]) for look in looks.values()]
+    assert len(set(styles)) == len(styles)
+    assert looks["ConvLSTM"] == style.looks(["ConvLSTM"])["ConvLSTM"]
+    assert looks["ConvLSTM"]["color"] not in {looks[name]["color"] for name in "abcd"}
+    assert style.looks(["persistence (validation)"]).popitem()[1] == looks["persistence"]
+
+
+# Linear RGB to what is seen without the cones for red or for green, the common kinds:
+# G. Machado, M. Oliveira, L. Fernandes 2009.
+BLINDNESS = {
+    "red": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "green": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", BLINDNESS)
+def test_colours_differ_for_the_colour_blind(kind):
+    from matplotlib.colors import to_rgb
+
+    colours = np.array([to_rgb(colour) for colour in (*style.SERIES, "black")])
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    seen = (linear @ np.transpose(BLINDNESS[kind])).clip(0, 1)
+    gaps = np.linalg.norm(np.cbrt(seen)[:, None] - np.cbrt(seen), axis=-1)
+    assert gaps[np.triu_indices(len(gaps), 1)].min() > 0.1
+    assert len(set(style.MARKS)) == len(style.MARKS)  # and marks, whatever the colour
