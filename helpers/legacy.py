@@ -79,11 +79,10 @@ def load_thesis_convlstm(path: str | Path, *, known: bool = True) -> convlstm.Co
     """
     path = _existing(path)
     _check_architecture(path)
-    if known and _files.digest(path) not in DIGESTS.values():
+    if known and (found := _files.digest(path)) not in DIGESTS.values():
         raise ValueError(
-            f"{path} is none of the author's three files: its SHA-256 is {_files.digest(path)}. Fetch it "
-            "again, or read other weights of this architecture by load_thesis_convlstm(path, "
-            "known=False)."
+            f"{path} is none of the author's three files: its SHA-256 is {found}. Fetch it again, "
+            "or read other weights of this architecture by load_thesis_convlstm(path, known=False)."
         )
     theirs = _in_keras()
     try:
