@@ -565,7 +565,7 @@ def skill_horizons(
         longest = rows[rows["format"] == name].set_index("model")["longest"]
         for n, model in enumerate(models):
             if model in longest.index:
-                axes.vlines(longest[model], n - 0.5, n + 0.5, color=FAINT, ls=":", lw=1)
+                axes.vlines(longest[model], n - 0.5, n + 0.5, color=FAINT, ls=":", lw=1, zorder=0)
         axes.set_xlim(-0.4, longest.max() + 0.8 if len(longest) else 1.8)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     return figure

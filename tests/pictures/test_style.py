@@ -133,7 +133,8 @@ def test_a_learner_s_figure_is_put_into_words():
 
 def test_a_notebook_holds_one_picture_with_words(tmp_path):
     source = (
-        "import matplotlib.pyplot as plt\n"  # from now on IPython makes PNGs of all figures
+        "import matplotlib.pyplot as plt\n"
+        "plt.close(plt.figure())\n"  # from now on IPython makes PNGs of all figures
         "from helpers import pictures\n"
         "pictures.bars({'a': {'x': 3}})"
     )
