@@ -61,7 +61,7 @@ results: $(READY)
 	$(BIN)/python -m helpers.results --data "$(DATA)" --work runs/results $(ARGS)
 
 data: $(READY)
-	$(BIN)/python -m helpers.records generate data/sample --training 192 --validation 24 --test 24 --seed 2024 --overwrite
+	$(BIN)/python -m helpers generate data/sample --training 192 --validation 24 --test 24 --seed 2024 --overwrite
 
 # The mark is written last, so an interrupted installation is taken up again, not believed.
 $(READY): requirements.txt pyproject.toml $(BROKEN)

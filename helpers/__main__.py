@@ -1,166 +1,146 @@
-"""The course's commands: python -m helpers lab | reset."""
+"""The course's commands: `python -m helpers --help` lists them."""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import os
 import sys
-import tempfile
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
-from helpers.workshop import REPOSITORY
+from helpers import _lab, records
+from helpers.sources import generated, thesis
+from helpers.workshop import REPOSITORY, SPLITS
 
-FIRST = "00_start_here.ipynb"
-MADE = ".copies.json"  # name of a working copy -> digest of the file as it was made
 
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return 0 when all is well, 1 when something is bad or missing.
 
-def prepare_copies(notebooks: Path, work: Path) -> list[str]:
-    """Copy the notebooks that have no working copy yet, without their outputs.
-
-    A copy that is still as it was made follows its notebook when the course is updated. One in
-    which somebody has typed or run something is left alone.
-
-    Returns:
-        The names of copies that were left alone though their notebooks have changed since.
+    Wrong arguments end the program with 2, as argparse does.
     """
-    try:
-        made = json.loads((work / MADE).read_text())
-    except (OSError, ValueError):
-        made = {}
-    behind = []
-    for source in sorted([*notebooks.glob("*.ipynb"), *notebooks.glob("solutions/*.ipynb")]):
-        name = source.relative_to(notebooks).as_posix()
-        copy, fresh = work / name, _cleared(source)
-        known = made.get(name)
-        if not copy.exists() or (_digest(copy.read_bytes()) == known != _digest(fresh)):
-            _replace(copy, fresh)
-            made[name] = _digest(fresh)
-        elif known not in (None, _digest(fresh)):
-            behind.append(name)
-    _replace(work / MADE, json.dumps(made, indent=1).encode())
-    return behind
-
-
-def reset_copy(number: str, notebooks: Path, work: Path) -> tuple[Path, Path | None]:
-    """Set one working copy aside and make a fresh one.
-
-    Args:
-        number: how the notebook's name begins, for example `05`.
-
-    Returns:
-        The fresh copy, and the new name of the old one, if there was one.
-
-    Raises:
-        ValueError: not one notebook's name begins so.
-    """
-    course = sorted(path.name for path in notebooks.glob("*.ipynb"))
-    names = [name for name in course if number and name.startswith(number)]
-    if len(names) != 1:
-        numbers = ", ".join(name[:2] for name in course)
-        raise ValueError(f"NB={number} names no notebook. Say which one: {numbers}.")
-    copy, old = work / names[0], None
-    if copy.exists():
-        stem, count = copy.stem, 1
-        while (old := copy.with_name(f"{stem}.old{count}.ipynb")).exists():
-            count += 1
-        copy.rename(old)
-    prepare_copies(notebooks, work)
-    return copy, old
-
-
-def lab(arguments: list[str]) -> int:
-    """Open JupyterLab at the first notebook, whatever the user's own Jupyter settings say.
-
-    Args:
-        arguments: for JupyterLab, such as `--no-browser`.
-    """
-    folder = "work"
-    if os.environ.get("WORKSHOP_COPIES", "1").lower() in ("0", "no", "false"):
-        folder = "notebooks"
-    else:
-        try:
-            behind = prepare_copies(REPOSITORY / "notebooks", REPOSITORY / "work")
-        except OSError as error:
-            raise SystemExit(
-                f"The working copies cannot be written: {error}. Make {REPOSITORY / 'work'} "
-                "writable or free some disk space, or open the notebooks themselves with "
-                "WORKSHOP_COPIES=0 make lab."
-            ) from None
-        for name in behind:
-            print(f"work/{name} is yours and stays; notebooks/{name} has changed since.")
-        if behind:
-            print(f"For a fresh copy beside yours: make reset NB={behind[0][:2]}")
-    _use_own_settings()
-    from jupyterlab.labapp import main
-
-    # A container's only user is often root, and JupyterLab asks to be told that this is meant.
-    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    first = f"--LabApp.default_url=/lab/tree/{folder}/{FIRST}"
-    return main([f"--ServerApp.root_dir={REPOSITORY}", first, *root, *arguments])
-
-
-def _use_own_settings() -> None:
-    """Keep the user's servers, kernels and start-up scripts out; colours and keys stay theirs."""
-    from jupyter_core import paths
-
-    kept = REPOSITORY / "work" / ".jupyter"
-    try:
-        kept.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        kept = Path(tempfile.mkdtemp())
-    if not os.access(os.path.expanduser("~"), os.W_OK):  # also where nobody has a home
-        print(f"Your home folder cannot be written, so {kept} takes its place.")
-        os.environ["HOME"] = str(kept)
-    look = Path(paths.jupyter_config_dir()) / "lab" / "user-settings"
-    os.environ.setdefault("JUPYTERLAB_SETTINGS_DIR", str(look))
-    os.environ["JUPYTERLAB_WORKSPACES_DIR"] = str(kept / "workspaces")
-    # What the installed packages need is in the environment's own folder.
-    os.environ["JUPYTER_CONFIG_DIR"] = os.path.join(sys.prefix, "etc", "jupyter")
-    os.environ.pop("JUPYTER_CONFIG_PATH", None)
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
-    os.environ["JUPYTER_PATH"] = str(REPOSITORY / "helpers" / "jupyter")  # the course's kernel
-    os.environ["IPYTHONDIR"] = str(kept / "ipython")
-    (kept / "ipython").mkdir(exist_ok=True)
-
-
-def _cleared(notebook: Path) -> bytes:
-    """Return a notebook without outputs, as the bytes of a file."""
-    found = json.loads(notebook.read_text(encoding="utf-8"))
-    for cell in found["cells"]:
-        if cell["cell_type"] == "code":
-            cell |= {"outputs": [], "execution_count": None}
-    return (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("lab", help="open the course; further arguments are JupyterLab's")
-    fresh = commands.add_parser("reset", help="a fresh working copy of a notebook")
-    fresh.add_argument("number", nargs="?", default="", help="the notebook's number, such as 05")
-    arguments, others = parser.parse_known_args()
-    if arguments.command == "lab":
-        return lab(others)
-    if others:
+    parser = _parser()
+    chosen, others = parser.parse_known_args(arguments)
+    if chosen.run is _open_lab:
+        chosen.others = others
+    elif others:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
     try:
-        copy, old = reset_copy(arguments.number, REPOSITORY / "notebooks", REPOSITORY / "work")
-    except (ValueError, OSError) as error:
-        parser.exit(1, f"{error}\n")
-    print(f"{copy.relative_to(REPOSITORY)} is fresh.", f"Yours is {old.name}." if old else "")
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda text, *_: print(f"warning: {text}", file=sys.stderr)
+            return chosen.run(chosen)
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; nothing that was complete is lost.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m helpers")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("lab", help="open the course; further options are JupyterLab's")
+    command.set_defaults(run=_open_lab)
+    command = commands.add_parser("reset", help="make a fresh working copy of a notebook")
+    command.add_argument("number", nargs="?", default="", help="how its name begins, such as 05")
+    command.set_defaults(run=_reset)
+    command = commands.add_parser("generate", help="make a sample set in thesis layout")
+    command.add_argument("folder", type=Path)
+    for split, count in (("training", 192), ("validation", 24), ("test", 24)):
+        command.add_argument(f"--{split}", type=_count, default=count, help=f"samples ({count})")
+    command.add_argument("--seed", type=_count, required=True)
+    command.add_argument("--processes", type=_count, default=1)
+    command.add_argument("--overwrite", action="store_true", help="replace an earlier sample set")
+    command.set_defaults(run=_generate)
+    command = commands.add_parser("validate", help="check records, or all records in folders")
+    command.add_argument("paths", type=Path, nargs="+", metavar="PATH")
+    command.set_defaults(run=_validate)
+    command = commands.add_parser("pack", help="make the packed cache of a folder in thesis layout")
+    command.add_argument("folder", type=Path)
+    command.add_argument("--cache", type=Path, help="where caches are kept")
+    command.add_argument("--skip-bad", action="store_true", help="leave bad records out")
+    command.set_defaults(run=_pack)
+    command = commands.add_parser("download", help="fetch the full thesis set")
+    command.add_argument("folder", type=Path, nargs="?", help="default: the user's cache folder")
+    command.set_defaults(run=_download)
+    return parser
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, found {value}")
+    return value
+
+
+def _open_lab(chosen: argparse.Namespace) -> int:
+    return _lab.lab(chosen.others)
+
+
+def _reset(chosen: argparse.Namespace) -> int:
+    copy, old = _lab.reset_copy(chosen.number, REPOSITORY / "notebooks", REPOSITORY / "work")
+    print(f"{copy.relative_to(REPOSITORY)} is fresh.", f"Yours is now {old.name}." if old else "")
+    return 0
+
+
+def _generate(chosen: argparse.Namespace) -> int:
+    counts = {split: getattr(chosen, split) for split in SPLITS}
+    folder = generated.write_sample_set(
+        chosen.folder, counts, chosen.seed, processes=chosen.processes, overwrite=chosen.overwrite
+    )
+    print(f"{folder}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
+    return 0
+
+
+def _validate(chosen: argparse.Namespace) -> int:
+    good, bad = 0, []
+    for paths in _groups(chosen.paths):
+        options = {"total": len(paths), "desc": paths[0].parent.name, "unit": "file"}
+        with records.bar(None, True, **options) as bar:
+            for batch in records.read_batches(paths, "skip", lambda sample: None):
+                errors = [found for found in batch if found]
+                good, bad = good + len(batch) - len(errors), bad + errors
+                bar.update(len(batch))
+    for error in bad:
+        print(error, file=sys.stderr)
+    print(f"{good} good, {len(bad)} bad")
+    return 1 if bad else 0
+
+
+def _groups(paths: list[Path]) -> Iterator[list[Path]]:
+    """Yield lists of records: one per folder of records, one per single file."""
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: expected a record or a folder, found nothing there.")
+        if path.is_dir():
+            yield from map(records.record_paths, _splits(path).values() or [path])
+        else:
+            yield [path]
+
+
+def _pack(chosen: argparse.Namespace) -> int:
+    splits = _splits(chosen.folder)
+    if not splits:
+        raise FileNotFoundError(
+            f"{chosen.folder}: expected a folder with {', '.join(SPLITS.values())}, found none of "
+            "them."
+        )
+    on_bad = "skip" if chosen.skip_bad else "raise"
+    for split, folder in splits.items():
+        found = records.packed(folder, chosen.cache, on_bad=on_bad)
+        print(f"{split}: {len(found)} samples of {found.shape} in {found.folder}")
+    return 0
+
+
+def _splits(folder: Path) -> dict[str, Path]:
+    """Return the split folders that are there, by the name of the split."""
+    found = {split: folder / name for split, name in SPLITS.items()}
+    return {split: path for split, path in found.items() if path.is_dir()}
+
+
+def _download(chosen: argparse.Namespace) -> int:
+    folder = thesis.download(chosen.folder)
+    print(f"{folder}\nTo work with it: export WORKSHOP_DATA={folder}")
     return 0
 
 

@@ -2,7 +2,7 @@
 
 One file is one sample: a GZIP-compressed TFRecord with one `tf.train.Example` of three bytes
 features, each a raw uint8 buffer: `object4d` (T, D, H, W), `labelBetti` (4,), `labelObjs` (4,).
-Command line: `python -m helpers.records {generate,validate,pack,download} --help`.
+Command line: `python -m helpers {generate,validate,pack,download} --help`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import math
 import operator
 import os
 import shutil
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -485,9 +484,3 @@ def bar(items, progress: bool, **options) -> tqdm:
     """Return a progress bar; short work shows none, so that it leaves no trace in a notebook."""
     options = {"unit": "sample"} | options
     return tqdm(items, disable=not progress, delay=1, leave=False, **options)
-
-
-if __name__ == "__main__":
-    from helpers.sources.commands import main
-
-    sys.exit(main())

@@ -251,7 +251,7 @@ def from_records(
     Raises:
         FileNotFoundError, records.RecordError: no such folder, no records, a bad first record.
         ValueError: see `from_packed`.
-        tf.errors.OpError: while reading, at a bad record further on. `python -m helpers.records
+        tf.errors.OpError: while reading, at a bad record further on. `python -m helpers
             validate` names all of them and checks more, labels and checksums included.
     """
     if isinstance(folder, (str, Path)):

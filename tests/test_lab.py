@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import __main__ as commands
+from helpers import _lab
 from helpers.workshop import REPOSITORY
 
 COPY = "05_train.ipynb"
@@ -38,7 +38,7 @@ class TestCopies:
         return notebooks, tmp_path / "work"
 
     def test_are_made_without_outputs(self, course):
-        assert commands.prepare_copies(*course) == []
+        assert _lab.prepare_copies(*course) == []
         for name in (COPY, f"solutions/{COPY}"):
             code, text = json.loads((course[1] / name).read_text("utf-8"))["cells"]
             assert code["outputs"] == [] and code["execution_count"] is None
@@ -46,44 +46,44 @@ class TestCopies:
         assert json.loads((course[0] / COPY).read_text("utf-8"))["cells"][0]["outputs"]
 
     def test_follow_the_course_unless_they_were_changed(self, course):
-        commands.prepare_copies(*course)
+        _lab.prepare_copies(*course)
         notebook(course[1] / COPY, "mine")
         mine = (course[1] / COPY).read_bytes()
-        assert commands.prepare_copies(*course) == []  # the course itself has not changed
+        assert _lab.prepare_copies(*course) == []  # the course itself has not changed
         notebook(course[0] / COPY, "1 + 2")
         notebook(course[0] / "solutions" / COPY, "3")
-        assert commands.prepare_copies(*course) == [COPY]
+        assert _lab.prepare_copies(*course) == [COPY]
         assert (course[1] / COPY).read_bytes() == mine
         assert '"3"' in (course[1] / "solutions" / COPY).read_text("utf-8")
 
     def test_are_made_again_where_they_are_gone(self, course):
-        commands.prepare_copies(*course)
+        _lab.prepare_copies(*course)
         (course[1] / COPY).unlink()
-        commands.prepare_copies(*course)
+        _lab.prepare_copies(*course)
         assert (course[1] / COPY).exists()
 
     def test_are_never_replaced_where_nobody_knows_what_they_were(self, course):
-        commands.prepare_copies(*course)
+        _lab.prepare_copies(*course)
         notebook(course[0] / COPY, "1 + 2")
         before = (course[1] / COPY).read_bytes()
-        (course[1] / commands.MADE).write_text("{")
-        commands.prepare_copies(*course)
+        (course[1] / _lab.MADE).write_text("[]")
+        _lab.prepare_copies(*course)
         assert (course[1] / COPY).read_bytes() == before
 
     def test_reset_keeps_the_old_one(self, course):
-        commands.prepare_copies(*course)
+        _lab.prepare_copies(*course)
         notebook(course[1] / COPY, "mine")
         mine = (course[1] / COPY).read_bytes()
-        copy, old = commands.reset_copy("05", *course)
+        copy, old = _lab.reset_copy("05", *course)
         assert copy == course[1] / COPY and b"mine" not in copy.read_bytes()
         assert old.read_bytes() == mine
-        _, second = commands.reset_copy("05", *course)
+        _, second = _lab.reset_copy("05", *course)
         assert old.exists() and second != old
 
     @pytest.mark.parametrize("number", ["", "7", "x", "*"])
     def test_reset_of_no_notebook_says_which_there_are(self, course, number):
         with pytest.raises(ValueError, match="names no notebook. Say which one: 05"):
-            commands.reset_copy(number, *course)
+            _lab.reset_copy(number, *course)
 
 
 def test_make_lab_opens_for_this_user_with_a_token_only(lab, hostile, tmp_path):

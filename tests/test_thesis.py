@@ -12,10 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from helpers import __main__ as commands
 from helpers import records
 from helpers.cavities import Sample, betti_numbers
 from helpers.records import RecordError
-from helpers.sources import commands, thesis
+from helpers.sources import thesis
 from helpers.workshop import SPLITS
 
 TOP = "4D-Predictive-GAN-ConvLSTM-f2cfb35"
