@@ -24,8 +24,10 @@ def prepare_copies(notebooks: Path, work: Path) -> list[str]:
     Returns:
         The names of copies that were left alone though their notebooks have changed since.
     """
-    made = _files.read_json(work / MADE)
-    made = made if isinstance(made, dict) else {}
+    try:
+        made = dict(_files.read_json(work / MADE))
+    except (FileNotFoundError, ValueError, TypeError):
+        made = {}
     behind = []
     (work / "solutions").mkdir(parents=True, exist_ok=True)
     for source in sorted([*notebooks.glob("*.ipynb"), *notebooks.glob("solutions/*.ipynb")]):

@@ -82,6 +82,7 @@ def hostile(tmp_path_factory) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="session")
 def preload(tmp_path_factory):
     """Compile a small library that puts the file system into trouble; return its path."""
     if not (sys.platform.startswith("linux") and shutil.which("gcc")):

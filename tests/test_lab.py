@@ -66,7 +66,7 @@ class TestCopies:
         _lab.prepare_copies(*course)
         notebook(course[0] / COPY, "1 + 2")
         before = (course[1] / COPY).read_bytes()
-        (course[1] / _lab.MADE).write_text("[]")
+        (course[1] / _lab.MADE).write_text("[1]")
         _lab.prepare_copies(*course)
         assert (course[1] / COPY).read_bytes() == before
 
