@@ -55,6 +55,7 @@ SHOWN = 24  # validation sequences whose forecasts can be looked at
 WARM_UP = 0.1  # of the steps, in which the learning rate rises
 ROUNDS = 8  # validations in a run, but not
 SHORTEST_ROUND, LONGEST_ROUND = 15, 250  # fewer or more steps between two of them than these
+ENOUGH = 1.0  # GB of free memory for a training; with less, the laboratory warns
 TIMED = 10  # steps that tell how many of them fit into a budget
 
 
@@ -1298,6 +1299,10 @@ class Laboratory(ipywidgets.VBox):
         except ValueError as error:
             lines = [_trouble(str(error))]
             self._buttons["start"].disabled = True
+        free = workshop.memory()[1] / 2**30
+        if free < ENOUGH:
+            told = f"Only {free:.1f} GB of memory are free: shut down the kernels of other notebooks."
+            lines.append(_trouble(told))
         if unused:
             reasons = {}
             for name, reason in unused.items():

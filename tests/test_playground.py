@@ -455,6 +455,12 @@ class TestPanel:
             for reason in playground.UNUSED[model].values():
                 assert reason in panel._about.value
 
+    def test_little_free_memory_is_told(self, panel, monkeypatch):
+        assert "of memory are free" not in panel._about.value
+        monkeypatch.setattr(playground.workshop, "memory", lambda: (3 * 2**30, 2**29))
+        panel.set(width=16)
+        assert "Only 0.5 GB of memory are free" in panel._about.value
+
     def test_absurd_numbers(self, panel):
         panel.set(width=7, learning_rate=1e9)
         assert "width is 7; expected a multiple of 8" in panel._about.value
