@@ -12,6 +12,7 @@ from helpers import _files
 from helpers.workshop import REPOSITORY
 
 FIRST = "00_start_here.ipynb"
+OWN = REPOSITORY / "helpers" / "jupyter"  # the course's kernel and its settings of JupyterLab
 MADE = ".copies.json"  # name of a working copy -> digest of the file as it was made
 
 
@@ -100,7 +101,9 @@ def lab(arguments: list[str]) -> int:
     # A container's only user is often root, and JupyterLab asks to be told that this is meant.
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     first = f"--LabApp.default_url=/lab/tree/{folder}/{FIRST}"
-    return main([f"--ServerApp.root_dir={REPOSITORY}", first, *root, *arguments])
+    # Nobody is asked about news or updates, and nothing is fetched.
+    quiet = f"--LabApp.app_settings_dir={OWN / 'settings'}"
+    return main([f"--ServerApp.root_dir={REPOSITORY}", first, quiet, *root, *arguments])
 
 
 def _use_own_settings() -> None:
@@ -122,7 +125,7 @@ def _use_own_settings() -> None:
     os.environ["JUPYTER_CONFIG_DIR"] = os.path.join(sys.prefix, "etc", "jupyter")
     os.environ.pop("JUPYTER_CONFIG_PATH", None)
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
-    os.environ["JUPYTER_PATH"] = str(REPOSITORY / "helpers" / "jupyter")  # the course's kernel
+    os.environ["JUPYTER_PATH"] = str(OWN)  # the course's kernel
     os.environ["IPYTHONDIR"] = str(kept / "ipython")
     (kept / "ipython").mkdir(exist_ok=True)
 
