@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import functools
 import importlib.metadata
+import itertools
 import json
 import platform
 import subprocess
@@ -41,6 +42,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 RECORDED = Path(__file__).resolve().parent / "oracle"
 SAMPLE, WEIGHTS = REPOSITORY / "data" / "sample", REPOSITORY / "data" / "weights"
 SEQUENCES = 8  # of the sample set's test split
+SCOUTED = "surfacenet, with a scout"
 SEEN, OBSERVED, AHEAD = 12, 5, 3  # frames before the next one; in a rollout: before, and ahead
 
 # What the oracle knows of the course's code: the functions from here to `judged_tables`.
@@ -105,7 +107,8 @@ def small_recipes() -> dict[str, recipes.Recipe]:
             recipes.convlstm_recipe(20), {"filters": (4,), "width": 16, "blocks": 1, "patch": 4}
         ),
         "patchnet": small(recipes.patchnet_recipe(20), patch),
-        "surfacenet": small(recipes.surfacenet_recipe(20), near, **voxels),
+        "surfacenet": small(recipes.surfacenet_recipe(20), near, **voxels, scout=None),
+        SCOUTED: small(recipes.surfacenet_recipe(20), near, **voxels),
         "wgan_gp": small(recipes.wgan_recipe(20, frames=1, adversarial=0.01), gan),
     }
 
@@ -186,8 +189,11 @@ def printed() -> dict[str, list[str]]:
                 for output in cell.outputs
             )
             for cell in nbformat.read(path, as_version=4).cells
-            if "NBVAL_CHECK_OUTPUT" in cell.source
-            or "nbval-check-output" in cell.metadata.get("tags", [])
+            if cell.cell_type == "code"
+            and (
+                "NBVAL_CHECK_OUTPUT" in cell.source
+                or "nbval-check-output" in cell.metadata.get("tags", [])
+            )
         ]
     return found
 
@@ -299,6 +305,8 @@ def test_forecasts_of_shipped_weights(name, points, memory):
 @pytest.mark.parametrize("name", small_recipes())
 def test_weights_after_a_short_training(name):
     recorded = read("trainings")
+    if name == SCOUTED and recorded["about"]["machine"] != machine():
+        pytest.skip("which voxels a scout draws depends on the last digit of its forecasts")
     found, before = trained(small_recipes()[name]), recorded["values"][name]
     assert found["loss"] == pytest.approx(before["loss"], abs=tolerance(recorded, 1e-3))
     if recorded["about"]["machine"] == machine():
@@ -318,6 +326,11 @@ def test_no_notebook_is_missing():
 
 VOXELS = 300  # of each forecast, most of them near a surface
 SHAKEN = 1e-5  # how far weights are moved, relative to their size, to find voxels at a cut
+SYMMETRIES = [
+    (order, [axis for axis in range(3) if mirrored[axis]])
+    for order in itertools.permutations(range(3))
+    for mirrored in itertools.product((False, True), repeat=3)
+]
 STEADY = 5e-5  # how little a chosen voxel may move then
 
 
@@ -331,7 +344,7 @@ def steady_voxels(name, case, options, frames, plain, memory, folders) -> dict[s
     others = [(plain, forecasts(case, options, frames, memory, folder)) for folder in folders]
     if turning := turns_along(case):
         straight = forecasts(case, turning, frames, memory)
-        for order, axes in (((2, 0, 1), (0,)), ((1, 0, 2), (2,)), ((0, 2, 1), (0, 1, 2))):
+        for order, axes in SYMMETRIES[3::4]:
             turned = forecasts(case, turning, turn(frames, order, axes), memory)
             back = {part: turn_back(array, order, axes) for part, array in turned.items()}
             others.append((straight, back))
@@ -399,7 +412,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parts = ("forecasts", "trainings", "evaluation", "notebooks")
     parser.add_argument("--record", nargs="+", required=True, choices=parts)
-    git = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    # The last one that changed what is recorded.
+    git = ["git", "log", "-1", "--format=%h", "--", "helpers", "data", "notebooks"]
     commit = subprocess.run(git, cwd=REPOSITORY, capture_output=True, text=True).stdout.strip()
     about = {"commit": commit, "machine": machine()}
     RECORDED.mkdir(exist_ok=True)
