@@ -20,10 +20,11 @@ TESTS := $(VENV)/ready-test
 WHOLE := $(BIN)/python -I -c 'import os, helpers; os.path.samefile(os.path.dirname(helpers.__file__), "helpers") or exit(1)'
 BROKEN := $(shell $(WHOLE) 2>/dev/null || echo again)
 
-# uv installs in seconds what takes pip a minute or two. Where it cannot be had, or fails, pip does it.
-UV := uv==0.13.9
+# uv installs in seconds what takes pip a minute or two. Where it cannot be had, or fails, pip does
+# it; and pip alone with make lab UV=, or in a room without a network, where PIP_NO_INDEX is set.
+UV := $(if $(PIP_NO_INDEX),,uv==0.13.9)
 define install
-	@{ test -z "$$PIP_NO_INDEX" && uv=$$(command -v uv || ls $(BIN)/uv 2>/dev/null) && \
+	@{ test -n "$(UV)" && uv=$$(command -v uv || ls $(BIN)/uv 2>/dev/null) && \
 		$$uv pip install --quiet --python $(BIN)/python $(1); } || \
 	PIP_USER=0 $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off $(1) || \
 	{ echo "The packages are not all there: the lines above say why. Free disk: $$(df -Ph . | awk 'NR == 2 {print $$4}'), needed: 4 GB. With a network, and room, the same command goes on from here. Without a network: docs/teaching.md." >&2; exit 1; }
@@ -70,7 +71,7 @@ $(READY): requirements.txt pyproject.toml $(BROKEN)
 	@test $(KIND) = cpu -o "$$(uname -s)" = Linux || { echo "TensorFlow uses GPUs on Linux and WSL2 only; here, run make lab without GPU." >&2; exit 1; }
 	@test -z "$(BROKEN)" || rm -f $(VENV)/ready-*
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { command -v uv >/dev/null && uv venv --quiet --clear --seed --python $(PYTHON) $(VENV); } || { echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
-	@test -n "$$PIP_NO_INDEX" || command -v uv $(BIN)/uv >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV) 2>/dev/null || true
+	@test -z "$(UV)" || command -v uv $(BIN)/uv >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV) 2>/dev/null || true
 	@echo "Installing the packages of the course, about 1 GB: this is done once."
 	$(call install,-r requirements.txt)
 	$(call install,--no-deps --no-build-isolation -e .)

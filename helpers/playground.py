@@ -1301,7 +1301,9 @@ class Laboratory(ipywidgets.VBox):
             self._buttons["start"].disabled = True
         free = workshop.memory()[1] / 2**30
         if free < ENOUGH:
-            told = f"Only {free:.1f} GB of memory are free: shut down the kernels of other notebooks."
+            told = (
+                f"Only {free:.1f} GB of memory are free: shut down the kernels of other notebooks."
+            )
             lines.append(_trouble(told))
         if unused:
             reasons = {}
