@@ -1301,10 +1301,8 @@ class Laboratory(ipywidgets.VBox):
             self._buttons["start"].disabled = True
         free = workshop.memory()[1] / 2**30
         if free < ENOUGH:
-            told = (
-                f"Only {free:.1f} GB of memory are free: shut down the kernels of other notebooks."
-            )
-            lines.append(_trouble(told))
+            told = f"Only {free:.1f} GB of memory are free"
+            lines.append(_trouble(f"{told}: shut down the kernels of other notebooks."))
         if unused:
             reasons = {}
             for name, reason in unused.items():
