@@ -30,7 +30,6 @@ import pandas as pd
 from helpers import (
     _files,
     convlstm,
-    forecaster,
     metrics,
     pictures,
     recipes,
@@ -41,6 +40,7 @@ from helpers import (
     wgan_gp,
     workshop,
 )
+from helpers.models import patchnet, shared
 from helpers.recipes import FORMATS
 
 tf = workshop.tensorflow()
@@ -213,7 +213,7 @@ class Settings:
                 **size,
             )
         elif self.model == "PatchNet":
-            config = forecaster.Config(history=self.history, ahead=1, steps=step, **size)
+            config = patchnet.Config(history=self.history, ahead=1, steps=step, **size)
         else:
             config = wgan_gp.workshop(
                 self.history,
@@ -259,7 +259,7 @@ def _example(settings: Settings, config, history, target):
     count = tf.shape(frames)[:1]
     told = (settings.history, settings.frame_format.TINC)
     observed, step = (tf.fill(count, tf.constant(number, tf.int64)) for number in told)
-    return forecaster.example(config, frames, observed, step, tf.ones(count))
+    return shared.example(config, frames, observed, step, tf.ones(count))
 
 
 def _task(settings: Settings) -> sequences.Windows:
@@ -763,8 +763,8 @@ class Session:
         name = f"run {run}, {settings.model}"
         model = self.model(run)
         if settings.model == "ConvLSTM":
-            return convlstm.forecaster(model, name)
-        kind = forecaster if settings.model == "PatchNet" else wgan_gp
+            return convlstm.forecaster(model, name=name)
+        kind = patchnet if settings.model == "PatchNet" else wgan_gp
         return kind.forecaster(model, settings.frame_format, name)
 
     # From here on: how it is done
@@ -1698,7 +1698,7 @@ def explorer(
     """Return a panel to explore rollouts: slide the start and the horizon, compare two models.
 
     Args:
-        models: name -> forecaster, for example from `helpers.recipes.load` or
+        models: name -> forecaster, for example from `helpers.models.register.load` or
             `Session.forecaster`.
         frames: (N, T, D, H, W), true sequences in the format; values 0…1.
         frame_format: of the frames.

@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
-import functools
-import inspect
 import json
 import subprocess
 import sys
@@ -25,27 +23,24 @@ from helpers import (
     _files,
     convlstm,
     evaluation,
-    forecaster,
     metrics,
     records,
     rollout,
     sequences,
-    surface,
     training,
     wgan_gp,
     workshop,
 )
+from helpers.models import patchnet, register, shared, surfacenet
 from helpers.sequences import THESIS_FORMATS, FrameFormat, Shifted
 
 tf = workshop.tensorflow()
 import keras  # noqa: E402  (after the quiet import of TensorFlow)
 
-WEIGHTS = workshop.REPOSITORY / "data" / "weights"
 FORMATS = {found.name: found for found in THESIS_FORMATS}
 MIXED = "mixed"
 NOTE = "recipe.json"
 VALIDATION_SAMPLES = 192
-FOLLOWER = "follower.npz"
 NETWORKS = ("scout", "feeder")  # that take part in the training of a SurfaceNet
 
 
@@ -127,12 +122,12 @@ class PatchNetRecipe(Recipe):
         format_weights: of each format in the loss, by its time step.
     """
 
-    config: forecaster.Config
+    config: patchnet.Config
     later_weight: float = 0.5
     format_weights: tuple[tuple[int, float], ...] = ((1, 2.0), (2, 1.4), (4, 1.0))
 
     model = "patchnet"
-    kind = forecaster
+    kind = patchnet
     protocol = "per_frame"
     checked = 456  # histories: 8 of each length in three formats
 
@@ -162,7 +157,7 @@ class PatchNetRecipe(Recipe):
     def examples(self, split: records.PackedSplit, formats: Sequence[FrameFormat]):
         """Return what the batches are drawn from."""
         weights = dict(self.format_weights)
-        return forecaster.Examples(
+        return shared.Examples(
             split,
             formats,
             self.config,
@@ -176,7 +171,7 @@ class PatchNetRecipe(Recipe):
     ) -> tf.data.Dataset:
         """Return histories of all lengths, as many in each format."""
         count = self.checked // len(formats)
-        return forecaster.validation(split, formats, self.config, count).cache()
+        return patchnet.validation(split, formats, self.config, count).cache()
 
 
 @dataclass(frozen=True)
@@ -184,27 +179,27 @@ class SurfaceNetRecipe(PatchNetRecipe):
     """The same for a SurfaceNet, which learns from some voxels of each window.
 
     Attributes:
-        voxels, chances, candidates, fives, fed_back: see `helpers.surface.Examples`.
+        voxels, chances, candidates, fives, fed_back: see `helpers.models.surfacenet.Examples`.
         scout, feeder: the files of their weights among those that are shipped; None for none.
             Without a feeder, `fed_back` plays no role.
         muon: train with Muon; False takes the AdamW of the plan, as for the other models.
     """
 
-    config: surface.Config
-    voxels: int = surface.Examples.voxels
-    chances: tuple[float, ...] = surface.Examples.chances
+    config: surfacenet.Config
+    voxels: int = surfacenet.Examples.voxels
+    chances: tuple[float, ...] = surfacenet.Examples.chances
     scout: str | None = "scout.npz"
-    candidates: int = surface.Examples.candidates
+    candidates: int = surfacenet.Examples.candidates
     fives: float = 0.25
     feeder: str | None = None
-    fed_back: float = surface.Examples.fed_back
+    fed_back: float = surfacenet.Examples.fed_back
     muon: bool = True
     later_weight: float = 2.0
     format_weights: tuple[tuple[int, float], ...] = ((1, 1.5), (2, 1.4), (4, 1.4))
     jaccard_weight: float = 0.0  # there is no whole frame to compare
 
     model = "surfacenet"
-    kind = surface
+    kind = surfacenet
     protocol = "loss"  # of voxels near a surface, weighted as in training; thresholds come later
     checked = 960  # windows
 
@@ -244,8 +239,8 @@ class SurfaceNetRecipe(PatchNetRecipe):
         chosen = {name: getattr(self, name) for name in names}
         for name in NETWORKS:
             file = getattr(self, name)
-            chosen[name] = surface.load(WEIGHTS / file) if file else None
-        return surface.Examples(**vars(found) | chosen)
+            chosen[name] = surfacenet.load(register.WEIGHTS / file) if file else None
+        return surfacenet.Examples(**vars(found) | chosen)
 
     def validation(
         self, split: records.PackedSplit, formats: Sequence[FrameFormat]
@@ -365,7 +360,7 @@ def patchnet_recipe(
         validate_every=min(500, steps),
         seed=seed,
     )
-    return PatchNetRecipe(forecaster.shipped(), plan, policy=policy)
+    return PatchNetRecipe(patchnet.shipped(), plan, policy=policy)
 
 
 def surfacenet_recipe(
@@ -388,13 +383,13 @@ def surfacenet_recipe(
         validate_every=min(1000, steps),
         seed=seed,
     )
-    return SurfaceNetRecipe(surface.shipped(), plan, policy=policy)
+    return SurfaceNetRecipe(surfacenet.shipped(), plan, policy=policy)
 
 
 def scout_recipe(steps: int, **options) -> ScoutRecipe:
     """Return the recipe of the shipped scout, trained as the SurfaceNet; options: the same."""
     recipe = surfacenet_recipe(steps, **options)
-    return ScoutRecipe(surface.scout(), recipe.plan, policy=recipe.policy)
+    return ScoutRecipe(surfacenet.scout(), recipe.plan, policy=recipe.policy)
 
 
 def follower_recipe(steps: int, **options) -> FollowerRecipe:
@@ -509,7 +504,7 @@ def train(
         }
     for name in NETWORKS:
         if file := getattr(recipe, name, None):
-            note[f"{name}_sha256"] = training.read_record(WEIGHTS / file).get("sha256")
+            note[f"{name}_sha256"] = training.read_record(register.WEIGHTS / file).get("sha256")
     _keep_note(note, folder)
     with hardware.scope():
         model = recipe.kind.build(recipe.config)
@@ -671,7 +666,7 @@ def ablate(
         }
         for found in chosen:
             frames = found.select(samples)
-            after = rollout.next_frames(_wrap(recipe.kind, network, found), frames)
+            after = rollout.next_frames(recipe.kind.forecaster(network, found), frames)
             row[found.name] = round(float(metrics.pooled(frames[:, 1:], after).mean()), 4)
         _files.write_json(place / "row.json", row)
         training.free_memory()
@@ -691,90 +686,6 @@ def ablate(
     return table
 
 
-def load(weights: Path, frame_format: FrameFormat, **options):
-    """Return the forecaster of shipped weights, whichever model they are of.
-
-    Forecasters of the same file share one network, which is then compiled only once: to train it
-    on, load another with the `load` of its module.
-
-    Args:
-        weights: `NAME.npz` with its record `NAME.json` beside it.
-        frame_format: of the histories it will see.
-        options: of the function `forecaster` in the module of the model. The thresholds of a
-            PatchNet or SurfaceNet are those of the record unless they are given here. A SurfaceNet
-            asks the scout in the same folder first, if there is one, unless it is given another
-            `scout` or None. The same holds for the `follower`, which takes part in all frames after
-            the next one, without thresholds of its own. `together=True` takes the mean of this
-            SurfaceNet and of the PatchNet in the same folder; it goes with `memory`, `scout`,
-            `follower`, and with the options of `helpers.forecaster.Together`.
-
-    Raises:
-        TypeError: an option that there is not.
-        ValueError: `together` for another network.
-        FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_weights`.
-    """
-    weights = Path(weights)
-    record = training.read_record(weights)
-    recipe = _recipe_of(weights, record)
-    name, kind = recipe.model, recipe.kind
-    together = options.pop("together", False)
-    if together and name != SurfaceNetRecipe.model:
-        raise ValueError(f"{weights} is no SurfaceNet: it is not averaged with a PatchNet.")
-    parts_take = ("memory", "scout", "follower") if together else ()
-    made = inspect.signature(forecaster.Together if together else kind.forecaster)
-    known = {*parts_take, *made.parameters} - {"model", "frame_format", "forecasters"}
-    if unknown := ", ".join(sorted(options.keys() - known)):
-        raise TypeError(
-            f"{weights} has no option {unknown}; choose from {', '.join(sorted(known))}"
-            f"{', which go with together' * together}."
-        )
-    files = (weights, weights.with_suffix(".json"))
-    changed = tuple(file.stat().st_mtime_ns for file in files if file.exists())
-    if kind in VARIED:
-        chosen = record.get(thresholds_name("together" if together else ""), {})
-        options = {"thresholds": chosen.get(frame_format.name)} | options
-        if together:
-            parts = [partner(weights), weights]
-            asked = {name: options.pop(name) for name in parts_take if name in options}
-            given = [{"memory": asked.get("memory")}, asked]
-            plain = [
-                load(part, frame_format, thresholds=None, **each)
-                for part, each in zip(parts, given)
-            ]
-            options = {"shares": record.get(SHARES_NAME, {}).get(frame_format.name)} | options
-            return forecaster.Together(plain, **options)
-    if kind is surface and name != ScoutRecipe.model:
-        beside = weights.with_name(SurfaceNetRecipe.scout)
-        if "scout" not in options:
-            options["scout"] = load(beside, frame_format).model if beside.exists() else None
-        beside = weights.with_name(FOLLOWER)
-        if name == SurfaceNetRecipe.model and "follower" not in options and beside.exists():
-            given = {key: options.get(key) for key in ("memory", "scout")}
-            options["follower"] = load(beside, frame_format, thresholds=None, **given)
-    return _wrap(kind, _network(kind, weights.resolve(), changed), frame_format, **options)
-
-
-def _wrap(kind, network, frame_format: FrameFormat, **options):
-    """Make a network of one of the kinds a forecaster; a ConvLSTM is the same for any format."""
-    if kind is convlstm:
-        return convlstm.forecaster(network, **options)
-    return kind.forecaster(network, frame_format, **options)
-
-
-def _recipe_of(weights: Path, record: dict) -> type[Recipe]:
-    """Return the class of the recipe of shipped weights.
-
-    Raises:
-        helpers.training.CheckpointError: no model of this course.
-    """
-    name = record.get("model", Recipe.model)
-    if name not in KINDS:
-        raise training.CheckpointError(
-            f"{weights} is of a model {name!r}; this course knows {', '.join(KINDS)}."
-        )
-    return KINDS[name]
-
-
 def _check_formats(weights: Path, record: dict, formats: Sequence[FrameFormat]) -> None:
     """Check that weights were trained for all these formats, if their record names any."""
     names = [found.name for found in formats]
@@ -784,37 +695,8 @@ def _check_formats(weights: Path, record: dict, formats: Sequence[FrameFormat]) 
         )
 
 
-@functools.lru_cache(maxsize=8)
-def _network(kind, weights: Path, changed: tuple[int, ...]):
-    """Load a network, or return it again as long as its files have not changed."""
-    return kind.load(weights)
-
-
-# The networks that give several frames at once, and what these gain without training. `load` gives
-# "thresholds" unless it is told otherwise.
-VARIED = (forecaster, surface)
-VARIANTS = {
-    "fed back": {"thresholds": None, "ahead": 1},
-    "plain": {"thresholds": None},
-    "thresholds": {},
-    "mirrorings": {"symmetries": 8},
-    "together": {"together": True},
-}
-
-
-def partner(weights: Path) -> Path:
-    """Return where the PatchNet is that the variant `"together"` takes the mean with."""
-    return weights.with_name(f"{PatchNetRecipe.model}.npz")
-
-
-SHARES_NAME = "shares, together"
 # Of PatchNet and SurfaceNet, tried by `tune`; the last leaves the PatchNet out.
 SHARES = ((0.75, 0.25), (0.5, 0.5), (0.25, 0.75), (0.0, 1.0))
-
-
-def thresholds_name(variant: str) -> str:
-    """Return under which name a record holds the thresholds of a variant."""
-    return "thresholds, together" if variant == "together" else "thresholds"
 
 
 def judge(
@@ -831,21 +713,22 @@ def judge(
     as it reads; all others by the pooled protocol and by rollouts from five frames.
 
     Args:
-        weights, options: see `load`.
+        weights, options: see `helpers.models.register.load`.
         data: a folder in thesis layout.
         frame_format: one of the formats of the weights.
         split: `"validation"` or `"test"`.
         limit: only the first so many samples.
 
     Raises:
-        ValueError: another format; see `load`.
-        TypeError, FileNotFoundError, helpers.training.CheckpointError: see `load`.
+        ValueError: another format; see `helpers.models.register.load`.
+        TypeError, FileNotFoundError, helpers.training.CheckpointError: see
+            `helpers.models.register.load`.
     """
     _check_formats(weights, training.read_record(weights), [frame_format])
-    model = load(weights, frame_format, **options)
+    model = register.load(weights, frame_format, **options)
     found = open_split(data, split, limit)
     frames = frame_format.select(found.frames(np.arange(len(found))[:limit]))
-    protocol, first, history = "pooled", 1, forecaster.ROLLOUT_HISTORY
+    protocol, first, history = "pooled", 1, shared.ROLLOUT_HISTORY
     if isinstance(model, wgan_gp.WGANGPForecaster):
         protocol, first = WGANRecipe.protocol, model.model.config.frames
         history = first
@@ -869,7 +752,7 @@ def tune(
 
     The first is the best one for the next frame after histories of all lengths, the others those
     for frames farther ahead after the thesis's five; null where it is better to choose one for
-    each forecast, see `helpers.forecaster.fitting_threshold`. The variant `"together"`, the mean
+    each forecast, see `helpers.models.shared.fitting_threshold`. The variant `"together"`, the mean
     with the PatchNet beside it, has thresholds of its own, and for each frame ahead the best one
     of the `SHARES`; other variants have none.
 
@@ -882,7 +765,7 @@ def tune(
         raise ValueError(f"{variant!r} has no thresholds; choose thresholds or together.")
     record = training.read_record(weights)
     tuned = [SurfaceNetRecipe.model] + [PatchNetRecipe.model] * (variant == "thresholds")
-    if (model := _recipe_of(weights, record).model) not in tuned:
+    if (model := register.name_of(weights, record)) not in tuned:
         raise ValueError(
             f"{weights} is of a {model}, which has no {variant!r} to choose; "
             f"take a {' or '.join(tuned)}."
@@ -893,10 +776,12 @@ def tune(
     samples = split.frames(np.arange(min(limit, len(split))))
     for found in formats:
         frames = found.select(samples)
-        model = load(weights, found, **VARIANTS[variant] | VARIANTS["plain"])
+        model = register.load(
+            weights, found, **register.VARIANTS[variant] | register.VARIANTS["plain"]
+        )
         parts = model.forecasters if variant == "together" else [model]
         following = [rollout.next_frames(part, frames) for part in parts]
-        history, best = forecaster.ROLLOUT_HISTORY, []
+        history, best = shared.ROLLOUT_HISTORY, []
         ahead = [part.several(frames[:, :history]) for part in parts]
         for step in range(model.ahead):
             trials = []
@@ -908,12 +793,14 @@ def tune(
                     truth, of_parts = frames[:, history + step], [each[:, step] for each in ahead]
                     options = {"fitting": True}
                 mean = sum(np.float32(share) * each for share, each in zip(shares, of_parts))
-                trials.append((*forecaster.best_threshold(truth, mean, **options), shares))
+                trials.append((*shared.best_threshold(truth, mean, **options), shares))
             best.append(min(trials, key=lambda trial: trial[1]))
         print(found.name, best)
-        chosen = {thresholds_name(variant): {found.name: [threshold for threshold, *_ in best]}}
+        chosen = {
+            register.thresholds_name(variant): {found.name: [threshold for threshold, *_ in best]}
+        }
         if variant == "together":
-            chosen[SHARES_NAME] = {found.name: [list(shares) for *_, shares in best]}
+            chosen[register.SHARES] = {found.name: [list(shares) for *_, shares in best]}
         chosen["thresholds_by"] = f"{len(samples)} validation sequences"
         _add(weights, record, chosen)
 
@@ -995,24 +882,6 @@ def _columns(log: pd.DataFrame) -> dict[str, list]:
     return log.where(log.notna(), None).to_dict("list")
 
 
-def training_logs(record: dict) -> dict[str, pd.DataFrame]:
-    """Return the logs of a training and of those that it went on from.
-
-    Args:
-        record: of shipped weights, see `helpers.training.read_record`. Those made before logs were
-            kept have none, and neither have averages of several runs.
-
-    Returns:
-        `"run 1"`, the first one, and so on -> its log: one row per round, with the columns `step`,
-        `seconds`, and the losses. A run whose log was not kept is left out.
-    """
-    trainings = [record]
-    while "began_with" in trainings[0]:
-        trainings.insert(0, trainings[0]["began_with"])
-    numbered = enumerate(trainings, 1)
-    return {f"run {n}": pd.DataFrame(made["log"]) for n, made in numbered if "log" in made}
-
-
 def commit() -> str:
     """Return the commit of this checkout, with `+` where files differ from it."""
     try:
@@ -1079,7 +948,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--variants",
         nargs="+",
-        choices=list(VARIANTS),
+        choices=list(register.VARIANTS),
         default=["thresholds"],
         help="tune, validate, test: how a PatchNet or SurfaceNet is used",
     )
@@ -1143,14 +1012,14 @@ def add_figures(
     Raises:
         ValueError: a format that the weights were not trained for; a variant of a model that has
             none; weights that were replaced meanwhile.
-        FileNotFoundError, helpers.training.CheckpointError: see `load`.
+        FileNotFoundError, helpers.training.CheckpointError: see `helpers.models.register.load`.
     """
     record = training.read_record(weights)
     _check_formats(weights, record, formats)
-    varied = _recipe_of(weights, record).kind in VARIED
+    varied = register.MODELS[register.name_of(weights, record)].several
     if not varied and variant != "thresholds":
         raise ValueError(f"{weights} is no PatchNet or SurfaceNet; {variant!r} is of these.")
-    options = VARIANTS[variant] if varied else {}
+    options = register.VARIANTS[variant] if varied else {}
     for each in formats:
         found = {each.name: figures(judge(weights, data, each, split, limit, **options))}
         print(variant if varied else "", json.dumps(found, indent=2))

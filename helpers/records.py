@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from helpers import _checks, _files, _tfrecord
 from helpers._tfrecord import FEATURES, NAME, RecordError, bad
-from helpers.cavities import Sample
 from helpers.workshop import REMEDY, SPLITS, cache_folder, tensorflow
+from helpers.world.cavities import Sample
 
 __all__ = ["FEATURES", "NAME", "PackedSplit", "RecordError"]  # those that come from elsewhere
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers import forecaster as patches
 from helpers import sequences, training
 from helpers._checks import whole
-from helpers.convlstm import to_patches
+from helpers.models import patchnet
+from helpers.models.shared import to_patches
 from helpers.rollout import checked_history
 from helpers.workshop import tensorflow
 
@@ -33,7 +33,7 @@ COARSE = 4  # the critic and the bottleneck halve the grid twice
 class Config:
     """Everything that shapes both networks and their losses: `thesis()` and `workshop()`.
 
-    The generator is the trunk of `helpers.forecaster.PatchNet` (`"patches"`: skips, and logits
+    The generator is the trunk of `helpers.models.patchnet.PatchNet` (`"patches"`: skips, and logits
     that start from the last frame), or the thesis's encoder and generator (`"bottleneck"`: all
     that is known of a frame passes through `latent` numbers).
 
@@ -42,7 +42,8 @@ class Config:
         generator: `"patches"` or `"bottleneck"`.
         width: of the generator: channels of the residual blocks (patches), or of the coarsest
             grid (bottleneck, a multiple of 8).
-        blocks, channels, hidden, patch, residual: see `helpers.forecaster.Config`; patches only.
+        blocks, channels, hidden, patch, residual: see `helpers.models.patchnet.Config`; patches
+            only.
         noise: so many channels of noise are read beside the frames; patches only.
         latent, kernel, dropout: numbers that describe a frame, edge of the kernels (odd), share
             of channels left out in the encoder; bottleneck only.
@@ -143,11 +144,11 @@ class Config:
             object.__setattr__(self, name, getattr(self.trunk, name))
 
     @property
-    def trunk(self) -> patches.Config:
-        """The generator `"patches"` in the words of `helpers.forecaster`."""
+    def trunk(self) -> patchnet.Config:
+        """The generator `"patches"` in the words of `helpers.models.patchnet`."""
         names = ("width", "blocks", "channels", "hidden", "patch", "residual", "steps", "grid")
         options = {name: getattr(self, name) for name in names}
-        return patches.Config(history=self.frames, ahead=1, **options)
+        return patchnet.Config(history=self.frames, ahead=1, **options)
 
     @property
     def critic_input(self) -> tuple[int, int, int, int]:
@@ -295,7 +296,7 @@ def _downwards(x, width: int, kernel: int, block: str, norm: Callable, dropout: 
 
 
 @keras.saving.register_keras_serializable("forecasting_4d")
-class PastAndNoise(patches.Past):
+class PastAndNoise(patchnet.Past):
     """`Past`, and noise beside it: the first `noise` of the frames that it reads are noise."""
 
     def __init__(self, noise: int, **kwargs):
@@ -319,10 +320,10 @@ class PastAndNoise(patches.Past):
 
 
 @keras.saving.register_keras_serializable("forecasting_4d")
-class Trunk(patches.PatchNet):
+class Trunk(patchnet.PatchNet):
     """A `PatchNet` that reads `noise` channels before the first frame."""
 
-    def __init__(self, config: patches.Config | dict, noise: int = 0, **kwargs):
+    def __init__(self, config: patchnet.Config | dict, noise: int = 0, **kwargs):
         super().__init__(config, **kwargs)
         self.noise = noise
         if noise:
@@ -693,7 +694,7 @@ def multiply_adds(config: Config) -> int:
     """
     if config.generator != "patches":
         raise ValueError(f"generator is {config.generator!r}; only 'patches' is counted.")
-    return patches.multiply_adds(config.trunk) + config.grid**3 * config.noise * config.hidden
+    return patchnet.multiply_adds(config.trunk) + config.grid**3 * config.noise * config.hidden
 
 
 def load(path: str | Path) -> WGANGP:

@@ -26,6 +26,7 @@ import pytest
 
 from helpers import (
     evaluation,
+    models,
     recipes,
     results,
     rollout,
@@ -53,7 +54,7 @@ def cases() -> dict[str, tuple[results.Case, dict]]:
     """
     found = {}
     for case in results.cases(WEIGHTS):
-        options = recipes.VARIANTS[case.variant]
+        options = models.VARIANTS[case.variant]
         name = f"{case.path.stem}, {case.variant}, {case.frame_format.name}"
         found[name] = case, options
         if "thresholds" in case.record:
@@ -73,8 +74,8 @@ def turns_along(case: results.Case) -> dict | None:
 
 def load(case: results.Case, options: dict, weights: Path, memory: dict):
     """Return a forecaster; those that share a memory do not ask a network twice."""
-    shared = {"memory": memory} if "thresholds" in case.record else {}
-    return recipes.load(weights / case.path.name, case.frame_format, **options, **shared)
+    shared = {"kept": memory} if "thresholds" in case.record else {}
+    return models.load(weights / case.path.name, case.frame_format, **options, **shared)
 
 
 def roll_out(model, observed: np.ndarray) -> np.ndarray:

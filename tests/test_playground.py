@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import metrics, playground, recipes, rollout, training, workshop
+from helpers import metrics, models, playground, recipes, rollout, training, workshop
 from helpers.playground import Laboratory, RunError, RunTable, Session, Settings
 from helpers.sequences import T20_TINC1, T80_TINC4
 
@@ -509,15 +509,15 @@ class TestExplorer:
 
     def test_the_distances_are_those_of_rollout(self, frames):
         weights = workshop.REPOSITORY / "data" / "weights"
-        models = {
-            "PatchNet": recipes.load(weights / "patchnet.npz", T20_TINC1),
-            "ConvLSTM": recipes.load(weights / "convlstm_T20_TINC1.npz", T20_TINC1),
+        compared = {
+            "PatchNet": models.load(weights / "patchnet.npz", T20_TINC1),
+            "ConvLSTM": models.load(weights / "convlstm_T20_TINC1.npz", T20_TINC1),
         }
-        panel = playground.explorer(models, frames, T20_TINC1)
+        panel = playground.explorer(compared, frames, T20_TINC1)
         for sample, start in ((0, 5), (2, 12)):
             panel.controls["sample"].value = sample
             panel.controls["start"].value = start
-            for name, model in (*models.items(), ("persistence", rollout.Persistence())):
+            for name, model in (*compared.items(), ("persistence", rollout.Persistence())):
                 ahead = rollout.rollout(model, frames[sample : sample + 1, :start], 20 - start)[0]
                 expected = metrics.jaccard_distance(frames[sample, start:], ahead)
                 assert panel.distances[name] == pytest.approx(expected)
@@ -546,8 +546,8 @@ class TestExplorer:
             raise ValueError("<boom>")
 
         broken.name = "broken"
-        models = {"good": rollout.Persistence(), "broken": broken}
-        panel = playground.explorer(models, frames, T20_TINC1)
+        compared = {"good": rollout.Persistence(), "broken": broken}
+        panel = playground.explorer(compared, frames, T20_TINC1)
         assert "ValueError: &lt;boom&gt;" in panel._text.value
         panel.controls["other"].value = "good"
         assert panel._text.value == "" and "good" in panel.distances

@@ -8,15 +8,14 @@ import pytest
 from helpers import (
     _files,
     convlstm,
-    forecaster,
     recipes,
     records,
     rollout,
-    surface,
     training,
     wgan_gp,
     workshop,
 )
+from helpers.models import patchnet, register, shared, surfacenet
 from helpers.sequences import T20_TINC1, T80_TINC4, THESIS_FORMATS
 
 DATA = workshop.REPOSITORY / "data" / "sample"
@@ -91,13 +90,13 @@ def test_from_training_to_a_judged_file(cache, tmp_path, recipe, capsys):
     # The log goes with the weights, and with those that begin with them.
     assert record["log"]["step"] == list(history.table()["step"])
     recipes.ship(tmp_path / "next", tmp_path / "next.npz")
-    logs = recipes.training_logs(training.read_record(tmp_path / "next.npz"))
+    logs = register.training_logs(training.read_record(tmp_path / "next.npz"))
     assert list(logs) == ["run 1", "run 2"]
     for table, run in zip(logs.values(), (history, began)):
         pd.testing.assert_frame_equal(table, run.table(), check_like=True, atol=1e-5)
     # Of weights older than that, those runs are left out.
     del record["log"]
-    assert list(recipes.training_logs({"log": {"step": [1]}, "began_with": record})) == ["run 2"]
+    assert list(register.training_logs({"log": {"step": [1]}, "began_with": record})) == ["run 2"]
     assert recipes._columns(pd.DataFrame({"x": [1, np.nan]})) == {"x": [1.0, None]}
 
 
@@ -138,11 +137,11 @@ def test_a_wgan_gp_from_the_generator_alone_to_a_judged_file(cache, tmp_path, mo
 
 def test_a_stopped_run_goes_on_only_as_it_began(cache, tmp_path):
     plan = training.Plan(2, 4, 1e-3, validate_every=2)
-    config = surface.Config(history=6, ahead=3, radius=1, width=8, layers=1)
+    config = surfacenet.Config(history=6, ahead=3, radius=1, width=8, layers=1)
     recipe = recipes.SurfaceNetRecipe(config, plan, voxels=16, candidates=32)
     recipes.train(recipe, DATA, [T20_TINC1], tmp_path)
     note = json.loads((tmp_path / recipes.NOTE).read_text())
-    assert note["scout_sha256"] == training.read_record(recipes.WEIGHTS / "scout.npz")["sha256"]
+    assert note["scout_sha256"] == training.read_record(register.WEIGHTS / "scout.npz")["sha256"]
     recipes.train(recipe, DATA, [T20_TINC1], tmp_path)
     assert json.loads((tmp_path / recipes.NOTE).read_text()) == note
     with pytest.raises(ValueError, match="another recipe"):
@@ -252,9 +251,9 @@ def shipped(tmp_path):
     """Make weights of a tiny SurfaceNet, or of a network like it, with a record."""
 
     def made(model="surfacenet", **more):
-        config = surface.Config(ahead=3, radius=1, width=4, layers=0)
+        config = surfacenet.Config(ahead=3, radius=1, width=4, layers=0)
         record = {"model": model, "formats": ["T20_TINC1", "T40_TINC2"], **more}
-        return training.save_weights(tmp_path / f"{model}.npz", surface.build(config), record)
+        return training.save_weights(tmp_path / f"{model}.npz", surfacenet.build(config), record)
 
     return made
 
@@ -344,7 +343,7 @@ def test_tune_finds_the_better_shares(better, shipped, monkeypatch):
 
     out = shipped()
     stubs = [Persistence(), Opposite()] if better == 0 else [Opposite(), Persistence()]
-    mean = forecaster.Together(stubs)
+    mean = shared.Together(stubs)
     monkeypatch.setattr(recipes, "load", lambda *args, **options: mean)
     monkeypatch.setattr(recipes, "VALIDATION_SAMPLES", 4)
     recipes.tune(out, DATA, [T20_TINC1], "together")
@@ -357,45 +356,45 @@ def test_tune_finds_the_better_shares(better, shipped, monkeypatch):
 def test_a_scout_is_trained_and_found(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(recipes.SurfaceNetRecipe, "checked", 32)
     made = recipes.scout_recipe(2)
-    assert made.config == surface.scout() and made.scout is None
+    assert made.config == surfacenet.scout() and made.scout is None
     recipe = dataclasses.replace(made, voxels=16, plan=training.Plan(2, 4, 1e-3, validate_every=2))
     recipes.train(recipe, DATA, [T20_TINC1], tmp_path / "run")
     assert "scout_sha256" not in json.loads((tmp_path / "run" / recipes.NOTE).read_text())
     recipes.ship(tmp_path / "run", tmp_path / "scout.npz")
     assert training.read_record(tmp_path / "scout.npz")["model"] == "scout"
-    config = surface.Config(radius=1, width=8, layers=1)
+    config = surfacenet.Config(radius=1, width=8, layers=1)
     path = tmp_path / "surfacenet.npz"
     note = {"model": "surfacenet", "formats": ["T20_TINC1"]}
-    training.save_weights(path, surface.build(config), note)
-    assert recipes.load(path, T20_TINC1).scout.config == surface.scout()
-    assert recipes.load(path, T20_TINC1, scout=None).scout is None
+    training.save_weights(path, surfacenet.build(config), note)
+    assert register.load(path, T20_TINC1).scout.config == surfacenet.scout()
+    assert register.load(path, T20_TINC1, scout=None).scout is None
     beside = tmp_path / "follower.npz"
-    training.save_weights(beside, surface.build(config), note | {"model": "follower"})
-    found = recipes.load(path, T20_TINC1)
-    assert found.follower.model is recipes.load(beside, T20_TINC1).model is not found.model
+    training.save_weights(beside, surfacenet.build(config), note | {"model": "follower"})
+    found = register.load(path, T20_TINC1)
+    assert found.follower.model is register.load(beside, T20_TINC1).model is not found.model
     assert found.follower.scout is found.scout
-    assert recipes.load(path, T20_TINC1, scout=None).follower.scout is None
-    assert recipes.load(path, T20_TINC1, follower=None).follower is None
-    assert recipes.load(beside, T20_TINC1).follower is None
+    assert register.load(path, T20_TINC1, scout=None).follower.scout is None
+    assert register.load(path, T20_TINC1, follower=None).follower is None
+    assert register.load(beside, T20_TINC1).follower is None
     # Thresholds of its own, in whatever record, would shift what is averaged.
     note |= {"model": "follower", "thresholds": {"T20_TINC1": [0.9] * config.ahead}}
-    training.save_weights(beside, surface.build(config), note)
-    assert recipes.load(path, T20_TINC1).follower.thresholds is None
+    training.save_weights(beside, surfacenet.build(config), note)
+    assert register.load(path, T20_TINC1).follower.thresholds is None
     (tmp_path / "scout.npz").unlink()
-    assert recipes.load(path, T20_TINC1).scout is None
+    assert register.load(path, T20_TINC1).scout is None
 
 
 def test_the_follower_learns_from_forecasts_of_the_first(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(recipes.SurfaceNetRecipe, "checked", 32)
-    config = surface.Config(history=6, ahead=2, radius=1, width=8, layers=1)
+    config = surfacenet.Config(history=6, ahead=2, radius=1, width=8, layers=1)
     made = dataclasses.replace(recipes.follower_recipe(2), config=config, voxels=16)
     assert (made.model, made.feeder, made.fed_back) == ("follower", "surfacenet.npz", 0.25)
     examples = made.examples(recipes.open_split(DATA, "training"), [T20_TINC1])
-    assert examples.feeder.config == surface.shipped()
+    assert examples.feeder.config == surfacenet.shipped()
     recipe = dataclasses.replace(made, plan=training.Plan(2, 4, 1e-3, validate_every=2))
     recipes.train(recipe, DATA, [T20_TINC1], tmp_path / "run")
     note = json.loads((tmp_path / "run" / recipes.NOTE).read_text())
-    wanted = training.read_record(recipes.WEIGHTS / "surfacenet.npz")["sha256"]
+    wanted = training.read_record(register.WEIGHTS / "surfacenet.npz")["sha256"]
     assert note["feeder_sha256"] == wanted
     recipes.ship(tmp_path / "run", tmp_path / "follower.npz")
     assert training.read_record(tmp_path / "follower.npz")["model"] == "follower"
@@ -405,7 +404,7 @@ def test_a_surfacenet_from_training_to_a_tuned_file(cache, tmp_path, monkeypatch
     monkeypatch.setattr(recipes, "VALIDATION_SAMPLES", 4)
     monkeypatch.setattr(recipes.SurfaceNetRecipe, "checked", 32)
     plan = training.Plan(4, 4, 1e-3, validate_every=2)
-    config = surface.Config(history=6, ahead=3, radius=1, width=8, layers=1)
+    config = surfacenet.Config(history=6, ahead=3, radius=1, width=8, layers=1)
     recipe = recipes.SurfaceNetRecipe(config, plan, voxels=16)
     run, out = tmp_path / "run", tmp_path / "surfacenet.npz"
     history = recipes.train(recipe, DATA, THESIS_FORMATS, run)
@@ -419,24 +418,24 @@ def test_a_surfacenet_from_training_to_a_tuned_file(cache, tmp_path, monkeypatch
     recipes.tune(out, DATA, [T20_TINC1])
     (thresholds,) = training.read_record(out)["thresholds"].values()
     assert len(thresholds) == 3
-    model = recipes.load(out, T20_TINC1)
+    model = register.load(out, T20_TINC1)
     assert list(model.thresholds) == thresholds
     # The mean with a PatchNet has thresholds of its own.
-    patch = forecaster.Config(history=4, ahead=3, channels=2, hidden=3, width=4, blocks=1)
-    training.save_weights(tmp_path / "patchnet.npz", forecaster.build(patch), {"model": "patchnet"})
+    patch = patchnet.Config(history=4, ahead=3, channels=2, hidden=3, width=4, blocks=1)
+    training.save_weights(tmp_path / "patchnet.npz", patchnet.build(patch), {"model": "patchnet"})
     recipes.tune(out, DATA, [T20_TINC1], "together")
     record = training.read_record(out)
     assert record["thresholds"]["T20_TINC1"] == thresholds
-    both = recipes.load(out, T20_TINC1, **recipes.VARIANTS["together"])
+    both = register.load(out, T20_TINC1, **register.VARIANTS["together"])
     assert list(both.thresholds) == record["thresholds, together"]["T20_TINC1"]
     np.testing.assert_allclose(both.shares, record["shares, together"]["T20_TINC1"])
     assert both.shares.shape == (3, 2) and recipes.SHARES_NAME in record
     assert [type(part.model) for part in both.forecasters] == [
-        forecaster.PatchNet,
-        surface.SurfaceNet,
+        patchnet.PatchNet,
+        surfacenet.SurfaceNet,
     ]
     with pytest.raises(ValueError, match="no SurfaceNet"):
-        recipes.load(recipes.partner(out), T20_TINC1, together=True)
+        register.load(recipes.partner(out), T20_TINC1, together=True)
     with pytest.raises(ValueError, match="'fed back' has no thresholds"):
         recipes.tune(out, DATA, [T20_TINC1], "fed back")
     recipes.add_figures(out, DATA, [T20_TINC1], limit=2)
@@ -450,16 +449,16 @@ def test_a_surfacenet_from_training_to_a_tuned_file(cache, tmp_path, monkeypatch
 def test_a_file_is_one_network_until_it_changes(tmp_path):
     path, note = tmp_path / "w.npz", {"formats": ["T20_TINC1"]}
     training.save_weights(path, convlstm.build(TINY), note)
-    first, again = (recipes.load(path, found).model for found in THESIS_FORMATS[:2])
+    first, again = (register.load(path, found).model for found in THESIS_FORMATS[:2])
     assert first is again
     model = convlstm.build(TINY)
     training.save_weights(path, model, note)
-    changed = recipes.load(str(path), T20_TINC1).model
+    changed = register.load(str(path), T20_TINC1).model
     assert changed is not first
     np.testing.assert_array_equal(changed.get_weights()[0], model.get_weights()[0])
     training.save_weights(path, model, note | {"model": "oracle"})
     with pytest.raises(training.CheckpointError, match="'oracle'; this course knows convlstm"):
-        recipes.load(path, T20_TINC1)
+        register.load(path, T20_TINC1)
 
 
 @pytest.mark.parametrize("model", ["scout", "follower", "convlstm", "wgan_gp"])
@@ -492,14 +491,14 @@ def test_other_formats_and_variants_are_refused(shipped, tmp_path):
 )
 def test_options_that_there_are_not_are_refused(file, options, says):
     with pytest.raises(TypeError, match=says):
-        recipes.load(recipes.WEIGHTS / f"{file}.npz", T80_TINC4, **options)
+        register.load(register.WEIGHTS / f"{file}.npz", T80_TINC4, **options)
 
 
 def test_options_that_there_are_go_on(shipped):
-    file = recipes.WEIGHTS / "convlstm_T80_TINC4.npz"
-    assert recipes.load(file, T80_TINC4, name="ours", together=False).name == "ours"
+    file = register.WEIGHTS / "convlstm_T80_TINC4.npz"
+    assert register.load(file, T80_TINC4, name="ours", together=False).name == "ours"
     with pytest.raises(ValueError, match="no SurfaceNet"):
-        recipes.load(shipped("scout"), T20_TINC1, together=True)
+        register.load(shipped("scout"), T20_TINC1, together=True)
 
 
 def test_every_ablation_is_a_recipe():
@@ -524,6 +523,6 @@ def test_shipped_weights_beat_persistence(name, file):
         assert place["prediction"]["interval"][1] < place["persistence"]["interval"][0]
     frames = recipes.open_split(DATA, "test").frames(np.arange(8))
     frames = recipes.FORMATS[name].select(frames)
-    forecast = rollout.next_frames(recipes.load(path, recipes.FORMATS[name]), frames)
+    forecast = rollout.next_frames(register.load(path, recipes.FORMATS[name]), frames)
     found = recipes.metrics.pooled(frames[:, 1:], forecast).mean()
     assert found < recipes.metrics.pooled(frames[:, 1:], frames[:, :-1]).mean()

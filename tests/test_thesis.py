@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from helpers import records
-from helpers.cavities import Sample, betti_numbers
 from helpers.records import RecordError
 from helpers.sources import commands, thesis
 from helpers.workshop import SPLITS
+from helpers.world.cavities import Sample, betti_numbers
 
 TOP = "4D-Predictive-GAN-ConvLSTM-f2cfb35"
 
