@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from helpers import training
+from helpers import metrics, sequences, training
 from helpers._checks import whole
 from helpers.models.shared import Mix, Pointwise, to_patches, to_voxels
+from helpers.records import PackedSplit
 from helpers.rollout import checked_history
 from helpers.sequences import FrameFormat
 from helpers.workshop import tensorflow
@@ -423,6 +425,71 @@ def load(path: str | Path) -> ConvLSTM:
         FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_model`.
     """
     return training.load_model(path, Config, build, "ConvLSTM")
+
+
+def batches(
+    split: PackedSplit, formats: Sequence[FrameFormat], config: Config, plan: training.Plan
+) -> Callable[[int], tf.data.Dataset]:
+    """Return what `training.fit` asks for: the batches from any step on, of whole sequences.
+
+    With several formats, one batch of each follows the other. Each is a pair of all frames but the
+    last and all but the first, (B, T - 1, D, H, W, 1).
+    """
+
+    def stream(number: int, step: int) -> tf.data.Dataset:
+        return sequences.from_packed(
+            split,
+            formats[number],
+            sequences.Shifted(),
+            batch_size=plan.batch_size,
+            seed=plan.seed + number,
+            repeat=True,
+            drop_remainder=True,
+            start_step=step,
+        )
+
+    return sequences.in_turn(stream, len(formats))
+
+
+def validation(
+    split: PackedSplit, formats: Sequence[FrameFormat], config: Config, count: int = 64
+) -> tf.data.Dataset:
+    """Return pairs of the first `count` sequences in each format."""
+    frames = split.frames(slice(count))
+    chosen = np.concatenate([found.select(frames) for found in formats])[..., np.newaxis]
+    data = tf.data.Dataset.from_tensor_slices((chosen[:, :-1], chosen[:, 1:])).batch(16)
+    return data.map(lambda x, y: (tf.cast(x, tf.float32), tf.cast(y, tf.float32)))
+
+
+def from_windows(config: Config, frame_format: FrameFormat, history, target) -> tuple:
+    """Turn a batch of `Windows`, (B, T, D, H, W, 1) and (B, D, H, W, 1), into what `fit` reads.
+
+    The target is the next frame at each step, (B, T, D, H, W, 1).
+    """
+    return history, tf.concat([history[:, 1:], target[:, tf.newaxis]], axis=1)
+
+
+def compile_options(
+    config: Config, plan: training.Plan, *, jaccard_weight: float = 0.05, metric=None
+) -> dict:
+    """Return optimizer, loss and metric for `model.compile`.
+
+    Args:
+        config: of the model.
+        plan: of the training.
+        jaccard_weight: of the soft Jaccard distance in the loss.
+        metric: of the forecast frames; the pooled Jaccard distance unless told.
+    """
+    return {
+        "optimizer": plan.optimizer(),
+        "loss": training.voxel_loss(jaccard_weight),
+        "metrics": [metric or metrics.keras_jaccard("pooled")],
+    }
+
+
+def monitor(config: Config) -> str:
+    """Return by which figure of validation the best weights are chosen."""
+    return "val_jaccard_pooled"
 
 
 def forecaster(

@@ -402,6 +402,14 @@ def packed(
     return split
 
 
+def open_split(data: Path, split: str, limit: int | None = None) -> PackedSplit:
+    """Open one split of a folder in thesis layout, whether it holds records or a packed split."""
+    folder = data / SPLITS[split]
+    if (folder / "manifest.json").exists():
+        return PackedSplit(folder)
+    return packed(folder, limit=limit)
+
+
 def _opened(entry: Path) -> PackedSplit | None:
     """Open a packed split if it is there and all of it is good."""
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers import sequences, training
+from helpers import metrics, sequences, training
 from helpers._checks import whole
 from helpers.models import patchnet
 from helpers.models.shared import to_patches
@@ -722,7 +722,9 @@ def workshop_optimizers(plan: training.Plan, critic_rate: float = 2e-4) -> dict:
     }
 
 
-def example(frame_format: sequences.FrameFormat, history, target) -> tuple[dict, tf.Tensor]:
+def from_windows(
+    config: Config, frame_format: sequences.FrameFormat, history, target
+) -> tuple[dict, tf.Tensor]:
     """Turn a batch of `Windows`, (B, T, D, H, W, 1) and (B, D, H, W, 1), into what `fit` reads."""
     step = tf.fill(tf.shape(history)[:1], tf.constant(frame_format.TINC, tf.int64))
     return {"frames": history[..., 0], "step": step}, target[..., 0]
@@ -760,7 +762,7 @@ def batches(
             symmetries=True,
             time_reversal=True,
             start_step=step,
-        ).map(functools.partial(example, found))
+        ).map(functools.partial(from_windows, config, found))
 
     return sequences.in_turn(stream, len(formats))
 
@@ -795,6 +797,34 @@ def _check_formats(formats: Sequence[sequences.FrameFormat], config: Config) -> 
             f"The formats are {', '.join(found.name for found in formats) or 'none'}; expected "
             f"one or more with a TINC in {config.steps}, the steps that the model knows."
         )
+
+
+def compile_options(
+    config: Config,
+    plan: training.Plan,
+    *,
+    jaccard_weight: float = 0.05,
+    critic_rate: float = 2e-4,
+    metric=None,
+) -> dict:
+    """Return optimizers, loss and metric for `model.compile`.
+
+    Args:
+        config: of the model.
+        plan: of the training.
+        jaccard_weight: of the soft Jaccard distance in the loss of the generator.
+        critic_rate: learning rate of the critic.
+        metric: of the next frame; the Jaccard distance, frame by frame, unless told.
+    """
+    return workshop_optimizers(plan, critic_rate) | {
+        "loss": training.voxel_loss(jaccard_weight),
+        "metrics": [metric or metrics.keras_jaccard("per_frame")],
+    }
+
+
+def monitor(config: Config) -> str:
+    """Return by which figure of validation the best weights are chosen."""
+    return "val_jaccard_per_frame"
 
 
 # Forecasts

@@ -11,7 +11,6 @@ or some of these four, and the commit says why.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import importlib.metadata
 import json
@@ -24,11 +23,11 @@ import nbformat
 import numpy as np
 import pytest
 
+from data.make import recipes, results
 from helpers import (
     evaluation,
     models,
-    recipes,
-    results,
+    records,
     rollout,
     sequences,
     training,
@@ -85,17 +84,15 @@ def roll_out(model, observed: np.ndarray) -> np.ndarray:
 
 def samples() -> tuple[np.ndarray, np.ndarray]:
     """Return time points uint8 (SEQUENCES, 128, D, H, W), and the numbers of the samples."""
-    split = recipes.open_split(SAMPLE, "test")
+    split = records.open_split(SAMPLE, "test")
     return split.frames(np.arange(SEQUENCES)), split.sample_id[:SEQUENCES]
 
 
 def small_recipes() -> dict[str, recipes.Recipe]:
     """Return a small network of each kind that can be trained, and how."""
 
-    def small(recipe, config: dict, **changes):
-        plan = dataclasses.replace(recipe.plan, batch_size=4, warm_up=5)
-        config = dataclasses.replace(recipe.config, **config)
-        return dataclasses.replace(recipe, config=config, plan=plan, **changes)
+    def small(recipe, config: dict, **drawn):
+        return recipe.changed(config=config, plan={"batch_size": 4, "warm_up": 5}, drawn=drawn)
 
     patch = {"channels": 4, "hidden": 8, "width": 16, "blocks": 1}
     near = {"radius": 1, "blocks": 1, "width": 16, "layers": 1}
@@ -113,7 +110,7 @@ def small_recipes() -> dict[str, recipes.Recipe]:
 
 def train(recipe: recipes.Recipe, folder: Path) -> tuple[list[np.ndarray], float]:
     """Train a network; return its weights, in their order, and the mean loss of all steps."""
-    split, formats = recipes.open_split(SAMPLE, "validation"), sequences.THESIS_FORMATS
+    split, formats = records.open_split(SAMPLE, "validation"), sequences.THESIS_FORMATS
     training.hardware(seed=recipe.plan.seed)
     model = recipe.kind.build(recipe.config)
     model.compile(**recipe.compile_options())

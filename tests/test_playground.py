@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import metrics, models, playground, recipes, rollout, training, workshop
-from helpers.playground import Laboratory, RunError, RunTable, Session, Settings
+from helpers import metrics, models, playground, records, rollout, training, workshop
+from helpers.playground import Laboratory, RunError, RunTable, Session, Settings, parameters
 from helpers.sequences import T20_TINC1, T80_TINC4
 
 TINY = {"width": 8, "depth": 0, "history": 1, "batch_size": 2, "steps": 4, "seconds": 600}
@@ -25,8 +25,8 @@ def splits(tmp_path_factory):
         patch.setenv("WORKSHOP_CACHE", str(tmp_path_factory.mktemp("cache")))
         data = workshop.REPOSITORY / "data" / "sample"
         yield {
-            "training_split": recipes.open_split(data, "training", 12),
-            "validation_split": recipes.open_split(data, "validation", 5),
+            "training_split": records.open_split(data, "training", 12),
+            "validation_split": records.open_split(data, "validation", 5),
         }
 
 
@@ -93,8 +93,7 @@ class TestSettings:
         low, high = playground.LIMITS[name].low, playground.LIMITS[name].high
         sizes = []
         for value in (low, high):
-            recipe = dataclasses.replace(base, **{name: int(value)}).recipe(10)
-            sizes.append(recipe.kind.build(recipe.config).count_params())
+            sizes.append(parameters(dataclasses.replace(base, **{name: int(value)})))
         # The memory of a ConvLSTM reads any number of frames with the same weights.
         assert (
             sizes[0] == sizes[1]
@@ -120,10 +119,9 @@ class TestData:
     @pytest.mark.parametrize("model", playground.CHOICES["model"])
     def test_an_untrained_model_is_persistence(self, session, model):
         settings = Settings(model=model, **{**TINY, "history": 3})
-        recipe = settings.recipe(10)
-        found = playground._compiled(settings, recipe)
+        found = playground._compiled(settings, 10)
         frames = session.frames_of(T80_TINC4)
-        data = playground._validation(settings, recipe.config, frames)
+        data = playground._validation(settings, found.config, frames)
         figures = found.evaluate(data, verbose=0, return_dict=True)
         assert figures["jaccard"] == pytest.approx(session.persistence(T80_TINC4), abs=1e-6)
         windows = playground._judged(frames, 3, 1)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from helpers import sequences, training
+from helpers import metrics, sequences, training
 from helpers._checks import whole
 from helpers.models import shared
 from helpers.models.shared import Mix, Pointwise, to_patches, to_voxels
@@ -253,10 +253,42 @@ def _count_bits(number):
     return tf.raw_ops.PopulationCount(x=number)
 
 
+FORMAT_WEIGHTS = {1: 2.0, 2: 1.4, 4: 1.0}  # in the loss, by time step
+
+
+def batches(
+    split,
+    formats: Sequence[sequences.FrameFormat],
+    config: Config,
+    plan: training.Plan,
+    *,
+    format_weights: Mapping[int, float] = FORMAT_WEIGHTS,
+) -> Callable[[int], tf.data.Dataset]:
+    """Return what `training.fit` asks for: the batches from any step on, of windows.
+
+    Args:
+        split: a `helpers.records.PackedSplit`.
+        formats: drawn at random; their TINC are among `config.steps`.
+        config: of the model.
+        plan: of the training: batch size and seed.
+        format_weights: of each format in the loss, by its time step.
+    """
+    weights = shared.weights_of(formats, format_weights)
+    options = {"seed": plan.seed, "weights": weights}
+    return shared.Examples(split, formats, config, plan.batch_size, **options).dataset
+
+
 def validation(
-    split, formats: Sequence[sequences.FrameFormat], config: Config, count: int = 64
+    split,
+    formats: Sequence[sequences.FrameFormat],
+    config: Config,
+    count: int = 64,
+    **drawn,
 ) -> tf.data.Dataset:
-    """Return pairs of the first `count` samples in each format, histories of all lengths."""
+    """Return pairs of the first `count` samples in each format, histories of all lengths.
+
+    Each counts as much as any other: what `batches` are `drawn` with plays no role.
+    """
     frames = split.frames(np.arange(min(count, len(split))))
     parts = []
     for found in formats:
@@ -276,6 +308,47 @@ def validation(
             config, frames, observed, step, tf.ones(tf.shape(step), tf.float32)
         )
     )
+
+
+def from_windows(config: Config, frame_format: sequences.FrameFormat, history, target) -> tuple:
+    """Turn a batch of `Windows`, (B, T, D, H, W, 1) and (B, D, H, W, 1), into what `fit` reads."""
+    frames = tf.concat([history, target[:, tf.newaxis]], axis=1)[..., 0]
+    count = tf.shape(frames)[:1]
+    told = (config.history, frame_format.TINC)
+    observed, step = (tf.fill(count, tf.constant(number, tf.int64)) for number in told)
+    return shared.example(config, frames, observed, step, tf.ones(count))
+
+
+def compile_options(
+    config: Config,
+    plan: training.Plan,
+    *,
+    jaccard_weight: float = 0.05,
+    later_weight: float = 0.5,
+    metric=None,
+) -> dict:
+    """Return optimizer, losses and metric for `model.compile`.
+
+    Args:
+        config: of the model.
+        plan: of the training.
+        jaccard_weight: of the soft Jaccard distance in the loss.
+        later_weight: of the loss of the frames after the next one.
+        metric: of the next frame; the Jaccard distance, frame by frame, unless told.
+    """
+    parts = shared.outputs(config)
+    return {
+        "optimizer": plan.optimizer(),
+        "loss": {part: training.voxel_loss(jaccard_weight) for part in parts},
+        "loss_weights": dict(zip(parts, (1.0, later_weight))),
+        "metrics": {"next": [metric or metrics.keras_jaccard("per_frame")]},
+    }
+
+
+def monitor(config: Config) -> str:
+    """Return by which figure of validation the best weights are chosen."""
+    # Keras leaves out the name of an output that is the only one.
+    return f"val_{'next_' * (config.ahead > 1)}jaccard_per_frame"
 
 
 def multiply_adds(config: Config) -> int:

@@ -36,6 +36,7 @@ class Model:
         several: it forecasts several frames at once, in one of the `VARIANTS`.
         beside: the models whose weights, in the same folder, take part in its forecasts.
         partner: the model that the variant `"together"` takes the mean with.
+        judged_too: the variants that are judged beside `"thresholds"`.
         part: it forecasts for another model, and is judged with that.
     """
 
@@ -43,13 +44,20 @@ class Model:
     several: bool = False
     beside: tuple[str, ...] = ()
     partner: str | None = None
+    judged_too: tuple[str, ...] = ()
     part: bool = False
 
 
 MODELS = {
     "convlstm": Model(convlstm),
-    "patchnet": Model(patchnet, several=True),
-    "surfacenet": Model(surfacenet, several=True, beside=("scout", "follower"), partner="patchnet"),
+    "patchnet": Model(patchnet, several=True, judged_too=("mirrorings",)),
+    "surfacenet": Model(
+        surfacenet,
+        several=True,
+        beside=("scout", "follower"),
+        partner="patchnet",
+        judged_too=("together",),
+    ),
     "scout": Model(surfacenet, several=True, part=True),
     "follower": Model(surfacenet, several=True, beside=("scout",), part=True),
     "wgan_gp": Model(wgan_gp),
@@ -113,7 +121,7 @@ def load(weights: str | Path, frame_format: FrameFormat, **options):
 
     Raises:
         TypeError: an option that there is not.
-        ValueError: `together` for another network.
+        ValueError: `together` for another network; a path that does not end in .npz.
         FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_weights`.
     """
     weights = file_of(weights)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,6 +146,16 @@ def check_steps(config) -> None:
     object.__setattr__(config, "steps", tuple(whole("steps", step, 1) for step in config.steps))
     if len(set(config.steps)) < len(config.steps):
         raise ValueError(f"steps is {config.steps}; expected each time step once.")
+
+
+def outputs(config) -> list[str]:
+    """Return the names of the outputs of a network that forecasts `ahead` frames."""
+    return ["next", "later"] if config.ahead > 1 else ["next"]
+
+
+def weights_of(formats: Sequence[sequences.FrameFormat], weights: Mapping[int, float]) -> list:
+    """Return the weight of each format in the loss, given by time step; 1 unless told."""
+    return [weights.get(found.TINC, 1.0) for found in formats]
 
 
 def past_bits(frames):

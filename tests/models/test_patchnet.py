@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from random_weights import randomised
 
-from helpers import convlstm, recipes, records, training, workshop
-from helpers.models import patchnet, register, shared
+from helpers import convlstm, records, training, workshop
+from helpers.models import patchnet, shared
 from helpers.models.patchnet import Config, Past
 from helpers.models.shared import UNKNOWN, Examples
 from helpers.rollout import gives_several, next_frames, rollout
@@ -446,50 +446,6 @@ def test_weights_of_a_convlstm_are_refused():
     path = workshop.REPOSITORY / "data" / "weights" / "convlstm_T20_TINC1.npz"
     with pytest.raises(training.CheckpointError, match="not a PatchNet"):
         patchnet.load(path)
-
-
-def test_from_training_to_a_judged_file(monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
-    config = Config(history=4, ahead=2, channels=2, hidden=3, width=4, blocks=1)
-    plan = dataclasses.replace(recipes.patchnet_recipe(4).plan, validate_every=2, warm_up=1)
-    recipe = recipes.PatchNetRecipe(config, plan, policy="mixed_bfloat16")
-    formats = [T20_TINC1, T80_TINC4]
-    history = recipes.train(recipe, SAMPLE, formats, tmp_path / "run")
-    assert history.step == 4 and "val_next_jaccard_per_frame" in history.best
-    path = recipes.ship(tmp_path / "run", tmp_path / "w.npz")
-    monkeypatch.setattr(recipes, "VALIDATION_SAMPLES", 3)
-    recipes.tune(path, SAMPLE, formats)
-    record = training.read_record(path)
-    assert record["model"] == "patchnet" and len(record["thresholds"]["T80_TINC4"]) == 2
-    assert record["policy"] == "mixed_bfloat16"
-    # Forecasts are made in float32.
-    assert patchnet.load(path).compute_dtype == "float32"
-    recipes.add_figures(path, SAMPLE, [T80_TINC4], 2)
-    found = training.read_record(path)["test, thresholds"]["T80_TINC4"]
-    assert found["rollout, horizon 5"]["persistence"]["n"] == 2
-    loaded = register.load(path, T80_TINC4)
-    assert loaded.thresholds is not None
-    capsys.readouterr()
-
-
-def test_ablations_are_networks_and_resume(monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
-    tiny = Config(history=3, ahead=2, channels=2, hidden=3, width=4, blocks=1)
-    monkeypatch.setattr(patchnet, "shipped", lambda: tiny)
-    chosen = ("only the next frame", "T80_TINC4 only")
-    changes = {change: recipes.ABLATIONS["patchnet"][change] for change in chosen}
-    monkeypatch.setitem(recipes.ABLATIONS, "patchnet", changes)
-    place = SAMPLE, recipes.THESIS_FORMATS, tmp_path, tmp_path / "t.csv"
-    recipes.ablate("patchnet", *place, steps=4)
-    # What is there is not trained again.
-    monkeypatch.setattr(recipes, "train", None)
-    table = recipes.ablate("patchnet", *place, steps=4)
-    assert list(table["change"]) == ["only the next frame", "T80_TINC4 only", "persistence"]
-    assert list(table["examples"])[:2] == [48, 48]
-    assert table["T20_TINC1"].isna().tolist() == [False, True, False]
-    # So short a training is still persistence.
-    assert table["T80_TINC4"].std() < 0.02
-    capsys.readouterr()
 
 
 def test_a_compiled_model_forecasts(frames):

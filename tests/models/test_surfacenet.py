@@ -9,8 +9,8 @@ import pytest
 from random_weights import randomised
 from scipy import ndimage
 
-from helpers import recipes, records, sequences, training, workshop
-from helpers.models import surfacenet
+from helpers import records, sequences, training, workshop
+from helpers.models import register, surfacenet
 from helpers.models.shared import UNKNOWN, fitting_threshold, forecasts_at_end
 from helpers.models.surfacenet import Config, Examples
 from helpers.rollout import gives_several, next_frames, rollout
@@ -594,13 +594,15 @@ def test_forecasts_are_fed_back(split):
 def trained(split, folder, plan, **options):
     """Train a small network on the sample set; return it and the history."""
     config = Config(history=6, ahead=2, radius=1, width=16, layers=1)
-    recipe = recipes.SurfaceNetRecipe(config, plan, voxels=32, candidates=64, feeder=None)
+    scout = surfacenet.load(register.WEIGHTS / "scout.npz")
+    drawn = {"voxels": 32, "candidates": 64, "scout": scout}
     keras.utils.set_random_seed(4)
     model = surfacenet.build(config)
-    model.compile(**recipe.compile_options())
-    batches = recipe.batches(split, THESIS_FORMATS)
-    options["validation"] = recipe.validation(split, THESIS_FORMATS)
-    return model, training.fit(model, batches, plan, folder, monitor=recipe.monitor, **options)
+    model.compile(**surfacenet.compile_options(config, plan))
+    batches = surfacenet.batches(split, THESIS_FORMATS, config, plan, **drawn)
+    validation = surfacenet.validation(split, THESIS_FORMATS, config, 320, **drawn)
+    options |= {"validation": validation.cache(), "monitor": surfacenet.monitor(config)}
+    return model, training.fit(model, batches, plan, folder, **options)
 
 
 def test_it_learns(split, tmp_path):

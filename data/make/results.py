@@ -1,4 +1,4 @@
-"""All results of the course, from weights and data: `python -m helpers.results --help`."""
+"""All results of the course, from weights and data: `python -m data.make.results --help`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from helpers import (
     convlstm,
     evaluation,
     metrics,
-    recipes,
+    records,
     rollout,
     training,
     wgan_gp,
@@ -34,7 +34,7 @@ from helpers import (
 from helpers._files import replacing
 from helpers.models import patchnet, register, shared, surfacenet
 from helpers.models.shared import ROLLOUT_HISTORY
-from helpers.sequences import FrameFormat
+from helpers.sequences import FORMATS, FrameFormat
 
 RESULTS = evaluation.COURSE_RESULTS
 README = workshop.REPOSITORY / "README.md"
@@ -110,14 +110,15 @@ class Case:
         return self._beside("follower")
 
     def _beside(self, name: str) -> Case | None:
-        path = register.beside(self.path, name if name in _model(self).beside else None)
+        model = _model(self)
+        known = name in model.beside and not model.part  # a part is judged with the whole
+        path = register.beside(self.path, name if known else None)
         return Case(path, training.read_record(path), self.frame_format) if path else None
 
     @property
     def frames(self) -> int | None:
         """How many frames a WGAN-GP reads; None for a model that takes any history."""
-        is_gan = self.record.get("model") == recipes.WGANRecipe.model
-        return self.record["configuration"]["frames"] if is_gan else None
+        return self.record["configuration"].get("frames")
 
     def cost(self) -> dict:
         """Return parameters, million multiply-adds of a forecast, and how it was trained."""
@@ -150,7 +151,7 @@ class Case:
 
 def _name(path: Path) -> str:
     """Return the name of a file of weights, without that of a format at its end."""
-    return re.sub(rf"_({'|'.join(recipes.FORMATS)})$", "", path.stem)
+    return re.sub(rf"_({'|'.join(FORMATS)})$", "", path.stem)
 
 
 def _trainings(record: dict) -> dict[str, float]:
@@ -166,7 +167,7 @@ def _trainings(record: dict) -> dict[str, float]:
 def _parameters(kind, config) -> int:
     """Count the weights that a forecast takes, those of a critic left out."""
     model = kind.build(config)
-    variables = model.generator_variables if kind is wgan_gp else model.trainable_variables
+    variables = getattr(model, "generator_variables", model.trainable_variables)
     return sum(int(np.prod(variable.shape)) for variable in variables)
 
 
@@ -197,17 +198,15 @@ def cases(weights: Path = register.WEIGHTS, names: Sequence[str] = ()) -> list[C
     found = []
     for path in (path for name in files for path in files[name] if not names or name in names):
         record = training.read_record(path)
-        if record.get("model") in (recipes.ScoutRecipe.model, recipes.FollowerRecipe.model):
-            continue  # they forecast for another
+        model = register.MODELS[register.name_of(path, record)]
+        if model.part:
+            continue  # it forecasts for another
         for name in record["formats"]:
-            found.append(Case(path, record, recipes.FORMATS[name]))
-            if record.get("model") == recipes.PatchNetRecipe.model:
-                found.append(dataclasses.replace(found[-1], variant="mirrorings"))
-            elif (
-                record.get("model") == recipes.SurfaceNetRecipe.model
-                and register.partner(path).exists()
-            ):
-                found.append(dataclasses.replace(found[-1], variant="together"))
+            case = Case(path, record, FORMATS[name])
+            found.append(case)
+            if model.partner and not register.partner(path).exists():
+                continue
+            found += [dataclasses.replace(case, variant=each) for each in model.judged_too]
     if not found:
         asked = f"weights {' or '.join(names)}".rstrip()
         raise FileNotFoundError(f"{weights} holds no {asked} that forecast by themselves.")
@@ -424,7 +423,7 @@ def make(
 @functools.lru_cache(maxsize=1)
 def _samples(data: Path, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Return all time points (N, 128, D, H, W) of the test split, and their sample numbers."""
-    split = recipes.open_split(data, "test", limit)
+    split = records.open_split(data, "test", limit)
     return split.frames(np.arange(len(split))[:limit]), split.sample_id[:limit]
 
 
@@ -523,14 +522,14 @@ def _label(protocol: str, history: int, horizon: int) -> str:
 
 
 def _head() -> list[str]:
-    formats = list(recipes.FORMATS)
+    formats = list(FORMATS)
     return ["| model | " + " | ".join(formats) + " |", "| --- |" + " --- |" * len(formats)]
 
 
 def _line(title: str, rows: pd.DataFrame, cell: Callable[[pd.Series], str]) -> str:
     """Write a row of the page; a format without a figure is a dash."""
     rows = rows.drop_duplicates("format").set_index("format")
-    cells = [cell(rows.loc[name]) if name in rows.index else "–" for name in recipes.FORMATS]
+    cells = [cell(rows.loc[name]) if name in rows.index else "–" for name in FORMATS]
     return f"| {title} | " + " | ".join(cells) + " |"
 
 
@@ -588,16 +587,16 @@ def overview(found: dict[str, pd.DataFrame]) -> str:
 
     A figure is bold where the whole interval lies below both the thesis's figure and persistence.
     """
-    formats = " | ".join(name.partition("_")[0] for name in recipes.FORMATS)
+    formats = " | ".join(name.partition("_")[0] for name in FORMATS)
     lines = [
         f"| model | trained on | next frame: {formats} | {HORIZON} steps ahead: {formats} |",
-        "| --- | --- |" + " --- |" * 2 * len(recipes.FORMATS),
+        "| --- | --- |" + " --- |" * 2 * len(FORMATS),
     ]
     index = ["model", "protocol", "horizon", "format"]
     rows = found["summary"].drop_duplicates(index).set_index(index).sort_index()
     for protocol, names in OVERVIEW.items():
         tasks = (protocol, 1), ("rollout", HORIZON)
-        places = [(*task, name) for task in tasks for name in recipes.FORMATS]
+        places = [(*task, name) for task in tasks for name in FORMATS]
         null = _cells(rows, names[0], places, lambda row: f"{row['persistence']:.3f}")
         lines.append(f"| persistence, judged as {JUDGED_AS[protocol]} | – | {null} |")
         for name in names:
@@ -646,7 +645,7 @@ def write(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make all results of the course from its weights and the thesis's test records."""
-    parser = argparse.ArgumentParser(prog="python -m helpers.results", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m data.make.results", description=main.__doc__)
     parser.add_argument("--data", type=Path, required=True, help="a folder in thesis layout")
     parser.add_argument(
         "--work", type=Path, required=True, help="for the tables by sample; resumes there"

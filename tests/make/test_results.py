@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 from random_weights import randomised
 
-from helpers import evaluation, recipes, results, training, wgan_gp, workshop
+from data.make import results
+from helpers import evaluation, training, wgan_gp, workshop
 from helpers.models import patchnet, register, surfacenet
+from helpers.sequences import FORMATS
 
 DATA = workshop.REPOSITORY / "data" / "sample"
 NOTE = {"minutes": 2.0, "machine": {"device": "CPU"}}
@@ -190,7 +192,7 @@ def test_what_cases_share_changes_nothing(weights, tmp_path, monkeypatch):
 
 def test_a_second_call_judges_nothing_again(weights, tmp_path, monkeypatch):
     before = make(weights, tmp_path)
-    monkeypatch.setattr(recipes, "load", lambda *a, **k: pytest.fail("judged again"))
+    monkeypatch.setattr(register, "load", lambda *a, **k: pytest.fail("judged again"))
     after = make(weights, tmp_path)
     pd.testing.assert_frame_equal(before["summary"], after["summary"])
 
@@ -225,7 +227,7 @@ def test_what_was_interrupted_is_taken_up(weights, tmp_path, monkeypatch):
         loaded.append(path)
         return load(path, *args, **options)
 
-    monkeypatch.setattr(recipes, "load", breaks)
+    monkeypatch.setattr(register, "load", breaks)
     with pytest.raises(KeyboardInterrupt):
         make(weights, tmp_path)
     loaded.clear()
@@ -264,7 +266,7 @@ def test_stale_tables_are_not_used(weights, tmp_path, monkeypatch, change):
         loaded.append(path.stem)
         return load(path, *args, **options)
 
-    monkeypatch.setattr(recipes, "load", counted)
+    monkeypatch.setattr(register, "load", counted)
     assert set(make(weights, tmp_path, limit=limit)["summary"]["n"]) == {limit}
     assert loaded.count("patchnet") == 4
     assert loaded.count("wgan_gp_3") == (change in ("samples", "code"))
@@ -311,7 +313,7 @@ def test_models_are_chosen_by_their_names():
     assert {case.path.stem for case in results.cases(names=["wgan_gp_3"])} == {"wgan_gp_3"}
     found = results.cases(names=["convlstm", "wgan_gp_1"])
     formats = [case.frame_format.name for case in found if case.title == "ConvLSTM"]
-    assert formats == list(recipes.FORMATS) and len(found) == 6
+    assert formats == list(FORMATS) and len(found) == 6
     with pytest.raises(FileNotFoundError, match="scout that forecast by themselves"):
         results.cases(names=["scout"])
     with pytest.raises(FileNotFoundError, match="weights wgan; there are: convlstm, follower"):
@@ -387,7 +389,7 @@ def test_the_readme_has_the_results_that_matter():
 
     def figures(table, column, model, protocol) -> list[str]:
         chosen = table[table["model"] == model].set_index(["protocol", "horizon", "format"])[column]
-        places = itertools.product([(protocol, 1), ("rollout", 5)], recipes.FORMATS)
+        places = itertools.product([(protocol, 1), ("rollout", 5)], FORMATS)
         return [f"{chosen[(*place, name)]:.3f}" for place, name in places]
 
     rows = [line.strip("| ").split(" | ") for line in shown.splitlines()[2:]]
