@@ -35,6 +35,7 @@ from helpers import (
     wgan_gp,
     workshop,
 )
+from helpers.panels.progress import Progress
 from helpers.sequences import THESIS_FORMATS, FrameFormat, Shifted
 
 tf = workshop.tensorflow()
@@ -73,7 +74,7 @@ class Recipe:
 
     @property
     def monitor(self) -> str:
-        """What `training.fit` chooses the best weights by."""
+        """What the best weights are chosen by."""
         return f"val_jaccard_{self.protocol}"
 
     def compile_options(self) -> dict:
@@ -85,7 +86,7 @@ class Recipe:
         }
 
     def batches(self, split: records.PackedSplit, formats: Sequence[FrameFormat]):
-        """Return what `training.fit` asks for: the batches from any step on.
+        """Return what `training.train` asks for: the batches from any step on.
 
         With several formats, one batch of each follows the other.
         """
@@ -472,7 +473,7 @@ def train(
     folder: Path,
     *,
     start: Path | None = None,
-) -> training.History:
+) -> training.Checkpoint:
     """Train a model, or go on with a run that was stopped.
 
     Args:
@@ -483,7 +484,7 @@ def train(
         start: weights to begin with, for example those of the mixed run; None begins anew.
 
     Returns:
-        The history; `stopped` says whether it ended early, see `helpers.training.fit`.
+        The checkpoint: where the run stands now.
 
     Raises:
         ValueError: a run was stopped in this folder that had another recipe or beginning.
@@ -510,21 +511,23 @@ def train(
     for name in NETWORKS:
         if file := getattr(recipe, name, None):
             note[f"{name}_sha256"] = training.read_record(WEIGHTS / file).get("sha256")
-    _keep_note(note, folder)
-    with hardware.scope():
+    with training.owning(folder), hardware.scope():
+        _keep_note(note, folder)
         model = recipe.kind.build(recipe.config)
         if start is not None:
             # The losses may differ: only the arrays must fit.
             training.load_weights(start, model, config=before["configuration"])
         model.compile(**recipe.compile_options(), **hardware.compile_options())
-        return training.fit(
+        checkpoint, stop = (
+            training.Checkpoint(folder, recipe.plan, recipe.monitor),
+            training.Stop(folder),
+        )
+        return training.train(
             model,
             recipe.batches(split, formats),
-            recipe.plan,
-            folder,
+            checkpoint,
             validation=recipe.validation(checked, formats),
-            monitor=recipe.monitor,
-            show=training.Progress(),
+            callbacks=[stop, Progress(checkpoint, stop)],
         )
 
 
@@ -532,13 +535,14 @@ class Stopped(Exception):
     """A training was stopped before its end; the same command goes on from there."""
 
 
-def _completed(history: training.History) -> training.History:
-    """Return the history of a training that reached its end, or raise `Stopped`."""
-    if history.stopped:
+def _completed(run: training.Checkpoint) -> training.Checkpoint:
+    """Return a run that reached its end, or raise `Stopped`."""
+    if run.step < run.plan.steps:
         raise Stopped(
-            f"stopped at step {history.step} of {history.steps}; the same command goes on from here"
+            f"stopped; step {run.step} of {run.plan.steps} is kept, and the same command goes on "
+            "from there"
         )
-    return history
+    return run
 
 
 def _keep_note(note: dict, folder: Path) -> None:
@@ -659,15 +663,15 @@ def ablate(
             **values,
         )
         print(change)
-        history = _completed(train(recipe, data, chosen, place))
+        run = _completed(train(recipe, data, chosen, place))
         network = recipe.kind.build(recipe.config)
         training.load_best(place, network)
         row = {
             "change": change,
             "parameters": network.count_params(),
             "million_multiply_adds": round(recipe.kind.multiply_adds(recipe.config) / 1e6),
-            "examples": history.step * batch_size,
-            "minutes": round(history.seconds / 60, 1),
+            "examples": run.step * batch_size,
+            "minutes": round(run.seconds / 60, 1),
         }
         for found in chosen:
             frames = found.select(samples)
@@ -955,8 +959,7 @@ def ship(folder: Path, out: Path, keep: str = "best") -> Path:
         folder: of the run, finished or not.
         out: the `.npz` to write; its record goes beside it.
         keep: those of the `"best"` round in validation or the `"last"` ones: validation does not
-            see what a critic is for. Where the run stopped within a round, the last ones were not
-            validated, and the record has no `validation`.
+            see what a critic is for.
     """
     note = json.loads((folder / NOTE).read_text("utf-8"))
     recipe = note.pop("recipe")

@@ -586,7 +586,7 @@ def test_forecasts_are_fed_back(split):
 
 
 def trained(split, folder, plan, **options):
-    """Train a small network on the sample set; return it and the history."""
+    """Train a small network on the sample set; return it and the checkpoint."""
     config = Config(history=6, ahead=2, radius=1, width=16, layers=1)
     recipe = recipes.SurfaceNetRecipe(config, plan, voxels=32, candidates=64, feeder=None)
     keras.utils.set_random_seed(4)
@@ -594,7 +594,8 @@ def trained(split, folder, plan, **options):
     model.compile(**recipe.compile_options())
     batches = recipe.batches(split, THESIS_FORMATS)
     options["validation"] = recipe.validation(split, THESIS_FORMATS)
-    return model, training.fit(model, batches, plan, folder, monitor=recipe.monitor, **options)
+    checkpoint = training.Checkpoint(folder, plan, recipe.monitor)
+    return model, training.train(model, batches, checkpoint, **options)
 
 
 def test_it_learns(split, tmp_path):
@@ -612,7 +613,8 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(split, tmp_path):
     plan, stop = training.Plan(8, 4, 5e-3, validate_every=4), threading.Event()
     whole, _ = trained(split, tmp_path / "whole", plan)
     callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: stop.set())
-    _, first = trained(split, tmp_path / "parts", plan, stop=stop, callbacks=[callback])
+    callbacks = [callback, training.Stop(event=stop)]
+    _, first = trained(split, tmp_path / "parts", plan, callbacks=callbacks)
     assert first.step == 4
     resumed, second = trained(split, tmp_path / "parts", plan)
     assert second.step == 8
