@@ -430,7 +430,7 @@ def load(path: str | Path) -> ConvLSTM:
 def batches(
     split: PackedSplit, formats: Sequence[FrameFormat], config: Config, plan: training.Plan
 ) -> Callable[[int], tf.data.Dataset]:
-    """Return what `training.fit` asks for: the batches from any step on, of whole sequences.
+    """Return what `training.train` asks for: the batches from any step on, of whole sequences.
 
     With several formats, one batch of each follows the other. Each is a pair of all frames but the
     last and all but the first, (B, T - 1, D, H, W, 1).

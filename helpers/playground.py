@@ -268,7 +268,7 @@ def parameters(settings: Settings) -> int:
 
 
 def _batches(settings: Settings, config, plan: training.Plan, split):
-    """Return what `training.fit` asks for: turned and mirrored windows from any step on."""
+    """Return what `training.train` asks for: turned and mirrored windows from any step on."""
 
     def from_step(step: int) -> tf.data.Dataset:
         return sequences.from_packed(
@@ -582,7 +582,7 @@ class State:
         status: `"training"`, or how it ended: `"done"`, `"stopped"`, `"budget used"`, `"diverged"`
             or `"failed"`.
         step, steps: done and planned, 0 as long as that is not known.
-        rows: one mapping for each round, see `helpers.training.History`.
+        rows: one mapping for each round, see `helpers.training.Checkpoint`.
         left: seconds until the end, None if not known yet.
         message: an error, in words.
         forecast: see `RunTable.preview`.
@@ -858,20 +858,17 @@ class Session:
             training.load_best(self.runs.place(record["began_with"]), model)
         frames = self.frames_of(settings.frame_format)
         watch.look(model, _judged(frames[:SHOWN], settings.history, 1), self.runs.place(run))
-        history = training.fit(
+        watch.checkpoint = training.Checkpoint(self.runs.place(run), plan, MONITOR)
+        watch.stop = training.Stop(self.runs.place(run), self._stop)
+        training.train(
             model,
             _batches(settings, config, plan, self.training_split),
-            plan,
-            self.runs.place(run),
+            watch.checkpoint,
             validation=_validation(settings, config, frames),
-            monitor=MONITOR,
-            stop=self._stop,
-            show=watch,
+            callbacks=[watch.stop, watch],
         )
-        status = "done"
-        if history.stopped:
-            status = "budget used" if watch.stop.is_set() else "stopped"
-        self._end(run, status)
+        ended = {"": "done", "budget": "budget used"}
+        self._end(run, ended.get(watch.stop.reason, "stopped"))
 
     def _fitting_steps(self, settings: Settings) -> int:
         """Time ten steps of a model of its own; return how many fit into the budget, 0 if stopped.
@@ -918,32 +915,35 @@ class Session:
                 listener(self.state)
 
 
-class _Watch:
-    """Stands where `training.fit` expects a `Progress`: it tells the session, and keeps time.
+class _Watch(keras.callbacks.Callback):
+    """Tells the session where a training stands, and keeps time.
 
     Attributes:
-        stop: set when the budget is used up.
+        checkpoint, stop: the callbacks that come before this one.
         seconds_per_step: measured, validation included, without the first step.
     """
 
     def __init__(self, session: Session, settings: Settings, deadline: float):
+        super().__init__()
         self.session, self.settings, self.deadline = session, settings, deadline
-        self.stop = threading.Event()
         self.seconds_per_step = None
         self._first = self._told = self._looked = self._cost = 0.0
         self._from = 0
 
     def look(self, model: keras.Model, windows: np.ndarray, folder: Path) -> None:
         """Say what is forecast after each round, and where the forecasts are kept."""
-        self._model, self._windows, self._folder = model, windows, folder
+        self._network, self._windows, self._folder = model, windows, folder
 
-    def begin(self, history: training.History) -> None:
-        self._keep(history)
+    def on_train_begin(self, logs=None):
+        self._step = self.checkpoint.step
+        self._keep()
 
-    def advance(self, step: int, figures: Mapping[str, float]) -> None:
+    def on_train_batch_end(self, batch, logs=None):
         now = time.monotonic()
+        self._step += 1
+        step = self._step
         if now > self.deadline:
-            self.stop.set()
+            self.stop.request("budget")
         if not self._first:
             # The first step compiles the model, which says nothing about the others.
             self._first, self._from = now, step
@@ -958,27 +958,28 @@ class _Watch:
             self.session.state = dataclasses.replace(state, step=step, left=left)
             self.session._tell()
 
-    def record(self, history: training.History) -> None:
+    def on_epoch_end(self, epoch, logs=None):
+        if self.checkpoint.step < self._step:
+            return  # the round was given up
         # Where a round takes less than the forecasts, most of them are left out.
         if time.monotonic() - self._looked > 20 * self._cost:
             self._forecast()
-        self._keep(history)
+        self._keep()
         self.session._write(self.session.state.run)
         self.session._tell()
 
-    def finish(self, history: training.History, trouble: str = "") -> None:
-        if not trouble:
-            self._forecast()
-        self._keep(history)
+    def on_train_end(self, logs=None):
+        self._forecast()
+        self._keep()
 
-    def _keep(self, history: training.History) -> None:
+    def _keep(self) -> None:
         self.session.state = dataclasses.replace(
-            self.session.state, step=history.step, rows=history.rows
+            self.session.state, step=self.checkpoint.step, rows=tuple(self.checkpoint.rows)
         )
 
     def _forecast(self) -> None:
         begin = time.monotonic()
-        found = _forecast(self.settings, self._model, self._windows)
+        found = _forecast(self.settings, self._network, self._windows)
         self.session.state = dataclasses.replace(self.session.state, forecast=found)
         with _files.replacing(self._folder / PREVIEW) as file:
             np.savez_compressed(file, forecast=found)

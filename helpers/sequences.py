@@ -219,7 +219,7 @@ def in_turn(
         count: how many streams there are.
 
     Returns:
-        A function of the step that gives the batches from there on, as `helpers.training.fit`
+        A function of the step that gives the batches from there on, as `helpers.training.train`
         asks for it.
     """
 

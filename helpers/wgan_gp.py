@@ -733,7 +733,7 @@ def from_windows(
 def batches(
     split, formats: Sequence[sequences.FrameFormat], config: Config, plan: training.Plan
 ) -> Callable[[int], tf.data.Dataset]:
-    """Return what `training.fit` asks for: the batches from any step on, turned and mirrored.
+    """Return what `training.train` asks for: the batches from any step on, turned and mirrored.
 
     With several formats, one batch of each follows the other. Each is a pair of `frames` (B,
     `frames`, D, H, W) and `step` (B,), and the frame that follows, (B, D, H, W).

@@ -26,12 +26,12 @@ models.register
 evaluation
 pictures.arguments pictures.style
 pictures pictures.process pictures.frames pictures.solids pictures.results
-panels panels.viewer playground
+panels panels.progress panels.viewer playground
 exercises exercises._shared
 """
 PLACES = {name: place for place, line in enumerate(ORDER.split("\n")) for name in line.split()}
 # What a function imports when it is called, against the order.
-LATE = {("records", "sources.commands"), ("models", "models.register"), ("training", "pictures")}
+LATE = {("records", "sources.commands"), ("models", "models.register")}
 
 
 def modules() -> dict[str, Path]:

@@ -114,9 +114,10 @@ def train(recipe: recipes.Recipe, folder: Path) -> tuple[list[np.ndarray], float
     training.hardware(seed=recipe.plan.seed)
     model = recipe.kind.build(recipe.config)
     model.compile(**recipe.compile_options())
-    history = training.fit(model, recipe.batches(split, formats), recipe.plan, folder)
+    run = training.Checkpoint(folder, recipe.plan, recipe.monitor)
+    training.train(model, recipe.batches(split, formats), run)
     arrays = [keras.ops.convert_to_numpy(weight) for weight in model.weights]
-    return arrays, history.rows[-1]["loss"]
+    return arrays, run.rows[-1]["loss"]
 
 
 def judged_tables(work: Path) -> dict[str, list[dict]]:

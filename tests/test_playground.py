@@ -239,15 +239,16 @@ class TestRuns:
 
 def stop_at(session, step, action):
     """Run an action in which the session's training is asked to stop after so many steps."""
-    advance = playground._Watch.advance
+    advance = playground._Watch.on_train_batch_end
 
-    def watched(self, now, figures):
-        advance(self, now, figures)
-        if now == step:
+    def watched(self, batch, logs=None):
+        advance(self, batch, logs)
+        if self._step == step:
             session.stop()
+            self.stop.on_train_batch_end(batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(playground._Watch, "advance", watched)
+        patch.setattr(playground._Watch, "on_train_batch_end", watched)
         return action()
 
 
@@ -261,13 +262,20 @@ def wait_for(condition, seconds=60):
 
 class TestStops:
     def test_stop_takes_effect_within_a_step(self, session):
-        run = stop_at(session, 7, lambda: session.start(Settings(**{**TINY, "steps": 400})))
+        steps = []
+        session.listeners.append(lambda state: steps.append(state.step))
+        run = stop_at(session, 57, lambda: session.start(Settings(**{**TINY, "steps": 400})))
         record = session.runs.read(run)
-        assert (record["status"], record["step"]) == ("stopped", 7)
+        # The round that had begun is given up.
+        assert (record["status"], record["step"]) == ("stopped", 50)
+        assert max(steps) <= 57
 
-    def test_a_stopped_run_goes_on_as_if_nothing_had_been(self, done, tmp_path, splits):
+    def test_a_stopped_run_goes_on_as_if_nothing_had_been(self, tmp_path, splits, monkeypatch):
+        monkeypatch.setattr(playground, "SHORTEST_ROUND", 2)
+        done = Session(tmp_path / "whole", **splits)
+        done.start(Settings(**TINY))
         session = Session(tmp_path / "runs", **splits)
-        run = stop_at(session, 2, lambda: session.start(Settings(**TINY)))
+        run = stop_at(session, 3, lambda: session.start(Settings(**TINY)))
         assert session.runs.read(run)["status"] == "stopped"
         later = Session(tmp_path / "runs", **splits)
         steps = []
@@ -318,6 +326,7 @@ class TestStops:
         monkeypatch.setattr(
             playground.time, "monotonic", lambda: begun + 100 * (real() - begun), raising=True
         )
+        monkeypatch.setattr(playground, "LONGEST_ROUND", 5)
         settings = Settings(**{**TINY, "steps": 5000, "seconds": 900})
         run = session.start(settings)
         record = session.runs.read(run)
@@ -344,13 +353,13 @@ class TestStops:
 
 class TestTrouble:
     def test_a_loss_that_is_not_finite(self, session, monkeypatch):
-        fit = training.fit
+        fit = training.train
 
         def poisoned(model, *args, **kwargs):
             model.trainable_variables[0].assign(np.nan * model.trainable_variables[0])
             return fit(model, *args, **kwargs)
 
-        monkeypatch.setattr(training, "fit", poisoned)
+        monkeypatch.setattr(training, "train", poisoned)
         run = session.start(Settings(**TINY))
         record = session.runs.read(run)
         # The weights are bad before the first checkpoint.

@@ -106,15 +106,15 @@ def ablate(
         plan["steps"] = plan["validate_every"] = steps * recipe.plan.batch_size // batch_size
         recipe = recipe.changed(plan=plan, **values)
         print(change)
-        history = recipes.completed(recipes.train(recipe, data, chosen, place))
+        run = recipes.completed(recipes.train(recipe, data, chosen, place))
         network = recipe.kind.build(recipe.config)
         training.load_best(place, network)
         row = {
             "change": change,
             "parameters": network.count_params(),
             "million_multiply_adds": round(recipe.kind.multiply_adds(recipe.config) / 1e6),
-            "examples": history.step * batch_size,
-            "minutes": round(history.seconds / 60, 1),
+            "examples": run.step * batch_size,
+            "minutes": round(run.seconds / 60, 1),
         }
         for found in chosen:
             frames = found.select(samples)

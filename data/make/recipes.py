@@ -20,6 +20,7 @@ import pandas as pd
 
 from helpers import _files, convlstm, records, training, wgan_gp, workshop
 from helpers.models import patchnet, register, surfacenet
+from helpers.panels.progress import Progress
 from helpers.sequences import FrameFormat
 
 tf = workshop.tensorflow()
@@ -78,7 +79,7 @@ class Recipe:
         return self.kind.compile_options(self.config, self.plan, **self.learned)
 
     def batches(self, split: records.PackedSplit, formats: Sequence[FrameFormat]):
-        """Return what `training.fit` asks for: the batches from any step on."""
+        """Return what `training.train` asks for: the batches from any step on."""
         return self.kind.batches(split, formats, self.config, self.plan, **self._with_networks())
 
     def validation(
@@ -274,7 +275,7 @@ def train(
     folder: Path,
     *,
     start: Path | None = None,
-) -> training.History:
+) -> training.Checkpoint:
     """Train a model, or go on with a run that was stopped.
 
     Args:
@@ -285,7 +286,7 @@ def train(
         start: weights to begin with, for example those of the mixed run; None begins anew.
 
     Returns:
-        The history; `stopped` says whether it ended early, see `helpers.training.fit`.
+        The checkpoint: where the run stands now.
 
     Raises:
         ValueError: a run was stopped in this folder that had another recipe or beginning.
@@ -311,21 +312,22 @@ def train(
         }
     for name, path in recipe.networks().items():
         note[f"{name}_sha256"] = training.read_record(path).get("sha256")
-    _keep_note(note, folder)
-    with hardware.scope():
+    with training.owning(folder), hardware.scope():
+        _keep_note(note, folder)
         model = recipe.kind.build(recipe.config)
         if start is not None:
             # The losses may differ: only the arrays must fit.
             training.load_weights(start, model, config=before["configuration"])
         model.compile(**recipe.compile_options(), **hardware.compile_options())
-        return training.fit(
+        monitor = recipe.kind.monitor(recipe.config)
+        checkpoint = training.Checkpoint(folder, recipe.plan, monitor)
+        stop = training.Stop(folder)
+        return training.train(
             model,
             recipe.batches(split, formats),
-            recipe.plan,
-            folder,
+            checkpoint,
             validation=recipe.validation(checked, formats),
-            monitor=recipe.kind.monitor(recipe.config),
-            show=training.Progress(),
+            callbacks=[stop, Progress(checkpoint, stop)],
         )
 
 
@@ -333,13 +335,14 @@ class Stopped(Exception):
     """A training was stopped before its end; the same command goes on from there."""
 
 
-def completed(history: training.History) -> training.History:
-    """Return the history of a training that reached its end, or raise `Stopped`."""
-    if history.stopped:
+def completed(run: training.Checkpoint) -> training.Checkpoint:
+    """Return a run that reached its end, or raise `Stopped`."""
+    if run.step < run.plan.steps:
         raise Stopped(
-            f"stopped at step {history.step} of {history.steps}; the same command goes on from here"
+            f"stopped; step {run.step} of {run.plan.steps} is kept, and the same command goes on "
+            "from there"
         )
-    return history
+    return run
 
 
 def _keep_note(note: dict, folder: Path) -> None:
@@ -368,8 +371,7 @@ def ship(folder: Path, out: Path, keep: str = "best") -> Path:
         folder: of the run, finished or not.
         out: the `.npz` to write; its record goes beside it.
         keep: those of the `"best"` round in validation or the `"last"` ones: validation does not
-            see what a critic is for. Where the run stopped within a round, the last ones were not
-            validated, and the record has no `validation`.
+            see what a critic is for.
     """
     note = json.loads((folder / NOTE).read_text("utf-8"))
     recipe = note.pop("recipe")

@@ -264,7 +264,7 @@ def batches(
     *,
     format_weights: Mapping[int, float] = FORMAT_WEIGHTS,
 ) -> Callable[[int], tf.data.Dataset]:
-    """Return what `training.fit` asks for: the batches from any step on, of windows.
+    """Return what `training.train` asks for: the batches from any step on, of windows.
 
     Args:
         split: a `helpers.records.PackedSplit`.

@@ -624,7 +624,7 @@ def batches(
     fives: float = 0.25,
     **options,
 ) -> Callable[[int], tf.data.Dataset]:
-    """Return what `training.fit` asks for: the batches from any step on, voxels of windows.
+    """Return what `training.train` asks for: the batches from any step on, voxels of windows.
 
     Args:
         split, formats, config, plan, format_weights: see `helpers.models.patchnet.batches`.

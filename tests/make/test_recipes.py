@@ -169,13 +169,16 @@ def test_as_many_are_validated_as_there_are(cache, recipe, formats, count):
 
 
 def stop_at(monkeypatch, step):
-    """Press the button of a training at a step."""
+    """Press the button of a training once, at a step."""
+    pressed = []
 
-    def advance(self, now, figures):
-        if now == step:
-            self.stop.set()
+    def on_train_batch_end(self, batch, logs=None):
+        if not pressed and int(self.model.optimizer.iterations) == step:
+            pressed.append(step)
+            self.request()
+            self.model.stop_training = True
 
-    monkeypatch.setattr(training.Progress, "advance", advance)
+    monkeypatch.setattr(training.Stop, "on_train_batch_end", on_train_batch_end)
 
 
 def test_a_stopped_training_is_no_finished_one(cache, tmp_path, recipe, monkeypatch, capsys):
@@ -184,14 +187,14 @@ def test_a_stopped_training_is_no_finished_one(cache, tmp_path, recipe, monkeypa
     command = ["train", "T20_TINC1", "--data", str(DATA), "--run", str(run)]
     stop_at(monkeypatch, 3)
     assert commands.main(command) == 130
-    said = "stopped at step 3 of 4; the same command goes on from here"
+    said = "stopped; step 2 of 4 is kept, and the same command goes on from there"
     assert said in capsys.readouterr().err
     ship = ["ship", "T20_TINC1", "--run", str(run), "--weights", str(out), "--keep"]
-    # Step 3 is within a round: its weights were not validated.
+    # Step 3 is within a round, which is given up.
     assert commands.main([*ship, "last"]) == 0
     record = training.read_record(out)
-    assert (record["steps"], record["last_step"], record["examples_in_all"]) == (3, 3, 6)
-    assert "validation" not in record
+    assert (record["steps"], record["last_step"], record["examples_in_all"]) == (2, 2, 4)
+    assert record["validation"]["n"] == 24
     assert commands.main([*ship, "best"]) == 0
     record = training.read_record(out)
     assert record["best_step"] == 2 and record["validation"]["n"] == 24
@@ -210,7 +213,7 @@ def test_a_stopped_ablation_goes_on(cache, tmp_path, recipe, monkeypatch, capsys
     command += ["--steps", "4"]
     stop_at(monkeypatch, 1)
     assert commands.main(command) == 130
-    assert "stopped at step 1 of 4" in capsys.readouterr().err and not out.exists()
+    assert "stopped; step 0 of 4 is kept" in capsys.readouterr().err and not out.exists()
     assert commands.main(command) == 0
     assert list(pd.read_csv(out)["change"]) == ["as it is", "persistence"]
 

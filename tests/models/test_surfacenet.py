@@ -592,7 +592,7 @@ def test_forecasts_are_fed_back(split):
 
 
 def trained(split, folder, plan, **options):
-    """Train a small network on the sample set; return it and the history."""
+    """Train a small network on the sample set; return it and the checkpoint."""
     config = Config(history=6, ahead=2, radius=1, width=16, layers=1)
     scout = surfacenet.load(register.WEIGHTS / "scout.npz")
     drawn = {"voxels": 32, "candidates": 64, "scout": scout}
@@ -601,8 +601,9 @@ def trained(split, folder, plan, **options):
     model.compile(**surfacenet.compile_options(config, plan))
     batches = surfacenet.batches(split, THESIS_FORMATS, config, plan, **drawn)
     validation = surfacenet.validation(split, THESIS_FORMATS, config, 320, **drawn)
-    options |= {"validation": validation.cache(), "monitor": surfacenet.monitor(config)}
-    return model, training.fit(model, batches, plan, folder, **options)
+    options["validation"] = validation.cache()
+    checkpoint = training.Checkpoint(folder, plan, surfacenet.monitor(config))
+    return model, training.train(model, batches, checkpoint, **options)
 
 
 def test_it_learns(split, tmp_path):
@@ -620,7 +621,8 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(split, tmp_path):
     plan, stop = training.Plan(8, 4, 5e-3, validate_every=4), threading.Event()
     whole, _ = trained(split, tmp_path / "whole", plan)
     callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: stop.set())
-    _, first = trained(split, tmp_path / "parts", plan, stop=stop, callbacks=[callback])
+    callbacks = [callback, training.Stop(event=stop)]
+    _, first = trained(split, tmp_path / "parts", plan, callbacks=callbacks)
     assert first.step == 4
     resumed, second = trained(split, tmp_path / "parts", plan)
     assert second.step == 8
