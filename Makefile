@@ -59,7 +59,7 @@ bench: $(TESTS)
 
 results: $(READY)
 	@test -n "$(DATA)" || { echo "Name the records: make results DATA=<folder in thesis layout>" >&2; exit 1; }
-	$(BIN)/python -m helpers.results --data "$(DATA)" --work runs/results $(ARGS)
+	$(BIN)/python -m data.make.results --data "$(DATA)" --work runs/results $(ARGS)
 
 data: $(READY)
 	$(BIN)/python -m helpers generate data/sample --training 192 --validation 24 --test 24 --seed 2024 --overwrite

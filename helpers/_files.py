@@ -140,7 +140,9 @@ def writing(folder: str | Path, remedy: str) -> Iterator[None]:
 
 
 @contextmanager
-def lock(path: str | Path, remedy: str, *, wait: bool = True) -> Iterator[None]:
+def lock(
+    path: str | Path, remedy: str, *, wait: bool = True, again: bool = False
+) -> Iterator[None]:
     """Hold a file for one process, or one thread, at a time; the lock ends with its process.
 
     Args:
@@ -148,13 +150,14 @@ def lock(path: str | Path, remedy: str, *, wait: bool = True) -> Iterator[None]:
         remedy: what to do where the file system knows no locks, for example "set WORKSHOP_CACHE
             to a folder on a disk of this machine".
         wait: for the process that holds it, with a warning that says so.
+        again: let this process take it several times; it is free when each has given it back.
 
     Raises:
         InUse: another process holds it, and `wait` is False.
         OSError: locks do not work in this folder.
     """
     path, told = Path(path), False
-    held = filelock.FileLock(path, timeout=0)
+    held = filelock.FileLock(path, timeout=0, is_singleton=again, thread_local=not again)
     while True:
         try:
             held.acquire(timeout=1 if told else 0)

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from helpers import _checks, _files
-from helpers.cavities import Sample
 from helpers.workshop import cores, tensorflow
+from helpers.world.cavities import Sample
 
 FEATURES = ("object4d", "labelBetti", "labelObjs")
 NAME = re.compile(r"4d_mixed_#(\d+)_(\d+)_(\d+)\.tfrecords")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from helpers import training
+from helpers import metrics, sequences, training
 from helpers._checks import whole
+from helpers.models.shared import Mix, Pointwise, to_patches, to_voxels
+from helpers.records import PackedSplit
 from helpers.rollout import checked_history
+from helpers.sequences import FrameFormat
 from helpers.workshop import tensorflow
 
 tf = tensorflow()
@@ -240,117 +244,6 @@ def _check_time(shape) -> None:
         )
 
 
-def to_patches(voxels, patch: int):
-    """Cut a grid into patches of `patch`³ voxels, whose voxels become channels.
-
-    (B, D, H, W, C) to (B, D/p, H/p, W/p, p³·C), the edges of the grid known.
-    """
-    if patch == 1:
-        return voxels
-    *edges, channels = voxels.shape[1:]
-    d, h, w = (edge // patch for edge in edges)
-    cut = ops.reshape(voxels, (-1, d, patch, h, patch, w, patch, channels))
-    return ops.reshape(
-        ops.transpose(cut, (0, 1, 3, 5, 2, 4, 6, 7)), (-1, d, h, w, patch**3 * channels)
-    )
-
-
-def to_voxels(patches, patch: int):
-    """Put patches together again: the reverse of `to_patches`."""
-    if patch == 1:
-        return patches
-    d, h, w, channels = patches.shape[1:]
-    channels //= patch**3
-    cut = ops.reshape(patches, (-1, d, h, w, patch, patch, patch, channels))
-    return ops.reshape(
-        ops.transpose(cut, (0, 1, 4, 2, 5, 3, 6, 7)),
-        (-1, d * patch, h * patch, w * patch, channels),
-    )
-
-
-@keras.saving.register_keras_serializable("forecasting_4d")
-class Pointwise(keras.layers.Dense):
-    """A dense layer that reads each voxel or patch by itself: (…, C) to (…, `units`).
-
-    Voxels are laid in one row first. So TensorFlow adds the bias and applies the activation while
-    it multiplies; to a product of more than two axes it would do so one after the other.
-    """
-
-    def call(self, x, training=None):
-        """See the class."""
-        rows = super().call(ops.reshape(x, (-1, x.shape[-1])), training=training)
-        return ops.reshape(rows, (*ops.shape(x)[:-1], self.units))
-
-    def normalised(self, x, norm: keras.layers.RMSNormalization):
-        """Return `self(norm(x))` in less time: each row is scaled after the product, not before.
-
-        A row of the product has `units` numbers, one of x as many as it has channels.
-        """
-        rows = ops.reshape(x, (-1, x.shape[-1]))
-        scale = _to_mean_square_1(ops.cast(rows, "float32"), norm.epsilon)
-        scale = ops.cast(scale, self.compute_dtype)
-        # Keras casts weights for mixed precision in `call` only.
-        kernel = ops.cast(norm.scale[:, None] * self.kernel, self.compute_dtype)
-        rows = ops.matmul(rows, kernel) * scale + ops.cast(self.bias, self.compute_dtype)
-        return ops.reshape(self.activation(rows), (*ops.shape(x)[:-1], self.units))
-
-
-def _to_mean_square_1(rows, epsilon: float):
-    """Return what `RMSNormalization` multiplies each row by: (N, C) to (N, 1)."""
-
-    @tf.custom_gradient
-    def scale_of(rows):
-        # One pass over the rows, where the mean of squares takes two. TensorFlow's gradient of
-        # the norm is NaN for a row of zeros; this one is 0.
-        norm, count = tf.math.reduce_euclidean_norm(rows, axis=-1, keepdims=True), rows.shape[-1]
-        scale = tf.math.rsqrt(norm**2 / count + epsilon)
-        return scale, lambda gradient: -gradient * scale**3 * rows / count
-
-    return scale_of(rows)
-
-
-@keras.saving.register_keras_serializable("forecasting_4d")
-class Mix(keras.layers.Layer):
-    """A residual bottleneck block: x + up(silu(mix(silu(down(x))))), only `mix` sees neighbours.
-
-    (B, D, H, W, C) to the same shape; inside, C / 4 channels.
-    """
-
-    def __init__(self, width: int, **kwargs):
-        super().__init__(**kwargs)
-        self.width = width
-        inner, policy = max(width // 4, 1), self.dtype_policy
-        self.down = Pointwise(inner, activation="silu", name="down", dtype=policy)
-        self.mix = keras.layers.Conv3D(
-            inner, 3, padding="same", activation="silu", name="mix", dtype=policy
-        )
-        self.up = Pointwise(width, name="up", dtype=policy)
-
-    def build(self, shape):
-        """Make the weights of the three layers."""
-        self.down.build(shape)
-        self.mix.build((*shape[:-1], self.down.units))
-        self.up.build((*shape[:-1], self.down.units))
-
-    def call(self, x):
-        """Return x plus what the block adds to it."""
-        return x + self.added(x)
-
-    def added(self, x, norm: keras.layers.RMSNormalization | None = None):
-        """Return what the block adds: the branch beside the direct way, which `norm` is no part of.
-
-        Args:
-            x: see the class.
-            norm: scales what the branch reads; None leaves it as it is.
-        """
-        read = self.down(x) if norm is None else self.down.normalised(x, norm)
-        return self.up(self.mix(read))
-
-    def get_config(self):
-        """Return what `__init__` needs."""
-        return super().get_config() | {"width": self.width}
-
-
 @keras.saving.register_keras_serializable("forecasting_4d")
 class ConvLSTM(keras.Model):
     """A ConvLSTM forecaster as a Keras model: made by `build`, trained by `fit`.
@@ -534,8 +427,80 @@ def load(path: str | Path) -> ConvLSTM:
     return training.load_model(path, Config, build, "ConvLSTM")
 
 
-def forecaster(model: ConvLSTM, name: str = "ConvLSTM3D") -> ConvLSTMForecaster:
+def batches(
+    split: PackedSplit, formats: Sequence[FrameFormat], config: Config, plan: training.Plan
+) -> Callable[[int], tf.data.Dataset]:
+    """Return what `training.train` asks for: the batches from any step on, of whole sequences.
+
+    With several formats, one batch of each follows the other. Each is a pair of all frames but the
+    last and all but the first, (B, T - 1, D, H, W, 1).
+    """
+
+    def stream(number: int, step: int) -> tf.data.Dataset:
+        return sequences.from_packed(
+            split,
+            formats[number],
+            sequences.Shifted(),
+            batch_size=plan.batch_size,
+            seed=plan.seed + number,
+            repeat=True,
+            drop_remainder=True,
+            start_step=step,
+        )
+
+    return sequences.in_turn(stream, len(formats))
+
+
+def validation(
+    split: PackedSplit, formats: Sequence[FrameFormat], config: Config, count: int = 64
+) -> tf.data.Dataset:
+    """Return pairs of the first `count` sequences in each format."""
+    frames = split.frames(slice(count))
+    chosen = np.concatenate([found.select(frames) for found in formats])[..., np.newaxis]
+    data = tf.data.Dataset.from_tensor_slices((chosen[:, :-1], chosen[:, 1:])).batch(16)
+    return data.map(lambda x, y: (tf.cast(x, tf.float32), tf.cast(y, tf.float32)))
+
+
+def from_windows(config: Config, frame_format: FrameFormat, history, target) -> tuple:
+    """Turn a batch of `Windows`, (B, T, D, H, W, 1) and (B, D, H, W, 1), into what `fit` reads.
+
+    The target is the next frame at each step, (B, T, D, H, W, 1).
+    """
+    return history, tf.concat([history[:, 1:], target[:, tf.newaxis]], axis=1)
+
+
+def compile_options(
+    config: Config, plan: training.Plan, *, jaccard_weight: float = 0.05, metric=None
+) -> dict:
+    """Return optimizer, loss and metric for `model.compile`.
+
+    Args:
+        config: of the model.
+        plan: of the training.
+        jaccard_weight: of the soft Jaccard distance in the loss.
+        metric: of the forecast frames; the pooled Jaccard distance unless told.
+    """
+    return {
+        "optimizer": plan.optimizer(),
+        "loss": training.voxel_loss(jaccard_weight),
+        "metrics": [metric or metrics.keras_jaccard("pooled")],
+    }
+
+
+def monitor(config: Config) -> str:
+    """Return by which figure of validation the best weights are chosen."""
+    return "val_jaccard_pooled"
+
+
+def forecaster(
+    model: ConvLSTM, frame_format: FrameFormat | None = None, name: str = "ConvLSTM3D"
+) -> ConvLSTMForecaster:
     """Wrap a model so that `rollout` and `evaluation` can use it, its memory carried along.
+
+    Args:
+        model: from `build` or `load`.
+        frame_format: of the histories it will see; it is not told, and forecasts any.
+        name: how tables and figures call it.
 
     Raises:
         TypeError: not a `ConvLSTM`.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from helpers.sequences import FrameFormat
 
 THESIS_RESULTS = REPOSITORY / "data" / "thesis_results.csv"
+COURSE_RESULTS = REPOSITORY / "data" / "results"
 NEXT_FRAME_PROTOCOLS = {"pooled": metrics.pooled, "per_frame": metrics.per_frame}
 ROLLOUT = "rollout"
 BY = ("model", "format", "protocol", "horizon")
@@ -259,6 +260,16 @@ def thesis_figures() -> pd.DataFrame:
     Source: M. Goldgruber, 4D-Predictive-GAN-ConvLSTM (MIT licence, 2024); see data/README.md.
     """
     return pd.read_csv(THESIS_RESULTS)
+
+
+def course_results(folder: Path = COURSE_RESULTS) -> dict[str, pd.DataFrame]:
+    """Return the course's own figures on the thesis's test set, as `make results` wrote them.
+
+    Returns:
+        `summary`, the mean distances of each model beside persistence and the thesis, and
+        `skill_horizons`; data/results/README.md says what their columns are.
+    """
+    return {name: pd.read_csv(folder / f"{name}.csv") for name in ("summary", "skill_horizons")}
 
 
 def beside_thesis(table: pd.DataFrame, model: str = "ConvLSTM3D") -> pd.DataFrame:
@@ -551,7 +562,7 @@ def sample_groups(objects: ArrayLike, frames: ArrayLike, sample_id: ArrayLike) -
     Raises:
         TypeError, ValueError: the shapes disagree, or the sample numbers are not different.
     """
-    from helpers.cavities import SOLIDS
+    from helpers.world.cavities import SOLIDS
 
     objects, frames = np.asarray(objects), rollout.check_frames(frames, None, 1, "frames")
     if objects.shape != (len(frames), len(SOLIDS)):

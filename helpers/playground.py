@@ -22,6 +22,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import ipywidgets
 import numpy as np
@@ -30,10 +32,8 @@ import pandas as pd
 from helpers import (
     _files,
     convlstm,
-    forecaster,
     metrics,
     pictures,
-    recipes,
     records,
     rollout,
     sequences,
@@ -41,7 +41,8 @@ from helpers import (
     wgan_gp,
     workshop,
 )
-from helpers.recipes import FORMATS
+from helpers.models import patchnet
+from helpers.sequences import FORMATS
 
 tf = workshop.tensorflow()
 
@@ -103,7 +104,7 @@ LIMITS = {
     "seed": Limits(0, 2**31 - 1, 1),
 }
 CHOICES = {
-    "model": ("PatchNet", "ConvLSTM", "WGAN-GP"),
+    "model": ("PatchNet", "ConvLSTM", "WGAN-GP"),  # see `MODELS`
     "format": tuple(FORMATS),
     "kernel": (1, 3, 5),
     "decay": training.DECAYS,
@@ -169,7 +170,8 @@ class Settings:
             if getattr(self, name) not in allowed
         ]
         problems += [limit.problem(name, getattr(self, name)) for name, limit in LIMITS.items()]
-        if self.model == "WGAN-GP" and self.reconstruction == self.adversarial == 0:
+        has_critic = "reconstruction" not in UNUSED.get(self.model, _CRITIC)
+        if has_critic and self.reconstruction == self.adversarial == 0:
             problems.append(
                 "reconstruction and adversarial are 0: there is nothing to learn; raise one."
             )
@@ -189,9 +191,18 @@ class Settings:
         unused = UNUSED[self.model]
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in unused}
 
-    def recipe(self, steps: int) -> recipes.Recipe:
-        """Return configuration, plan and loss for a training of so many steps."""
-        plan = training.Plan(
+    @property
+    def kind(self) -> ModuleType:
+        """The module of the model."""
+        return MODELS[self.model][0]
+
+    def config(self, steps: int) -> Any:
+        """Return the configuration of the model, for a training of so many steps."""
+        return MODELS[self.model][1](self, steps)
+
+    def plan(self, steps: int) -> training.Plan:
+        """Return the plan of a training of so many steps."""
+        return training.Plan(
             steps=steps,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
@@ -204,78 +215,67 @@ class Settings:
             ),
             seed=self.seed,
         )
-        size = {"width": self.width, "blocks": self.depth}
-        step = (self.frame_format.TINC,)
-        if self.model == "ConvLSTM":
-            config = dataclasses.replace(
-                convlstm.workshop(),
-                filters=(max(self.width // 4, 4),),
-                kernels=(self.kernel,),
-                **size,
-            )
-        elif self.model == "PatchNet":
-            config = forecaster.Config(history=self.history, ahead=1, steps=step, **size)
-        else:
-            config = wgan_gp.workshop(
-                self.history,
-                critic_width=self.width,
-                critic_kernel=self.kernel,
-                # A fifth of the run without the critic, a fifth in which its weight rises.
-                warm_up=steps // 5,
-                steps=step,
-                **{name: getattr(self, name) for name in _CRITIC},
-                **size,
-            )
-        return _recipe_class(self.model)(config, plan, jaccard_weight=self.jaccard_weight)
+
+
+def _convlstm(settings: Settings, steps: int) -> convlstm.Config:
+    return dataclasses.replace(
+        convlstm.workshop(),
+        filters=(max(settings.width // 4, 4),),
+        kernels=(settings.kernel,),
+        width=settings.width,
+        blocks=settings.depth,
+    )
+
+
+def _patchnet(settings: Settings, steps: int) -> patchnet.Config:
+    return patchnet.Config(
+        history=settings.history,
+        ahead=1,
+        steps=(settings.frame_format.TINC,),
+        width=settings.width,
+        blocks=settings.depth,
+    )
+
+
+def _wgan_gp(settings: Settings, steps: int) -> wgan_gp.Config:
+    return wgan_gp.workshop(
+        settings.history,
+        critic_width=settings.width,
+        critic_kernel=settings.kernel,
+        # A fifth of the run without the critic, a fifth in which its weight rises.
+        warm_up=steps // 5,
+        steps=(settings.frame_format.TINC,),
+        width=settings.width,
+        blocks=settings.depth,
+        **{name: getattr(settings, name) for name in _CRITIC},
+    )
+
+
+# Of each model its module, and what the knobs mean to it.
+MODELS = {
+    "PatchNet": (patchnet, _patchnet),
+    "ConvLSTM": (convlstm, _convlstm),
+    "WGAN-GP": (wgan_gp, _wgan_gp),
+}
 
 
 @functools.lru_cache(maxsize=256)
 def parameters(settings: Settings) -> int:
     """Count the parameters of the model that the settings describe, critic included."""
-    recipe = settings.recipe(TIMED)
-    return recipe.kind.build(recipe.config).count_params()
-
-
-def _recipe_class(model: str) -> type[recipes.Recipe]:
-    return recipes.KINDS[{"ConvLSTM": "convlstm", "PatchNet": "patchnet"}.get(model, "wgan_gp")]
+    return settings.kind.build(settings.config(TIMED)).count_params()
 
 
 # What it is trained with and judged by: the same windows for every model
 
 
-class _EachNext(sequences.Windows):
-    """The windows of `sequences.Windows`, with a target for each frame of the history."""
-
-    def split(self, frames):
-        return frames[:, :-1], frames[:, 1:]
-
-
-def _example(settings: Settings, config, history, target):
-    """Turn windows (B, T, D, H, W, 1) and their targets into what the model reads in `fit`."""
-    if settings.model == "ConvLSTM":
-        return history, target
-    if settings.model == "WGAN-GP":
-        return wgan_gp.example(settings.frame_format, history, target)
-    frames = tf.concat([history, target[:, tf.newaxis]], axis=1)[..., 0]
-    count = tf.shape(frames)[:1]
-    told = (settings.history, settings.frame_format.TINC)
-    observed, step = (tf.fill(count, tf.constant(number, tf.int64)) for number in told)
-    return forecaster.example(config, frames, observed, step, tf.ones(count))
-
-
-def _task(settings: Settings) -> sequences.Windows:
-    kind = _EachNext if settings.model == "ConvLSTM" else sequences.Windows
-    return kind(settings.history)
-
-
 def _batches(settings: Settings, config, plan: training.Plan, split):
-    """Return what `training.fit` asks for: turned and mirrored windows from any step on."""
+    """Return what `training.train` asks for: turned and mirrored windows from any step on."""
 
     def from_step(step: int) -> tf.data.Dataset:
         return sequences.from_packed(
             split,
             settings.frame_format,
-            _task(settings),
+            sequences.Windows(settings.history),
             batch_size=plan.batch_size,
             seed=plan.seed,
             repeat=True,
@@ -283,7 +283,7 @@ def _batches(settings: Settings, config, plan: training.Plan, split):
             symmetries=True,
             time_reversal=True,
             start_step=step,
-        ).map(functools.partial(_example, settings, config))
+        ).map(functools.partial(settings.kind.from_windows, config, settings.frame_format))
 
     return from_step
 
@@ -299,8 +299,10 @@ def _judged(frames: np.ndarray, history: int, targets: int = TARGETS) -> np.ndar
 
 def _inputs(settings: Settings, config, windows: np.ndarray):
     """Turn windows (N, history + 1, D, H, W) into what the model reads."""
-    parts = _task(settings).split(tf.cast(windows[..., np.newaxis], tf.float32))
-    return _example(settings, config, *parts)
+    windows = tf.cast(windows[..., np.newaxis], tf.float32)
+    return settings.kind.from_windows(
+        config, settings.frame_format, windows[:, :-1], windows[:, -1]
+    )
 
 
 def _validation(settings: Settings, config, frames: np.ndarray) -> tf.data.Dataset:
@@ -309,24 +311,31 @@ def _validation(settings: Settings, config, frames: np.ndarray) -> tf.data.Datas
     return data.map(lambda batch: _inputs(settings, config, batch)).cache()
 
 
-def _last_jaccard(settings: Settings):
+def _last(volumes):
+    """Return the last of several frames, (B, T, D, H, W) with or without channels; one as it is."""
+    return volumes if len(volumes.shape) == 4 else volumes[:, -1]
+
+
+def _last_jaccard():
     """Return the metric of every run: the mean Jaccard distance of the frame after the history."""
     metric = metrics.keras_jaccard("per_frame", name="jaccard")
-    if settings.model == "ConvLSTM":
-        # It forecasts a frame at each step; the others only the last one.
-        every = metric.distances
-        metric.distances = lambda truth, guess: every(truth[:, -1], guess[:, -1])
+    # A ConvLSTM forecasts a frame at each step; the others only the last one.
+    every = metric.distances
+    metric.distances = lambda truth, guess: every(_last(truth), _last(guess))
     return metric
 
 
-def _compiled(settings: Settings, recipe: recipes.Recipe) -> keras.Model:
-    """Return a new model, ready to be trained."""
-    hardware = training.hardware(seed=recipe.plan.seed)
+def _compiled(settings: Settings, steps: int) -> keras.Model:
+    """Return a new model, ready for a training of so many steps."""
+    hardware, config = training.hardware(seed=settings.seed), settings.config(steps)
     with hardware.scope():
-        model = recipe.kind.build(recipe.config)
-        metric = [_last_jaccard(settings)]
-        options = recipe.compile_options()
-        options["metrics"] = {"next": metric} if settings.model == "PatchNet" else metric
+        model = settings.kind.build(config)
+        options = settings.kind.compile_options(
+            config,
+            settings.plan(steps),
+            jaccard_weight=settings.jaccard_weight,
+            metric=_last_jaccard(),
+        )
         model.compile(**options, **hardware.compile_options())
     return model
 
@@ -335,11 +344,9 @@ def _forecast(settings: Settings, model: keras.Model, windows: np.ndarray) -> np
     """Forecast the last frame of windows (N, history + 1, D, H, W): uint8 (N, D, H, W), 0…255."""
     inputs, *_ = _inputs(settings, model.config, windows)
     found = model(inputs, training=False)
-    if settings.model == "PatchNet":
-        found = found["next"][:, 0]
-    elif settings.model == "ConvLSTM":
-        found = found[:, -1, ..., 0]
-    return np.round(255 * np.clip(found.numpy(), 0, 1)).astype(np.uint8)
+    found = _last(found["next"] if isinstance(found, Mapping) else found)
+    found = found.numpy().reshape(len(windows), *windows.shape[2:])
+    return np.round(255 * np.clip(found, 0, 1)).astype(np.uint8)
 
 
 # The runs
@@ -576,7 +583,7 @@ class State:
         status: `"training"`, or how it ended: `"done"`, `"stopped"`, `"budget used"`, `"diverged"`
             or `"failed"`.
         step, steps: done and planned, 0 as long as that is not known.
-        rows: one mapping for each round, see `helpers.training.History`.
+        rows: one mapping for each round, see `helpers.training.Checkpoint`.
         left: seconds until the end, None if not known yet.
         message: an error, in words.
         forecast: see `RunTable.preview`.
@@ -746,8 +753,8 @@ class Session:
             RunError: there is no such run, or no round of it was validated yet.
         """
         record = self.runs.read(run)
-        recipe = record["settings"].recipe(record["steps"] or TIMED)
-        model = recipe.kind.build(recipe.config)
+        settings = record["settings"]
+        model = settings.kind.build(settings.config(record["steps"] or TIMED))
         try:
             training.load_best(self.runs.place(run), model)
         except FileNotFoundError:
@@ -762,11 +769,7 @@ class Session:
         """
         settings = self.runs.read(run)["settings"]
         name = f"run {run}, {settings.model}"
-        model = self.model(run)
-        if settings.model == "ConvLSTM":
-            return convlstm.forecaster(model, name)
-        kind = forecaster if settings.model == "PatchNet" else wgan_gp
-        return kind.forecaster(model, settings.frame_format, name)
+        return settings.kind.forecaster(self.model(run), settings.frame_format, name)
 
     # From here on: how it is done
 
@@ -848,28 +851,25 @@ class Session:
             return
         self.state = dataclasses.replace(self.state, steps=steps)
         self._write(run, steps=steps)
-        recipe = settings.recipe(steps)
+        config, plan = settings.config(steps), settings.plan(steps)
         watch = _Watch(self, settings, begun + settings.seconds)
         self._tell()
-        model = _compiled(settings, recipe)
+        model = _compiled(settings, steps)
         if record["began_with"]:
             training.load_best(self.runs.place(record["began_with"]), model)
         frames = self.frames_of(settings.frame_format)
         watch.look(model, _judged(frames[:SHOWN], settings.history, 1), self.runs.place(run))
-        history = training.fit(
+        watch.checkpoint = training.Checkpoint(self.runs.place(run), plan, MONITOR)
+        watch.stop = training.Stop(self.runs.place(run), self._stop)
+        training.train(
             model,
-            _batches(settings, recipe.config, recipe.plan, self.training_split),
-            recipe.plan,
-            self.runs.place(run),
-            validation=_validation(settings, recipe.config, frames),
-            monitor=MONITOR,
-            stop=self._stop,
-            show=watch,
+            _batches(settings, config, plan, self.training_split),
+            watch.checkpoint,
+            validation=_validation(settings, config, frames),
+            callbacks=[watch.stop, watch],
         )
-        status = "done"
-        if history.stopped:
-            status = "budget used" if watch.stop.is_set() else "stopped"
-        self._end(run, status)
+        ended = {"": "done", "budget": "budget used"}
+        self._end(run, ended.get(watch.stop.reason, "stopped"))
 
     def _fitting_steps(self, settings: Settings) -> int:
         """Time ten steps of a model of its own; return how many fit into the budget, 0 if stopped.
@@ -878,14 +878,13 @@ class Session:
         time is left for validation.
         """
         begun, ends = time.monotonic(), []
-        recipe = settings.recipe(TIMED)
-        model = _compiled(settings, recipe)
+        model = _compiled(settings, TIMED)
 
         def step_done(batch, logs=None):
             ends.append(time.monotonic())
             model.stop_training = self._stop.is_set()
 
-        batches = _batches(settings, recipe.config, recipe.plan, self.training_split)(0)
+        batches = _batches(settings, model.config, settings.plan(TIMED), self.training_split)(0)
         watch = keras.callbacks.LambdaCallback(on_train_batch_end=step_done)
         model.fit(batches, steps_per_epoch=TIMED, callbacks=[watch], shuffle=False, verbose=0)
         if self._stop.is_set():
@@ -917,32 +916,35 @@ class Session:
                 listener(self.state)
 
 
-class _Watch:
-    """Stands where `training.fit` expects a `Progress`: it tells the session, and keeps time.
+class _Watch(keras.callbacks.Callback):
+    """Tells the session where a training stands, and keeps time.
 
     Attributes:
-        stop: set when the budget is used up.
+        checkpoint, stop: the callbacks that come before this one.
         seconds_per_step: measured, validation included, without the first step.
     """
 
     def __init__(self, session: Session, settings: Settings, deadline: float):
+        super().__init__()
         self.session, self.settings, self.deadline = session, settings, deadline
-        self.stop = threading.Event()
         self.seconds_per_step = None
         self._first = self._told = self._looked = self._cost = 0.0
         self._from = 0
 
     def look(self, model: keras.Model, windows: np.ndarray, folder: Path) -> None:
         """Say what is forecast after each round, and where the forecasts are kept."""
-        self._model, self._windows, self._folder = model, windows, folder
+        self._network, self._windows, self._folder = model, windows, folder
 
-    def begin(self, history: training.History) -> None:
-        self._keep(history)
+    def on_train_begin(self, logs=None):
+        self._step = self.checkpoint.step
+        self._keep()
 
-    def advance(self, step: int, figures: Mapping[str, float]) -> None:
+    def on_train_batch_end(self, batch, logs=None):
         now = time.monotonic()
+        self._step += 1
+        step = self._step
         if now > self.deadline:
-            self.stop.set()
+            self.stop.request("budget")
         if not self._first:
             # The first step compiles the model, which says nothing about the others.
             self._first, self._from = now, step
@@ -957,27 +959,28 @@ class _Watch:
             self.session.state = dataclasses.replace(state, step=step, left=left)
             self.session._tell()
 
-    def record(self, history: training.History) -> None:
+    def on_epoch_end(self, epoch, logs=None):
+        if self.checkpoint.step < self._step:
+            return  # the round was given up
         # Where a round takes less than the forecasts, most of them are left out.
         if time.monotonic() - self._looked > 20 * self._cost:
             self._forecast()
-        self._keep(history)
+        self._keep()
         self.session._write(self.session.state.run)
         self.session._tell()
 
-    def finish(self, history: training.History, trouble: str = "") -> None:
-        if not trouble:
-            self._forecast()
-        self._keep(history)
+    def on_train_end(self, logs=None):
+        self._forecast()
+        self._keep()
 
-    def _keep(self, history: training.History) -> None:
+    def _keep(self) -> None:
         self.session.state = dataclasses.replace(
-            self.session.state, step=history.step, rows=history.rows
+            self.session.state, step=self.checkpoint.step, rows=tuple(self.checkpoint.rows)
         )
 
     def _forecast(self) -> None:
         begin = time.monotonic()
-        found = _forecast(self.settings, self._model, self._windows)
+        found = _forecast(self.settings, self._network, self._windows)
         self.session.state = dataclasses.replace(self.session.state, forecast=found)
         with _files.replacing(self._folder / PREVIEW) as file:
             np.savez_compressed(file, forecast=found)
@@ -1703,7 +1706,7 @@ def explorer(
     """Return a panel to explore rollouts: slide the start and the horizon, compare two models.
 
     Args:
-        models: name -> forecaster, for example from `helpers.recipes.load` or
+        models: name -> forecaster, for example from `helpers.models.register.load` or
             `Session.forecaster`.
         frames: (N, T, D, H, W), true sequences in the format; values 0…1.
         frame_format: of the frames.

@@ -25,8 +25,8 @@ from tqdm import tqdm
 
 from helpers import _checks, _files, _tfrecord
 from helpers._tfrecord import FEATURES, NAME, RecordError, bad
-from helpers.cavities import Sample
 from helpers.workshop import REMEDY, SPLITS, cache_folder, tensorflow
+from helpers.world.cavities import Sample
 
 __all__ = ["FEATURES", "NAME", "PackedSplit", "RecordError"]  # those that come from elsewhere
 
@@ -399,6 +399,14 @@ def packed(
         raise split.skipped[0]
     _report_skipped(folder, split.skipped, len(split))
     return split
+
+
+def open_split(data: Path, split: str, limit: int | None = None) -> PackedSplit:
+    """Open one split of a folder in thesis layout, whether it holds records or a packed split."""
+    folder = data / SPLITS[split]
+    if (folder / "manifest.json").exists():
+        return PackedSplit(folder)
+    return packed(folder, limit=limit)
 
 
 def _opened(entry: Path) -> PackedSplit | None:

@@ -104,6 +104,7 @@ T20_TINC1 = FrameFormat(20, 1)
 T40_TINC2 = FrameFormat(40, 2)
 T80_TINC4 = FrameFormat(80, 4)
 THESIS_FORMATS = (T20_TINC1, T40_TINC2, T80_TINC4)
+FORMATS = {found.name: found for found in THESIS_FORMATS}
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ def in_turn(
         count: how many streams there are.
 
     Returns:
-        A function of the step that gives the batches from there on, as `helpers.training.fit`
+        A function of the step that gives the batches from there on, as `helpers.training.train`
         asks for it.
     """
 

@@ -1,8 +1,20 @@
-"""The one fit loop of the course: progress, checkpoints, stop, resume, device set-up.
+"""What a training needs beside Keras: loss, schedule, checkpoints, stop, weights with their cards.
 
-`fit` runs `keras.Model.fit` in rounds. After each round it validates, writes a checkpoint and
-shows where it stands. It can be stopped from outside at any step, and taken up again in another
-process with the same weights as if it had never been stopped.
+A model is trained by `compile` and `fit` of Keras. What is here are callbacks, each of which may
+be left out: `Checkpoint` keeps all that is needed to go on exactly, `Stop` ends a training from
+outside. (`helpers.panels.progress.Progress` shows it.)
+
+    checkpoint = Checkpoint(folder, plan)
+    start = checkpoint.restore(model)  # 0 where there is none
+    model.fit(
+        batches(start),
+        initial_epoch=checkpoint.epoch,
+        epochs=plan.epochs,
+        steps_per_epoch=plan.epoch,
+        validation_data=validation,
+        callbacks=[checkpoint, Stop(folder)],
+        shuffle=False,  # the batches have an order of their own
+    )
 """
 
 from __future__ import annotations
@@ -10,9 +22,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
-import functools
 import gc
-import html
 import importlib.metadata
 import io
 import json
@@ -22,19 +32,18 @@ import operator
 import platform
 import re
 import signal
-import sys
 import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from helpers import _files, workshop
+from helpers import _checks, _files, workshop
 
 tf = workshop.tensorflow()
 
@@ -44,9 +53,11 @@ from keras import ops  # noqa: E402
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 1  # of weights with a card
+CHECKPOINT_VERSION = 2  # of what is in a run's folder
 DECAYS = ("cosine", "linear", "none")
-CHECKPOINT, BEST, LOG, STOP = "checkpoint.npz", "best.npz", "log.csv", "stop"
+CHECKPOINT, BEST, LOG, STOP, OWNER = "checkpoint.npz", "best.npz", "log.csv", "stop", ".owner"
+ELSEWHERE = "choose another folder"
 _META = "meta.json"
 
 
@@ -82,7 +93,8 @@ class Plan:
         decay_from: the share of the run after which it begins to fall, 0 to below 1.
         weight_decay: of AdamW; biases and the two vectors of a normalisation are left out.
         clip_norm: the longest gradient, over all weights; None does not clip.
-        validate_every: steps in a round; after each one comes a validation and a checkpoint.
+        validate_every: steps in a round, which Keras calls an epoch; after each one comes a
+            validation and a checkpoint.
         seed: of the data order, 0 or above; also for the weights if you build the model with it.
 
     Raises:
@@ -90,37 +102,31 @@ class Plan:
         ValueError: a value is outside its range.
     """
 
-    steps: int
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    warm_up: int = 0
-    decay: str = "cosine"
-    decay_from: float = 0.0
-    weight_decay: float = 0.0
-    clip_norm: float | None = 1.0
-    validate_every: int = 250
-    seed: int = 1
+    steps: int = _checks.field(least=1, whole=True)
+    batch_size: int = _checks.field(16, least=1, whole=True)
+    learning_rate: float = _checks.field(1e-3, above=0)
+    warm_up: int = _checks.field(0, least=0, whole=True)
+    decay: str = _checks.field("cosine", choices=DECAYS)
+    decay_from: float = _checks.field(0.0, least=0, below=1)
+    weight_decay: float = _checks.field(0.0, least=0)
+    clip_norm: float | None = _checks.field(1.0, above=0, optional=True)
+    validate_every: int = _checks.field(250, least=1, whole=True)
+    seed: int = _checks.field(1, least=0, whole=True)
 
     def __post_init__(self):
-        lowest = {"steps": 1, "batch_size": 1, "warm_up": 0, "validate_every": 1, "seed": 0}
-        for name, low in lowest.items():
-            try:
-                value = operator.index(getattr(self, name))
-            except TypeError:
-                found = getattr(self, name)
-                raise TypeError(f"{name} is {found!r}; expected a whole number.") from None
-            if value < low:
-                raise ValueError(f"{name} is {value}; expected at least {low}.")
-            object.__setattr__(self, name, value)
+        _checks.configuration(self)
         if self.warm_up > self.steps:
             raise ValueError(f"warm_up is {self.warm_up} of {self.steps} steps; take fewer.")
-        if self.decay not in DECAYS:
-            raise ValueError(f"decay is {self.decay!r}; choose one of {', '.join(DECAYS)}.")
-        check_number(self, "learning_rate", "above 0", lambda value: 0 < value < math.inf)
-        check_number(self, "decay_from", "0 to below 1", lambda value: 0 <= value < 1)
-        check_number(self, "weight_decay", "0 or above", lambda value: 0 <= value < math.inf)
-        if self.clip_norm is not None:
-            check_number(self, "clip_norm", "above 0, or None", lambda value: 0 < value < math.inf)
+
+    @property
+    def epoch(self) -> int:
+        """Steps in an epoch of Keras."""
+        return min(self.validate_every, self.steps)
+
+    @property
+    def epochs(self) -> int:
+        """How many there are; `Checkpoint` ends the last one early where it would be too long."""
+        return math.ceil(self.steps / self.epoch)
 
     def schedule(self) -> WarmUpAndDecay:
         """Return the learning rate at each step, for any Keras optimizer."""
@@ -216,25 +222,62 @@ def voxel_loss(jaccard_weight: float = 0.05) -> VoxelLoss:
     return VoxelLoss(float(jaccard_weight))
 
 
-@dataclass(frozen=True)
-class History:
-    """What a training did so far.
+class Checkpoint(keras.callbacks.Callback):
+    """Keeps all that is needed to go on exactly, and the weights of the best round.
+
+    After each full round (an epoch of Keras) the folder receives `checkpoint.npz`: weights, the
+    state of the optimizer or optimizers, of random numbers, and the step. It is replaced in one
+    step, so whoever kills the process loses one round at most. `best.npz` holds the weights of the
+    best round (see `load_best`), `log.csv` a line per round. A run that was stopped, killed or
+    broken off goes on from its last full round and ends with the weights of one that was never
+    stopped, bit for bit where arithmetic repeats itself (`hardware(deterministic=True)`).
+
+    Whatever draws at random in the model owns its `keras.random.SeedGenerator`; a model with a
+    training step of its own keeps its optimizers as attributes and builds them in `compile`.
+
+    Args:
+        folder: made where it is missing. One folder is for one run, and for one process at a time.
+        plan: what the batches and the optimizer were made with.
+        monitor: what tells the best round, lower is better.
+        config: the model's configuration, a dataclass or a mapping; by default `model.config`.
+        resume: go on where the folder holds a checkpoint; False starts anew and gives up what the
+            folder holds.
 
     Attributes:
         rows: one mapping per round: `step`, `seconds`, and what Keras reports, training figures
             as the mean over the round, validation figures with `val_` before their names.
-        step: how many steps are done.
-        steps: how many are planned.
-        monitor: the figure by which the best round is chosen; lower is better.
-        stopped: what stopped it before the end: `"event"`, `"button"`, `"interrupt"`, `"file"`,
-            `"callback"`; empty if nothing did.
+        step: how many steps are in the checkpoint.
+
+    Raises (from within `fit`):
+        FloatingPointError: the loss, a metric or a weight is no longer finite. The last
+            checkpoint is kept.
+        ValueError: the batches end early; the monitored figure is not among those of the
+            validation; `fit` was not called as this module says at its beginning.
+        OSError: the folder cannot be written.
     """
 
-    rows: tuple[dict[str, float], ...]
-    step: int
-    steps: int
-    monitor: str
-    stopped: str = ""
+    def __init__(
+        self,
+        folder: str | Path,
+        plan: Plan,
+        monitor: str = "val_jaccard_pooled",
+        *,
+        config: Any = None,
+        resume: bool = True,
+    ):
+        super().__init__()
+        if not isinstance(plan, Plan):
+            raise TypeError(f"plan is {plan!r}; expected a Plan.")
+        self.folder, self.plan, self.monitor = Path(folder), plan, monitor
+        self.config, self.resume = config, resume
+        self.rows: list[dict[str, float]] = []
+        self.step, self._now, self._restored = 0, 0, None
+        self._owned = contextlib.ExitStack()
+
+    @property
+    def epoch(self) -> int:
+        """How many rounds are done: the `initial_epoch` to go on with."""
+        return len(self.rows)
 
     @property
     def best(self) -> dict[str, float] | None:
@@ -251,335 +294,284 @@ class History:
         """Tabulate the rounds, one row each."""
         import pandas as pd
 
-        return pd.DataFrame(list(self.rows))
+        return pd.DataFrame(self.rows)
 
+    def restore(self, model: keras.Model) -> int:
+        """Put a compiled model where the run is, and return the step to go on from.
 
-def fit(
-    model: keras.Model,
-    batches: Callable[[int], tf.data.Dataset],
-    plan: Plan,
-    folder: str | Path,
-    *,
-    validation: tf.data.Dataset | None = None,
-    monitor: str = "val_jaccard_pooled",
-    config: Any = None,
-    resume: bool | str = "auto",
-    stop: threading.Event | None = None,
-    show: Progress | None = None,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> History:
-    """Train a compiled model as planned, or go on where an earlier call stopped.
-
-    The folder receives `checkpoint.npz` (all that is needed to go on exactly, replaced after each
-    round in one step, so a kill loses one round at most), `best.npz` (the weights of the best
-    round, see `load_best`) and `log.csv` (one line per round). A run stops at the next step when
-    `stop` is set, the button of `show` is pressed, Ctrl-C or the kernel's interrupt is used (a
-    second one breaks off at once), or a file named `stop` appears in the folder. It then writes a
-    checkpoint and returns; the same call goes on from there. A resumed run ends with the weights
-    of one that was never stopped, bit for bit where the machine's arithmetic repeats itself
-    (`hardware(deterministic=True)`).
-
-    Args:
-        model: compiled, for example `model.compile(plan.optimizer(), voxel_loss(),
-            metrics=[keras_jaccard("pooled")], **hardware().compile_options())`. A model
-            with a training step of its own keeps its optimizers as attributes and builds them in
-            `compile`. Whatever draws at random owns its `keras.random.SeedGenerator`.
-        batches: gives the training batches from any step on, without end: for example `lambda
-            step: from_packed(split, T20_TINC1, Shifted(), batch_size=plan.batch_size,
-            seed=plan.seed, repeat=True, start_step=step)`.
-        plan: steps, rounds, and what the batches and the optimizer were made with.
-        folder: made where it is missing. One folder is for one run.
-        validation: a dataset that ends; None validates nothing and keeps no best weights.
-        monitor: what tells the best round, lower is better.
-        config: the model's configuration, a dataclass or a mapping; by default `model.config`.
-        resume: `"auto"` goes on if the folder holds a checkpoint, True demands one, False starts
-            anew and gives up what the folder holds.
-        stop: anything with a method `is_set()`.
-        show: where progress is shown; None is quiet.
-        callbacks: more Keras callbacks; an epoch is a round.
-
-    Returns:
-        The history of all rounds, those before a resume included.
-
-    Raises:
-        TypeError, ValueError: see the arguments; the batches end early; their size is not the
-            plan's; the monitored figure is not among those of the validation.
-        CheckpointError: the checkpoint is damaged, or was written with another plan,
-            configuration or model.
-        FileNotFoundError: `resume=True` without a checkpoint.
-        OSError: the folder cannot be written.
-        FloatingPointError: the loss, a metric or a weight is no longer finite. The last
-            checkpoint is kept.
-    """
-    folder = Path(folder)
-    settings = {"plan": plan, "configuration": _configuration(model, config), "monitor": monitor}
-    _check_arguments(model, plan, resume)
-    state = _State(model, folder, json.loads(json.dumps(settings, default=dataclasses.asdict)))
-    found = state.found(resume)
-    _check_batches(model, first := batches(found.step if found else 0), "batches", plan)
-    _build(model, first)
-    # Before anything is restored: this may draw random numbers.
-    checks = _check_validation(model, validation, monitor)
-    with _writing(folder):
-        state.take(found)
-    stops = _Stops(folder, stop, show)
-    if show:
-        show.begin(state.history())
-    reason = ""
-    try:
-        with stops.listening():
-            while state.step < plan.steps and not (reason := stops.reason()):
-                _round(model, batches, plan, state, stops, show, callbacks)
-                complete = state.step % plan.validate_every == 0 or state.step == plan.steps
-                figures = _figures(model, validation, checks) if complete else {}
-                with _writing(folder):
-                    state.close_round(figures) if complete else state.write()
-                if show and complete:
-                    show.record(state.history())
-    except BaseException as error:
-        if show:
-            show.finish(state.history(), type(error).__name__)
-        raise
-    history = state.history(reason)
-    if show:
-        show.finish(history)
-    return history
-
-
-def _round(model, batches, plan, state, stops, show, callbacks) -> None:
-    """Train up to the next validation, or to a stop."""
-    number, begun = divmod(state.step, plan.validate_every)
-    target = min(plan.steps, (number + 1) * plan.validate_every)
-    watch = _Watch(state.step, stops, show)
-    model.fit(
-        batches(state.step),
-        initial_epoch=number,
-        epochs=number + 1,
-        steps_per_epoch=target - state.step,
-        shuffle=False,
-        verbose=0,
-        callbacks=[*callbacks, watch],
-    )
-    if model.stop_training and not stops.seen:
-        stops.seen = "callback"
-    if watch.step < target and not stops.seen:
-        raise ValueError(
-            f"batches({state.step}) ended after {watch.step - state.step} batches, before step "
-            f"{target}; it must go on without end: pass repeat=True. The last checkpoint is of "
-            f"step {state.step}."
-        )
-    state.advance(watch.step, watch.figures, begun)
-
-
-def _figures(model, validation, checks: int) -> dict[str, float]:
-    """Validate on so many batches."""
-    if validation is None:
-        return {}
-    # Without a number of steps, Keras counts one batch too many where the dataset does not know
-    # its length, and every mean comes out too small.
-    found = model.evaluate(validation, steps=checks, verbose=0, return_dict=True)
-    return {f"val_{name}": float(value) for name, value in found.items()}
-
-
-class _Watch(keras.callbacks.Callback):
-    """Counts the steps of a round, and ends it early where it has to."""
-
-    def __init__(self, step: int, stops: _Stops, show: Progress | None):
-        super().__init__()
-        self.step, self.stops, self.show = step, stops, show
-        self.figures: dict[str, float] = {}
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.step += 1
-        self.figures = {name: float(value) for name, value in (logs or {}).items()}
-        _check_finite(self.figures, self.step)
-        if self.show:
-            self.show.advance(self.step, self.figures)
-        if self.stops.reason():
-            self.model.stop_training = True
-
-
-class _Stops:
-    """Everything that may stop a run from outside."""
-
-    def __init__(self, folder: Path, event: threading.Event | None, show: Progress | None):
-        self.events = {"event": event, "button": show.stop if show else None}
-        self.file = folder / STOP
-        self.seen = ""
-
-    def reason(self) -> str:
-        """Return what has asked for a stop, or nothing."""
-        if not self.seen:
-            asked = (name for name, event in self.events.items() if event and event.is_set())
-            self.seen = next(asked, "")
-            if not self.seen and self.file.exists():
-                self.file.unlink(missing_ok=True)
-                self.seen = "file"
-        return self.seen
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take the first interrupt as a request; the second one does what it always does."""
-        before = signal.getsignal(signal.SIGINT)
-        # Only the main thread may listen; a job in the background has been told not to.
-        here = threading.current_thread() is threading.main_thread()
-        if not here or before in (None, signal.SIG_IGN):
-            yield
-            return
-
-        def note(number, frame):
-            signal.signal(signal.SIGINT, before)
-            self.seen = self.seen or "interrupt"
-
-        signal.signal(signal.SIGINT, note)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-
-class _State:
-    """Where a run stands, in memory and in its folder."""
-
-    def __init__(self, model: keras.Model, folder: Path, settings: dict):
-        self.model, self.folder, self.settings = model, folder, settings
-        self.step, self.rows, self.partial = 0, [], {}
-        self.seconds, self.since = 0.0, time.monotonic()
-
-    def found(self, resume: bool | str) -> _Checkpoint | None:
-        """Read the checkpoint to go on from, if there is one."""
-        path = self.folder / CHECKPOINT
-        if resume is False:
-            return None
-        if not path.exists():
-            if resume == "auto":
-                return None
-            raise FileNotFoundError(
-                f"{path} is missing, so there is nothing to resume; start with resume='auto'."
+        Raises:
+            CheckpointError: the checkpoint is damaged, or was written by another version or with
+                another plan, configuration or model. The model is left as it was.
+            ValueError: the model is not compiled or not built, or it is to start anew and has
+                been trained already.
+            OSError: another process trains in this folder, or it cannot be written.
+        """
+        _check_model(model)
+        settings = {
+            "plan": dataclasses.asdict(self.plan),
+            "configuration": _configuration(model, self.config),
+            "monitor": self.monitor,
+        }
+        with contextlib.ExitStack() as owned, _files.writing(self.folder, ELSEWHERE):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            owned.enter_context(owning(self.folder))
+            self._restore(model, json.loads(json.dumps(settings)))
+            self._owned.close()
+            self._owned = owned.pop_all()
+        # Where a fit was broken off, Keras would go on with the validation data of that one.
+        model._eval_epoch_iterator = None
+        if self.step >= self.plan.steps:
+            print(
+                f"This run has done all its {self.step} steps, so there is nothing left to train. "
+                "To train anew, build and compile the model again and pass resume=False to "
+                "Checkpoint, or choose another folder."
             )
-        found = _Checkpoint(*_read(path, f"start anew with resume=False, or see {BEST}"))
-        differences = _differences(found.meta["settings"], self.settings)
-        if differences:
-            raise CheckpointError(
-                f"{path} belongs to another run: {differences}. Train in another folder, or start "
-                "anew with resume=False, which gives up what this folder holds."
-            )
-        return found
+        return self.step
 
-    def take(self, found: _Checkpoint | None) -> None:
-        """Put the model where the checkpoint was, or write the first checkpoint."""
-        if found:
-            _assign(found.arrays, self._variables(), self.folder / CHECKPOINT)
-            self.step, self.rows = found.step, found.meta["rows"]
-            self.partial, self.seconds = found.meta["partial"], found.meta["seconds"]
+    def _restore(self, model: keras.Model, settings: dict) -> None:
+        path, step, rows = self.folder / CHECKPOINT, 0, []
+        if self.resume and path.exists():
+            meta, arrays = _read_run(path, "start anew with resume=False")
+            if differences := _differences(meta["settings"], settings):
+                raise CheckpointError(
+                    f"{path} belongs to another run: {differences}. Train in another folder, or "
+                    "start anew with resume=False, which gives up what this folder holds."
+                )
+            _assign(arrays, _variables(model), path)
+            step, rows = meta["step"], meta["rows"]
         else:
-            done = {int(_inner(each).iterations.numpy()) for each in _optimizers(self.model)}
-            if done - {0}:
+            done = max(int(_inner(each).iterations.numpy()) for each in _optimizers(model))
+            if done:
                 raise ValueError(
-                    f"The optimizer has already made {max(done)} steps, so its schedule would not "
+                    f"The optimizer has already made {done} steps, so its schedule would not "
                     "start at the beginning: build and compile the model again to start anew."
                 )
-        self.since = time.monotonic() - self.seconds
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for left in self.folder.glob(".*.tmp"):
+            for name in (CHECKPOINT, BEST, LOG):
+                (self.folder / name).unlink(missing_ok=True)
+        for left in self.folder.glob(".*.tmp"):  # of a process that was killed
             left.unlink()
-        if not found:
-            (self.folder / BEST).unlink(missing_ok=True)
-            self.write()
+        self.step, self.rows, self._settings, self._restored = step, rows, settings, model
         self._write_log()
 
-    def advance(self, step: int, figures: dict[str, float], begun: int) -> None:
-        """Note the means of the steps just done, joined with those before a stop."""
-        new = step - self.step
-        share = new / (new + begun) if begun else 1.0
-        before = self.partial
-        self.partial = {
-            name: share * value + (1 - share) * before.get(name, value) if begun else value
-            for name, value in figures.items()
-        }
-        self.step = step
+    def on_train_begin(self, logs=None):
+        if self._restored is not self.model:
+            raise ValueError("Call checkpoint.restore(model) before each model.fit.")
+        self._restored = None  # what follows is another state
+        if self.params["steps"] != self.plan.epoch:
+            raise ValueError(
+                f"steps_per_epoch is {self.params['steps']}; pass plan.epoch, {self.plan.epoch}."
+            )
+        self._since = time.monotonic() - self.seconds
 
-    def close_round(self, validation: dict[str, float]) -> None:
-        """Add a row, keep the weights if they are the best, and write a checkpoint and the log."""
-        _check_finite(validation, self.step)
-        row = {"step": self.step, "seconds": self._elapsed(), **self.partial, **validation}
-        self.rows, self.partial = [*self.rows, row], {}
-        if self.history().best is row:
-            meta = {"format_version": FORMAT_VERSION, "settings": self.settings, "row": row}
-            _write(self.folder / BEST, self._arrays(_weights(self.model)), meta)
-        self.write()
-        self._write_log(append=True)
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch != self.epoch:
+            raise ValueError(f"initial_epoch is {epoch}; pass checkpoint.epoch, {self.epoch}.")
+        self._now = self.step
 
-    def write(self) -> None:
-        """Write a checkpoint in place of the one before."""
-        meta = {
-            "format_version": FORMAT_VERSION,
-            "settings": self.settings,
-            "step": self.step,
-            "rows": self.rows,
-            "partial": self.partial,
-            "seconds": self._elapsed(),
-        }
-        _write(self.folder / CHECKPOINT, self._arrays(self._variables()), meta)
+    def on_train_batch_end(self, batch, logs=None):
+        self._now += 1
+        _check_finite(logs or {}, self._now)
+        if self._now >= self.plan.steps:
+            self.model.stop_training = True
 
-    def history(self, stopped: str = "") -> History:
-        """Return the history so far."""
-        steps, monitor = self.settings["plan"]["steps"], self.settings["monitor"]
-        return History(tuple(self.rows), self.step, steps, monitor, stopped)
+    def on_test_batch_begin(self, batch, logs=None):
+        # A round that was given up needs no validation.
+        if self.model.stop_training and not self._is_full():
+            self.model.stop_evaluating = True
 
-    def _variables(self) -> dict[str, keras.Variable]:
-        """Name all that changes while the model is trained."""
-        found = {f"model/{n:04}": variable for n, variable in enumerate(self.model.variables)}
-        for place, optimizer in enumerate(_optimizers(self.model)):
-            for n, variable in enumerate(optimizer.variables):
-                found[f"optimizer{place}/{n:04}"] = variable
-        return found
+    def on_epoch_end(self, epoch, logs=None):
+        if not self._is_full():
+            if not self.model.stop_training:
+                raise ValueError(
+                    f"The batches ended at step {self._now}, within a round; they must go on "
+                    f"without end: pass repeat=True. The last checkpoint is of step {self.step}."
+                )
+            return
+        figures = {name: float(value) for name, value in (logs or {}).items()}
+        _check_finite(figures, self._now)
+        validated = [name for name in figures if name.startswith("val_")]
+        if validated and self.monitor not in figures:
+            raise ValueError(
+                f"monitor is {self.monitor!r}, but the validation gives {', '.join(validated)}; "
+                "choose one of them, or compile the model with that metric."
+            )
+        row = {"step": self._now, "seconds": time.monotonic() - self._since, **figures}
+        self._write(row)
 
-    def _arrays(self, variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:
-        """Fetch the values to be written, if they are worth it."""
-        arrays = {name: _array(variable) for name, variable in variables.items()}
+    def on_train_end(self, logs=None):
+        self._owned.close()
+
+    def _is_full(self) -> bool:
+        """Tell whether the round at hand has all its steps."""
+        return self._now in (self.step + self.plan.epoch, self.plan.steps)
+
+    def _write(self, row: dict[str, float]) -> None:
+        """Write best weights, checkpoint and log of a full round."""
+        arrays = {name: _array(variable) for name, variable in _variables(self.model).items()}
         bad = [name for name, array in arrays.items() if not _is_finite(array)]
         if bad:
-            raise _diverged(f"{len(bad)} of {len(arrays)} arrays ({bad[0]} first)", self.step)
-        return arrays
+            raise _diverged(f"{len(bad)} of {len(arrays)} arrays ({bad[0]} first)", self._now)
+        meta = {"format_version": CHECKPOINT_VERSION, "settings": self._settings}
+        rows, best = [*self.rows, row], self.best
+        with _files.writing(self.folder, ELSEWHERE):
+            if self.monitor in row and (not best or row[self.monitor] < best[self.monitor]):
+                weights = {name: _array(v) for name, v in _weights(self.model).items()}
+                _write(self.folder / BEST, weights, {**meta, "row": row})
+            now = {**meta, "step": self._now, "rows": rows}
+            _write(self.folder / CHECKPOINT, arrays, now)
+            self.step, self.rows = self._now, rows
+            self._write_log()
 
-    def _write_log(self, append: bool = False) -> None:
-        """Add the last row to the log, or write it anew from what the checkpoint knows."""
-        path = self.folder / LOG
+    def _write_log(self) -> None:
         text = io.StringIO()
         names = list(self.rows[0]) if self.rows else ["step"]
         writer = csv.DictWriter(text, names, restval="", extrasaction="ignore", lineterminator="\n")
-        if append and len(self.rows) > 1:
-            writer.writerow(self.rows[-1])
-            with path.open("a", encoding="utf-8") as file:
-                file.write(text.getvalue())
-            return
         writer.writeheader()
         writer.writerows(self.rows)
-        with _files.replacing(path) as file:
+        with _files.replacing(self.folder / LOG) as file:
             file.write(text.getvalue().encode())
 
-    def _elapsed(self) -> float:
-        return time.monotonic() - self.since
+
+@contextlib.contextmanager
+def owning(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in a run's folder; this one may ask several times.
+
+    Raises:
+        OSError: another process trains there.
+    """
+    try:
+        with _files.lock(folder / OWNER, ELSEWHERE, wait=False, again=True):
+            yield
+    except _files.InUse as error:
+        raise _files.InUse(
+            f"{folder}: another process trains in this folder. Wait until it has ended, or "
+            f"{ELSEWHERE}."
+        ) from error
 
 
-@dataclass(frozen=True)
-class _Checkpoint:
-    """What a checkpoint holds."""
+class Stop(keras.callbacks.Callback):
+    """Ends a training at the next step when somebody asks; the begun round is given up.
 
-    meta: dict
-    arrays: dict[str, np.ndarray]
+    The next `checkpoint.restore(model)` takes it up again at its last full round. It can be asked
+    by `request`, by an event, by a file named `stop` in the folder (from another window, or from
+    another computer), or by Ctrl-C or the kernel's interrupt (a second one breaks off at once).
 
-    @property
-    def step(self) -> int:
-        return self.meta["step"]
+    Args:
+        folder: where the file is looked for; None looks for none.
+        event: anything with a method `is_set()`.
+
+    Attributes:
+        reason: what stopped the training: `"event"`, `"interrupt"`, `"file"`, or what `request`
+            was told; empty if nothing did.
+    """
+
+    def __init__(self, folder: str | Path | None = None, event: threading.Event | None = None):
+        super().__init__()
+        self.file, self.event = Path(folder) / STOP if folder is not None else None, event
+        self.reason, self._before = "", None
+
+    def request(self, reason: str = "button") -> None:
+        """Ask for a stop, from any thread."""
+        self.reason = self.reason or reason
+
+    def on_train_begin(self, logs=None):
+        self.reason, self._before = "", signal.getsignal(signal.SIGINT)
+        # Only the main thread may listen; a job in the background has been told not to.
+        here = threading.current_thread() is threading.main_thread()
+        if not here or self._before in (None, signal.SIG_IGN):
+            self._before = None
+        else:
+            signal.signal(signal.SIGINT, self._interrupted)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.event and self.event.is_set():
+            self.request("event")
+        elif self.file and self.file.exists():
+            self.file.unlink(missing_ok=True)
+            self.request("file")
+        if self.reason:
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.on_train_batch_end(epoch)
+
+    def on_train_end(self, logs=None):
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _interrupted(self, number, frame):
+        """Take the first interrupt as a request; the second one does what it always does."""
+        signal.signal(signal.SIGINT, self._before)
+        within = frame
+        while within and within.f_locals.get("self") is not self.model:
+            within = within.f_back
+        if within:
+            self.request("interrupt")
+        elif callable(self._before):
+            # An error has ended the training without on_train_end: nothing is left to stop.
+            self._before(number, frame)
+
+
+def train(
+    model: keras.Model,
+    batches: Callable[[int], tf.data.Dataset],
+    checkpoint: Checkpoint,
+    *,
+    validation: tf.data.Dataset | None = None,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+) -> Checkpoint:
+    """Restore a compiled model and let Keras train it to the end of its plan.
+
+    Args:
+        model: compiled.
+        batches: gives the training batches from any step on, without end.
+        checkpoint: says where, and by which plan.
+        validation: a dataset that ends; None validates nothing and keeps no best weights.
+        callbacks: for example `Stop(folder)`.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        see `Checkpoint` and its `restore`.
+    """
+    start, plan = checkpoint.restore(model), checkpoint.plan
+    model.fit(
+        batches(start),
+        initial_epoch=checkpoint.epoch,
+        epochs=plan.epochs,
+        steps_per_epoch=plan.epoch,
+        validation_data=None if validation is None else counted(validation),
+        callbacks=[checkpoint, *callbacks],
+        shuffle=False,
+        verbose=0,
+    )
+    return checkpoint
+
+
+def counted(data: tf.data.Dataset) -> tf.data.Dataset:
+    """Return a dataset for validation that knows how many batches it has.
+
+    Where it does not know, Keras counts one too many, and every mean comes out too small.
+
+    Raises:
+        ValueError: it is empty, or never ends.
+    """
+    count = int(data.cardinality())
+    if count == tf.data.UNKNOWN_CARDINALITY:
+        count = sum(1 for _ in data)
+        data = data.apply(tf.data.experimental.assert_cardinality(count))
+    if count < 1:
+        kind = "never ends" if count == tf.data.INFINITE_CARDINALITY else "is empty"
+        raise ValueError(f"validation {kind}; expected a dataset of some batches.")
+    return data
 
 
 def load_best(folder: str | Path, model: keras.Model) -> dict[str, float]:
     """Put the weights of a run's best round into the model.
 
     Args:
-        folder: that of `fit`.
+        folder: that of its `Checkpoint`.
         model: built, of the configuration that was trained.
 
     Returns:
@@ -587,40 +579,26 @@ def load_best(folder: str | Path, model: keras.Model) -> dict[str, float]:
 
     Raises:
         FileNotFoundError: no round was validated in this folder.
-        CheckpointError: the file is damaged or belongs to another model.
+        CheckpointError: the file is damaged, of another version or belongs to another model.
     """
-    path = Path(folder) / BEST
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} is missing: no round was validated in this folder. Train with fit first."
-        )
-    meta, arrays = _read(path, "train again")
-    _assign(arrays, _weights(model), path)
+    meta, arrays = _read_run(Path(folder) / BEST, "train again")
+    _assign(arrays, _weights(model), Path(folder) / BEST)
     return meta["row"]
 
 
 def load_last(folder: str | Path, model: keras.Model) -> dict[str, float]:
-    """Put the weights of a run's checkpoint into the model: the last ones.
+    """Put the weights of a run's checkpoint into the model: those of the last full round.
 
     For a loss that the validation does not see, such as a critic's opinion, the best round is
     the one in which that loss has done least.
 
-    Args, Raises: see `load_best`.
-
-    Returns:
-        The row of the last round; if the run stopped within a later one, only the `step` and the
-        `seconds` of the checkpoint, since its weights were not validated.
+    Args, Returns, Raises: see `load_best`.
     """
     path = Path(folder) / CHECKPOINT
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: no run is in this folder. Train with fit.")
-    meta, arrays = _read(path, "train again")
-    if not meta["rows"]:
-        raise FileNotFoundError(f"{path}: no round was validated yet. Train on.")
-    state = {f"model/{n:04}": variable for n, variable in enumerate(model.variables)}
-    _assign({name: arrays[name] for name in arrays if name.startswith("model/")}, state, path)
-    last = meta["rows"][-1]
-    return last if last["step"] == meta["step"] else {key: meta[key] for key in ("step", "seconds")}
+    meta, arrays = _read_run(path, "train again")
+    wanted = {name: array for name, array in arrays.items() if name.startswith("model/")}
+    _assign(wanted, {name: v for name, v in _variables(model).items() if name in wanted}, path)
+    return meta["rows"][-1]
 
 
 def save_weights(
@@ -673,7 +651,7 @@ def save_weights(
             f"The record cannot be written as JSON ({error}); use text, finite numbers, lists and "
             "mappings."
         ) from error
-    with _writing(path.parent):
+    with _files.writing(path.parent, ELSEWHERE):
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, arrays)
         record = {**json.loads(text), "sha256": _files.digest(path)}
@@ -779,29 +757,24 @@ class Hardware:
 
     Attributes:
         name: what computes, for example `CPU, 2 cores`.
-        replicas: on how many devices each batch is split.
         policy: the Keras dtype policy, `float32` or `mixed_float16`.
         xla: whether the training step is compiled with XLA.
         deterministic: whether the same run gives the same bits.
-        strategy: the `tf.distribute` strategy, or None.
     """
 
     name: str
-    replicas: int
     policy: str
     xla: bool
     deterministic: bool
-    strategy: Any = dataclasses.field(default=None, repr=False)
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
-        """Build and compile the model in here: sets the dtype policy and the strategy."""
+        """Build and compile the model in here: sets the dtype policy."""
         # Keras keeps the policy per thread, and clear_session forgets it: so it is set here.
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(self.policy)
         try:
-            with self.strategy.scope() if self.strategy else contextlib.nullcontext():
-                yield
+            yield
         finally:
             keras.config.set_dtype_policy(before)
 
@@ -810,18 +783,17 @@ class Hardware:
         return {"jit_compile": self.xla}
 
 
-def hardware(
-    *, deterministic: bool = False, distribute: bool = False, seed: int | None = None
-) -> Hardware:
+def hardware(*, deterministic: bool = False, seed: int | None = None) -> Hardware:
     """Choose how this machine is used: the one place for device set-up.
 
     With a GPU: memory as needed instead of all at once, float16 arithmetic with float32 weights,
     and XLA. On a CPU neither helps, so everything stays float32 and uncompiled.
 
+    Several GPUs share each batch if the model is built and compiled, without XLA, within
+    `tf.distribute.MirroredStrategy().scope()`. Their number has to divide `batch_size`.
+
     Args:
         deterministic: make every operation repeat its bits, at some cost; for this process.
-        distribute: split each batch over all GPUs (or, for tests, over several virtual CPU
-            devices). Without XLA, since the exchange of gradients cannot be compiled.
         seed: also seed Python, NumPy and Keras.
 
     Raises:
@@ -838,22 +810,8 @@ def hardware(
         tf.config.experimental.enable_op_determinism()
     if seed is not None:
         keras.utils.set_random_seed(seed)
-    strategy = _mirrored() if distribute else None
-    return Hardware(
-        name=workshop.device(),
-        replicas=strategy.num_replicas_in_sync if strategy else 1,
-        policy="mixed_float16" if gpus else "float32",
-        xla=bool(gpus) and not distribute,
-        deterministic=deterministic,
-        strategy=strategy,
-    )
-
-
-@functools.cache
-def _mirrored() -> tf.distribute.Strategy:
-    """Make the process's one strategy: a second one would not share its devices."""
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    policy = "mixed_float16" if gpus else "float32"
+    return Hardware(workshop.device(), policy, bool(gpus), deterministic)
 
 
 def free_memory() -> None:
@@ -887,166 +845,8 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-class Progress:
-    """Shows a training: steps, time left, best figure, curves, and a button to stop it.
-
-    In a notebook these are widgets, changed by their traits only, so they also work while the
-    training runs in a thread. Elsewhere each round prints one line.
-
-    Args:
-        persistence: the distance of persistence, drawn beside the curve.
-        curves: draw curves after each round.
-        display: show the widgets when the training begins; False if you place `widget` yourself.
-
-    Attributes:
-        stop: a `threading.Event`; set, it stops the training.
-        widget: an ipywidgets box, or None outside notebooks.
-    """
-
-    def __init__(
-        self, *, persistence: float | None = None, curves: bool = True, display: bool = True
-    ):
-        self.persistence, self.curves, self.display = persistence, curves, display
-        self.stop = threading.Event()
-        self.widget = None
-        self._parts = _widgets() if _in_notebook() else None
-        if self._parts:
-            self.widget = self._parts.box
-            self._parts.button.on_click(lambda _: self.stop.set())
-
-    def begin(self, history: History) -> None:
-        """Show the start; called by `fit`."""
-        self.stop.clear()
-        self._history, self._from = history, history.step
-        self._start, self._shown, self._drawn, self._cost = None, 0.0, 0.0, 0.0
-        if self._parts:
-            self._parts.button.disabled = False
-            self._parts.bar.max = history.steps
-            if self.display:
-                self._parts.show()
-        self._status(history.step, "starting")
-        self._draw()
-
-    def advance(self, step: int, figures: Mapping[str, float]) -> None:
-        """Show a step; called by `fit`."""
-        now = time.monotonic()
-        if self._start is None:
-            # The first step compiles the model, which says nothing about the others.
-            self._start, self._from = now, step
-        if now - self._shown > 0.5:
-            self._shown = now
-            loss = f"loss {figures['loss']:.4g}" if "loss" in figures else ""
-            self._status(step, self._left(step, now), loss)
-
-    def record(self, history: History) -> None:
-        """Show a round; called by `fit`."""
-        self._history = history
-        left = self._left(history.step, time.monotonic())
-        self._status(history.step, left)
-        if self._parts is None and threading.current_thread() is threading.main_thread():
-            row = history.rows[-1]
-            shown = [f"{name} {row[name]:.4g}" for name in ("loss", history.monitor) if name in row]
-            print(self._line(history.step, *shown, left), flush=True)
-        # Where a round takes less than the picture, most pictures are left out.
-        if time.monotonic() - self._drawn > 20 * self._cost:
-            self._draw()
-
-    def finish(self, history: History, trouble: str = "") -> None:
-        """Show the end; called by `fit`."""
-        self._history = history
-        stopped = f"stopped ({history.stopped})" if history.stopped else ""
-        self._status(history.step, trouble or stopped or "done")
-        self._draw()
-        if self._parts:
-            self._parts.button.disabled = True
-
-    def _left(self, step: int, now: float) -> str:
-        if self._start is None or step <= self._from:
-            return ""
-        each = (now - self._start) / (step - self._from)
-        return f"{_duration(each * (self._history.steps - step))} left"
-
-    def _line(self, step: int, *parts: str) -> str:
-        best = self._history.best
-        if best:
-            parts += (f"best {best[self._history.monitor]:.4f}",)
-        if self.persistence is not None:
-            parts += (f"persistence {self.persistence:.4f}",)
-        parts = (f"step {step} of {self._history.steps}", *parts)
-        return " · ".join(part for part in parts if part)
-
-    def _status(self, step: int, *parts: str) -> None:
-        if self._parts:
-            self._parts.bar.value = step
-            self._parts.line.value = html.escape(self._line(step, *parts))
-
-    def _draw(self) -> None:
-        """Draw the curves, if there is something to see and somewhere to show it."""
-        if not (self._parts and self.curves and self._history.rows):
-            return
-        from helpers.pictures import learning_curves
-
-        start = time.monotonic()
-        picture = learning_curves(
-            self._history.table(), distance=self._history.monitor, persistence=self.persistence
-        )
-        self._parts.image.value = picture.png()
-        self._parts.image.layout.display = None
-        self._drawn = time.monotonic()
-        self._cost = self._drawn - start
-
-
-@dataclass(frozen=True)
-class _Widgets:
-    """The parts of a progress display."""
-
-    line: Any
-    bar: Any
-    button: Any
-    image: Any
-    box: Any
-
-    def show(self) -> None:
-        from IPython.display import display
-
-        bundle = self.box._repr_mimebundle_()
-        # What readers see where no widgets run, for example on a web page of the notebook.
-        bundle["text/plain"] = "Progress of the training (live only)"
-        display(bundle, raw=True)
-
-
-def _widgets() -> _Widgets | None:
-    try:
-        import ipywidgets
-    except ImportError:
-        return None
-    line = ipywidgets.HTML()
-    bar = ipywidgets.FloatProgress(min=0, max=1, layout={"width": "70%"})
-    button = ipywidgets.Button(description="Stop", icon="stop", layout={"width": "25%"})
-    image = ipywidgets.Image(format="png", layout={"max_width": "100%", "display": "none"})
-    row = ipywidgets.HBox([bar, button])
-    return _Widgets(line, bar, button, image, ipywidgets.VBox([line, row, image]))
-
-
-def _in_notebook() -> bool:
-    """Tell whether a Jupyter kernel runs this, without importing IPython for it."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return getattr(shell, "kernel", None) is not None
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _check_arguments(model: keras.Model, plan: Plan, resume: bool | str) -> None:
-    if not isinstance(plan, Plan):
-        raise TypeError(f"plan is {plan!r}; expected a Plan.")
-    if resume not in (True, False, "auto"):
-        raise ValueError(f"resume is {resume!r}; choose True, False or 'auto'.")
+def _check_model(model: keras.Model) -> None:
+    """See that a model can be trained, stopped at any step and taken up again."""
     if not getattr(model, "compiled", False):
         raise ValueError(
             "The model is not compiled: call model.compile(plan.optimizer(), voxel_loss(), "
@@ -1059,59 +859,11 @@ def _check_arguments(model: keras.Model, plan: Plan, resume: bool | str) -> None
         )
     if any(getattr(_inner(optimizer), "use_ema", False) for optimizer in _optimizers(model)):
         raise ValueError(
-            "The optimizer has use_ema=True, which would replace the weights after each round; "
-            "compile with use_ema=False."
+            "The optimizer has use_ema=True, which would replace the weights at the end of each "
+            "fit; compile with use_ema=False."
         )
-
-
-def _check_batches(model, dataset, what: str, plan: Plan | None = None) -> None:
-    """Check what can be known of a dataset before it is read."""
-    if not isinstance(dataset, tf.data.Dataset):
-        raise TypeError(f"{what} gives {type(dataset).__name__}; expected a tf.data.Dataset.")
-    endless = int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
-    if plan and not endless and int(dataset.cardinality()) != tf.data.UNKNOWN_CARDINALITY:
-        raise ValueError(
-            f"{what} ends after {int(dataset.cardinality())} batches; it must go on without end: "
-            "pass repeat=True."
-        )
-    if not plan and (endless or int(dataset.cardinality()) == 0):
-        raise ValueError(
-            f"{what} {'never ends' if endless else 'is empty'}; expected a dataset of some batches."
-        )
-    size = tf.nest.flatten(dataset.element_spec)[0].shape[0]
-    if plan and size not in (None, plan.batch_size):
-        raise ValueError(
-            f"{what} has {size} examples in a batch, the plan {plan.batch_size}; make them agree."
-        )
-    replicas = model.distribute_strategy.num_replicas_in_sync
-    if replicas > 1 and (size is None or size % replicas):
-        raise ValueError(
-            f"{what} has batches of {size or 'unequal size'}; {replicas} devices need batches of "
-            f"one size that {replicas} divides: pass drop_remainder=True and such a batch_size."
-        )
-
-
-def _check_validation(model, validation, monitor: str) -> int:
-    """Find out before the training whether validation gives what is needed; count its batches."""
-    if validation is None:
-        return 0
-    _check_batches(model, validation, "validation")
-    found = _figures(model, validation, 1)
-    if monitor not in found:
-        raise ValueError(
-            f"monitor is {monitor!r}, but the validation gives {', '.join(found)}; choose one of "
-            "them, or compile the model with that metric."
-        )
-    count = int(validation.cardinality())
-    return count if count > 0 else sum(1 for _ in validation)
-
-
-def _build(model: keras.Model, dataset: tf.data.Dataset) -> None:
-    """Make all variables exist, so that they can be saved and restored."""
+    _weights(model)
     with model.distribute_strategy.scope():
-        if not model.built or not model.variables:
-            inputs, *_ = next(iter(dataset.take(1)))
-            model(inputs)
         if model.optimizer is not None and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
     if not all(optimizer.built for optimizer in _optimizers(model)):
@@ -1141,6 +893,15 @@ def _weights(model: keras.Model) -> dict[str, keras.Variable]:
         f"{n:04}/{re.sub(r'_[0-9]+$', '', weight.name)}": weight
         for n, weight in enumerate(model.weights)
     }
+
+
+def _variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """Name all that changes while a model is trained, seed generators among it."""
+    found = {f"model/{n:04}": variable for n, variable in enumerate(model.variables)}
+    for place, optimizer in enumerate(_optimizers(model)):
+        for n, variable in enumerate(optimizer.variables):
+            found[f"optimizer{place}/{n:04}"] = variable
+    return found
 
 
 def _array(variable: keras.Variable) -> np.ndarray:
@@ -1249,8 +1010,25 @@ def _read(path: Path, remedy: str) -> tuple[dict, dict[str, np.ndarray]]:
         raise CheckpointError(
             f"{path} is truncated or damaged ({type(error).__name__}: {error}); {remedy}."
         ) from error
-    if meta:
-        _check_version(meta.get("format_version"), path)
+    return meta, arrays
+
+
+def _read_run(path: Path, remedy: str) -> tuple[dict, dict[str, np.ndarray]]:
+    """Read a file of a run's folder, if this version of the course wrote it."""
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is missing: no round was {'validated' if path.name == BEST else 'finished'} "
+            "in this folder. Train first."
+        )
+    meta, arrays = _read(path, remedy)
+    version = meta.get("format_version")
+    if version != CHECKPOINT_VERSION:
+        earlier = version == 1 or version is None
+        raise CheckpointError(
+            f"{path} was written by {'an earlier' if earlier else 'a later'} version of the course "
+            f"(format_version {version}; this one reads {CHECKPOINT_VERSION}). Go on with that "
+            f"version, or {remedy}."
+        )
     return meta, arrays
 
 
@@ -1260,15 +1038,3 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray], meta: dict | None = Non
         arrays = {**arrays, _META: np.frombuffer(json.dumps(meta).encode(), np.uint8)}
     with _files.replacing(path) as file:
         np.savez(file, **arrays)
-
-
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Say what to do where the system refuses to write."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(
-            f"{folder} cannot be written ({error}). Make room, make it writable or choose another "
-            "folder, then run again; the files written before are kept."
-        ) from error

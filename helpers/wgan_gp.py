@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers import forecaster as patches
-from helpers import sequences, training
+from helpers import metrics, sequences, training
 from helpers._checks import whole
-from helpers.convlstm import to_patches
+from helpers.models import patchnet
+from helpers.models.shared import to_patches
 from helpers.rollout import checked_history
 from helpers.workshop import tensorflow
 
@@ -33,7 +33,7 @@ COARSE = 4  # the critic and the bottleneck halve the grid twice
 class Config:
     """Everything that shapes both networks and their losses: `thesis()` and `workshop()`.
 
-    The generator is the trunk of `helpers.forecaster.PatchNet` (`"patches"`: skips, and logits
+    The generator is the trunk of `helpers.models.patchnet.PatchNet` (`"patches"`: skips, and logits
     that start from the last frame), or the thesis's encoder and generator (`"bottleneck"`: all
     that is known of a frame passes through `latent` numbers).
 
@@ -42,7 +42,8 @@ class Config:
         generator: `"patches"` or `"bottleneck"`.
         width: of the generator: channels of the residual blocks (patches), or of the coarsest
             grid (bottleneck, a multiple of 8).
-        blocks, channels, hidden, patch, residual: see `helpers.forecaster.Config`; patches only.
+        blocks, channels, hidden, patch, residual: see `helpers.models.patchnet.Config`; patches
+            only.
         noise: so many channels of noise are read beside the frames; patches only.
         latent, kernel, dropout: numbers that describe a frame, edge of the kernels (odd), share
             of channels left out in the encoder; bottleneck only.
@@ -143,11 +144,11 @@ class Config:
             object.__setattr__(self, name, getattr(self.trunk, name))
 
     @property
-    def trunk(self) -> patches.Config:
-        """The generator `"patches"` in the words of `helpers.forecaster`."""
+    def trunk(self) -> patchnet.Config:
+        """The generator `"patches"` in the words of `helpers.models.patchnet`."""
         names = ("width", "blocks", "channels", "hidden", "patch", "residual", "steps", "grid")
         options = {name: getattr(self, name) for name in names}
-        return patches.Config(history=self.frames, ahead=1, **options)
+        return patchnet.Config(history=self.frames, ahead=1, **options)
 
     @property
     def critic_input(self) -> tuple[int, int, int, int]:
@@ -295,7 +296,7 @@ def _downwards(x, width: int, kernel: int, block: str, norm: Callable, dropout: 
 
 
 @keras.saving.register_keras_serializable("forecasting_4d")
-class PastAndNoise(patches.Past):
+class PastAndNoise(patchnet.Past):
     """`Past`, and noise beside it: the first `noise` of the frames that it reads are noise."""
 
     def __init__(self, noise: int, **kwargs):
@@ -319,10 +320,10 @@ class PastAndNoise(patches.Past):
 
 
 @keras.saving.register_keras_serializable("forecasting_4d")
-class Trunk(patches.PatchNet):
+class Trunk(patchnet.PatchNet):
     """A `PatchNet` that reads `noise` channels before the first frame."""
 
-    def __init__(self, config: patches.Config | dict, noise: int = 0, **kwargs):
+    def __init__(self, config: patchnet.Config | dict, noise: int = 0, **kwargs):
         super().__init__(config, **kwargs)
         self.noise = noise
         if noise:
@@ -693,7 +694,7 @@ def multiply_adds(config: Config) -> int:
     """
     if config.generator != "patches":
         raise ValueError(f"generator is {config.generator!r}; only 'patches' is counted.")
-    return patches.multiply_adds(config.trunk) + config.grid**3 * config.noise * config.hidden
+    return patchnet.multiply_adds(config.trunk) + config.grid**3 * config.noise * config.hidden
 
 
 def load(path: str | Path) -> WGANGP:
@@ -721,7 +722,9 @@ def workshop_optimizers(plan: training.Plan, critic_rate: float = 2e-4) -> dict:
     }
 
 
-def example(frame_format: sequences.FrameFormat, history, target) -> tuple[dict, tf.Tensor]:
+def from_windows(
+    config: Config, frame_format: sequences.FrameFormat, history, target
+) -> tuple[dict, tf.Tensor]:
     """Turn a batch of `Windows`, (B, T, D, H, W, 1) and (B, D, H, W, 1), into what `fit` reads."""
     step = tf.fill(tf.shape(history)[:1], tf.constant(frame_format.TINC, tf.int64))
     return {"frames": history[..., 0], "step": step}, target[..., 0]
@@ -730,7 +733,7 @@ def example(frame_format: sequences.FrameFormat, history, target) -> tuple[dict,
 def batches(
     split, formats: Sequence[sequences.FrameFormat], config: Config, plan: training.Plan
 ) -> Callable[[int], tf.data.Dataset]:
-    """Return what `training.fit` asks for: the batches from any step on, turned and mirrored.
+    """Return what `training.train` asks for: the batches from any step on, turned and mirrored.
 
     With several formats, one batch of each follows the other. Each is a pair of `frames` (B,
     `frames`, D, H, W) and `step` (B,), and the frame that follows, (B, D, H, W).
@@ -759,7 +762,7 @@ def batches(
             symmetries=True,
             time_reversal=True,
             start_step=step,
-        ).map(functools.partial(example, found))
+        ).map(functools.partial(from_windows, config, found))
 
     return sequences.in_turn(stream, len(formats))
 
@@ -794,6 +797,34 @@ def _check_formats(formats: Sequence[sequences.FrameFormat], config: Config) -> 
             f"The formats are {', '.join(found.name for found in formats) or 'none'}; expected "
             f"one or more with a TINC in {config.steps}, the steps that the model knows."
         )
+
+
+def compile_options(
+    config: Config,
+    plan: training.Plan,
+    *,
+    jaccard_weight: float = 0.05,
+    critic_rate: float = 2e-4,
+    metric=None,
+) -> dict:
+    """Return optimizers, loss and metric for `model.compile`.
+
+    Args:
+        config: of the model.
+        plan: of the training.
+        jaccard_weight: of the soft Jaccard distance in the loss of the generator.
+        critic_rate: learning rate of the critic.
+        metric: of the next frame; the Jaccard distance, frame by frame, unless told.
+    """
+    return workshop_optimizers(plan, critic_rate) | {
+        "loss": training.voxel_loss(jaccard_weight),
+        "metrics": [metric or metrics.keras_jaccard("per_frame")],
+    }
+
+
+def monitor(config: Config) -> str:
+    """Return by which figure of validation the best weights are chosen."""
+    return "val_jaccard_per_frame"
 
 
 # Forecasts

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from helpers import _checks, metrics, records, rollout, sequences
-from helpers.cavities import Sample
+from helpers.world.cavities import Sample
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), np.array(3)])

@@ -161,7 +161,7 @@ def test_the_generator_makes_each_split_of_its_own(tmp_path):
 
 MAKING = """
 import sys
-from helpers.cavities import generate
+from helpers.world.cavities import generate
 if __name__ == "__main__":
     for sample in generate(10_000, 1, processes=2):
         print("made", flush=True)

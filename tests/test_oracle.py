@@ -11,7 +11,6 @@ or some of these four, and the commit says why.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import importlib.metadata
 import itertools
@@ -25,10 +24,11 @@ import nbformat
 import numpy as np
 import pytest
 
+from data.make import recipes, results
 from helpers import (
     evaluation,
-    recipes,
-    results,
+    models,
+    records,
     rollout,
     sequences,
     training,
@@ -55,7 +55,7 @@ def cases() -> dict[str, tuple[results.Case, dict]]:
     """
     found = {}
     for case in results.cases(WEIGHTS):
-        options = recipes.VARIANTS[case.variant]
+        options = models.VARIANTS[case.variant]
         name = f"{case.path.stem}, {case.variant}, {case.frame_format.name}"
         found[name] = case, options
         if "thresholds" in case.record:
@@ -75,8 +75,8 @@ def turns_along(case: results.Case) -> dict | None:
 
 def load(case: results.Case, options: dict, weights: Path, memory: dict):
     """Return a forecaster; those that share a memory do not ask a network twice."""
-    shared = {"memory": memory} if "thresholds" in case.record else {}
-    return recipes.load(weights / case.path.name, case.frame_format, **options, **shared)
+    shared = {"kept": memory} if "thresholds" in case.record else {}
+    return models.load(weights / case.path.name, case.frame_format, **options, **shared)
 
 
 def roll_out(model, observed: np.ndarray) -> np.ndarray:
@@ -86,17 +86,15 @@ def roll_out(model, observed: np.ndarray) -> np.ndarray:
 
 def samples() -> tuple[np.ndarray, np.ndarray]:
     """Return time points uint8 (SEQUENCES, 128, D, H, W), and the numbers of the samples."""
-    split = recipes.open_split(SAMPLE, "test")
+    split = records.open_split(SAMPLE, "test")
     return split.frames(np.arange(SEQUENCES)), split.sample_id[:SEQUENCES]
 
 
 def small_recipes() -> dict[str, recipes.Recipe]:
     """Return a small network of each kind that can be trained, and how."""
 
-    def small(recipe, config: dict, **changes):
-        plan = dataclasses.replace(recipe.plan, batch_size=4, warm_up=5)
-        config = dataclasses.replace(recipe.config, **config)
-        return dataclasses.replace(recipe, config=config, plan=plan, **changes)
+    def small(recipe, config: dict, **drawn):
+        return recipe.changed(config=config, plan={"batch_size": 4, "warm_up": 5}, drawn=drawn)
 
     patch = {"channels": 4, "hidden": 8, "width": 16, "blocks": 1}
     near = {"radius": 1, "blocks": 1, "width": 16, "layers": 1}
@@ -115,13 +113,14 @@ def small_recipes() -> dict[str, recipes.Recipe]:
 
 def train(recipe: recipes.Recipe, folder: Path) -> tuple[list[np.ndarray], float]:
     """Train a network; return its weights, in their order, and the mean loss of all steps."""
-    split, formats = recipes.open_split(SAMPLE, "validation"), sequences.THESIS_FORMATS
+    split, formats = records.open_split(SAMPLE, "validation"), sequences.THESIS_FORMATS
     training.hardware(seed=recipe.plan.seed)
     model = recipe.kind.build(recipe.config)
     model.compile(**recipe.compile_options())
-    history = training.fit(model, recipe.batches(split, formats), recipe.plan, folder)
+    run = training.Checkpoint(folder, recipe.plan, recipe.monitor)
+    training.train(model, recipe.batches(split, formats), run)
     arrays = [keras.ops.convert_to_numpy(weight) for weight in model.weights]
-    return arrays, history.rows[-1]["loss"]
+    return arrays, run.rows[-1]["loss"]
 
 
 def judged_tables(work: Path) -> dict[str, list[dict]]:

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import metrics, playground, recipes, rollout, training, workshop
-from helpers.playground import Laboratory, RunError, RunTable, Session, Settings
+from helpers import metrics, models, playground, records, rollout, training, workshop
+from helpers.playground import Laboratory, RunError, RunTable, Session, Settings, parameters
 from helpers.sequences import T20_TINC1, T80_TINC4
 
 TINY = {"width": 8, "depth": 0, "history": 1, "batch_size": 2, "steps": 4, "seconds": 600}
@@ -25,8 +25,8 @@ def splits(tmp_path_factory):
         patch.setenv("WORKSHOP_CACHE", str(tmp_path_factory.mktemp("cache")))
         data = workshop.REPOSITORY / "data" / "sample"
         yield {
-            "training_split": recipes.open_split(data, "training", 12),
-            "validation_split": recipes.open_split(data, "validation", 5),
+            "training_split": records.open_split(data, "training", 12),
+            "validation_split": records.open_split(data, "validation", 5),
         }
 
 
@@ -93,8 +93,7 @@ class TestSettings:
         low, high = playground.LIMITS[name].low, playground.LIMITS[name].high
         sizes = []
         for value in (low, high):
-            recipe = dataclasses.replace(base, **{name: int(value)}).recipe(10)
-            sizes.append(recipe.kind.build(recipe.config).count_params())
+            sizes.append(parameters(dataclasses.replace(base, **{name: int(value)})))
         # The memory of a ConvLSTM reads any number of frames with the same weights.
         assert (
             sizes[0] == sizes[1]
@@ -120,10 +119,9 @@ class TestData:
     @pytest.mark.parametrize("model", playground.CHOICES["model"])
     def test_an_untrained_model_is_persistence(self, session, model):
         settings = Settings(model=model, **{**TINY, "history": 3})
-        recipe = settings.recipe(10)
-        found = playground._compiled(settings, recipe)
+        found = playground._compiled(settings, 10)
         frames = session.frames_of(T80_TINC4)
-        data = playground._validation(settings, recipe.config, frames)
+        data = playground._validation(settings, found.config, frames)
         figures = found.evaluate(data, verbose=0, return_dict=True)
         assert figures["jaccard"] == pytest.approx(session.persistence(T80_TINC4), abs=1e-6)
         windows = playground._judged(frames, 3, 1)
@@ -241,15 +239,16 @@ class TestRuns:
 
 def stop_at(session, step, action):
     """Run an action in which the session's training is asked to stop after so many steps."""
-    advance = playground._Watch.advance
+    advance = playground._Watch.on_train_batch_end
 
-    def watched(self, now, figures):
-        advance(self, now, figures)
-        if now == step:
+    def watched(self, batch, logs=None):
+        advance(self, batch, logs)
+        if self._step == step:
             session.stop()
+            self.stop.on_train_batch_end(batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(playground._Watch, "advance", watched)
+        patch.setattr(playground._Watch, "on_train_batch_end", watched)
         return action()
 
 
@@ -263,13 +262,20 @@ def wait_for(condition, seconds=60):
 
 class TestStops:
     def test_stop_takes_effect_within_a_step(self, session):
-        run = stop_at(session, 7, lambda: session.start(Settings(**{**TINY, "steps": 400})))
+        steps = []
+        session.listeners.append(lambda state: steps.append(state.step))
+        run = stop_at(session, 57, lambda: session.start(Settings(**{**TINY, "steps": 400})))
         record = session.runs.read(run)
-        assert (record["status"], record["step"]) == ("stopped", 7)
+        # The round that had begun is given up.
+        assert (record["status"], record["step"]) == ("stopped", 50)
+        assert max(steps) <= 57
 
-    def test_a_stopped_run_goes_on_as_if_nothing_had_been(self, done, tmp_path, splits):
+    def test_a_stopped_run_goes_on_as_if_nothing_had_been(self, tmp_path, splits, monkeypatch):
+        monkeypatch.setattr(playground, "SHORTEST_ROUND", 2)
+        done = Session(tmp_path / "whole", **splits)
+        done.start(Settings(**TINY))
         session = Session(tmp_path / "runs", **splits)
-        run = stop_at(session, 2, lambda: session.start(Settings(**TINY)))
+        run = stop_at(session, 3, lambda: session.start(Settings(**TINY)))
         assert session.runs.read(run)["status"] == "stopped"
         later = Session(tmp_path / "runs", **splits)
         steps = []
@@ -320,6 +326,7 @@ class TestStops:
         monkeypatch.setattr(
             playground.time, "monotonic", lambda: begun + 100 * (real() - begun), raising=True
         )
+        monkeypatch.setattr(playground, "LONGEST_ROUND", 5)
         settings = Settings(**{**TINY, "steps": 5000, "seconds": 900})
         run = session.start(settings)
         record = session.runs.read(run)
@@ -346,13 +353,13 @@ class TestStops:
 
 class TestTrouble:
     def test_a_loss_that_is_not_finite(self, session, monkeypatch):
-        fit = training.fit
+        fit = training.train
 
         def poisoned(model, *args, **kwargs):
             model.trainable_variables[0].assign(np.nan * model.trainable_variables[0])
             return fit(model, *args, **kwargs)
 
-        monkeypatch.setattr(training, "fit", poisoned)
+        monkeypatch.setattr(training, "train", poisoned)
         run = session.start(Settings(**TINY))
         record = session.runs.read(run)
         # The weights are bad before the first checkpoint.
@@ -515,15 +522,15 @@ class TestExplorer:
 
     def test_the_distances_are_those_of_rollout(self, frames):
         weights = workshop.REPOSITORY / "data" / "weights"
-        models = {
-            "PatchNet": recipes.load(weights / "patchnet.npz", T20_TINC1),
-            "ConvLSTM": recipes.load(weights / "convlstm_T20_TINC1.npz", T20_TINC1),
+        compared = {
+            "PatchNet": models.load(weights / "patchnet.npz", T20_TINC1),
+            "ConvLSTM": models.load(weights / "convlstm_T20_TINC1.npz", T20_TINC1),
         }
-        panel = playground.explorer(models, frames, T20_TINC1)
+        panel = playground.explorer(compared, frames, T20_TINC1)
         for sample, start in ((0, 5), (2, 12)):
             panel.controls["sample"].value = sample
             panel.controls["start"].value = start
-            for name, model in (*models.items(), ("persistence", rollout.Persistence())):
+            for name, model in (*compared.items(), ("persistence", rollout.Persistence())):
                 ahead = rollout.rollout(model, frames[sample : sample + 1, :start], 20 - start)[0]
                 expected = metrics.jaccard_distance(frames[sample, start:], ahead)
                 assert panel.distances[name] == pytest.approx(expected)
@@ -552,8 +559,8 @@ class TestExplorer:
             raise ValueError("<boom>")
 
         broken.name = "broken"
-        models = {"good": rollout.Persistence(), "broken": broken}
-        panel = playground.explorer(models, frames, T20_TINC1)
+        compared = {"good": rollout.Persistence(), "broken": broken}
+        panel = playground.explorer(compared, frames, T20_TINC1)
         assert "ValueError: &lt;boom&gt;" in panel._text.value
         panel.controls["other"].value = "good"
         assert panel._text.value == "" and "good" in panel.distances

@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from helpers import _tfrecord, records
-from helpers.cavities import Sample, betti_numbers
 from helpers.records import RecordError, read_sample, write_sample
 from helpers.workshop import SPLITS
+from helpers.world.cavities import Sample, betti_numbers
 
 
 def make_sample(sample_id=0, *, times=4, edge=4, objects=(1, 0, 2, 0)) -> Sample:

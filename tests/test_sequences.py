@@ -10,7 +10,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import cavities, records, sequences, workshop
+from helpers import records, sequences, workshop
 from helpers.sequences import (
     T20_TINC1,
     T40_TINC2,
@@ -25,6 +25,7 @@ from helpers.sequences import (
     inverse_symmetry,
     steps_per_epoch,
 )
+from helpers.world import cavities
 
 TIMES, EDGE, COUNT = 16, 4, 7
 SMALL = FrameFormat(12, 2, time_points=TIMES)  # frames 2, 4, 6, 8, 10, 12 of 16

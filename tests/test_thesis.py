@@ -14,10 +14,10 @@ import pytest
 
 from helpers import __main__ as commands
 from helpers import records
-from helpers.cavities import Sample, betti_numbers
 from helpers.records import RecordError
 from helpers.sources import thesis
 from helpers.workshop import SPLITS
+from helpers.world.cavities import Sample, betti_numbers
 
 TOP = "4D-Predictive-GAN-ConvLSTM-f2cfb35"
 

@@ -1,4 +1,4 @@
-"""The fit loop: what it keeps, how it stops and goes on, and what it refuses."""
+"""Training with Keras: what is kept, how a run stops and goes on, and what is refused."""
 
 import csv
 import dataclasses
@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from helpers import metrics, training
-from helpers.training import CheckpointError, Plan, fit, tf
+from helpers.panels import progress
+from helpers.training import Checkpoint, CheckpointError, Plan, Stop, tf
 
 import keras  # isort: skip  (after TensorFlow, which helpers.training imports quietly)
 
@@ -63,11 +64,27 @@ def validation() -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices((FRAMES[:8], FRAMES[:8])).batch(4)
 
 
-def train(folder, model: keras.Model | None = None, **options):
-    """Train a new model in the folder, or go on there."""
+def train(
+    folder,
+    model: keras.Model | None = None,
+    *,
+    plan: Plan = PLAN,
+    monitor: str = "val_jaccard_pooled",
+    callbacks=(),
+    show: dict | None = None,
+    **options,
+):
+    """Train a new model in the folder, or go on there; return it, the checkpoint, the stop."""
     model = model or compiled()
-    options = {"validation": validation(), "config": CONFIG, **options}
-    return model, fit(model, options.pop("batches", batches), PLAN, folder, **options)
+    kept = {name: options.pop(name) for name in ("config", "resume") if name in options}
+    checkpoint = Checkpoint(folder, plan, monitor, **{"config": CONFIG, **kept})
+    stop = Stop(folder, options.pop("stop", None))
+    callbacks = [*callbacks, stop]
+    if show is not None:
+        callbacks.append(progress.Progress(checkpoint, stop, **show))
+    options = {"batches": batches, "validation": validation(), **options}
+    training.train(model, checkpoint=checkpoint, callbacks=callbacks, **options)
+    return model, checkpoint, stop
 
 
 def state(model: keras.Model) -> list[np.ndarray]:
@@ -80,13 +97,12 @@ def check_same(one: keras.Model, other: keras.Model) -> None:
 
 
 def check_rows(one, other) -> None:
-    """Training figures of a round that was stopped are joined from two means."""
+    """A run that was stopped has the rows of one that was not, but for the time."""
     assert [row["step"] for row in one.rows] == [row["step"] for row in other.rows]
     for left, right in zip(one.rows, other.rows):
         assert left.keys() == right.keys()
         for name in left.keys() - {"seconds"}:
-            exact = name.startswith("val_")
-            assert left[name] == (right[name] if exact else pytest.approx(right[name], rel=1e-5))
+            assert left[name] == right[name]
 
 
 class At(keras.callbacks.Callback):
@@ -110,7 +126,7 @@ def already() -> threading.Event:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that nothing disturbs: (model, history, folder)."""
+    """A run that nothing disturbs: (model, checkpoint, stop, folder)."""
     folder = tmp_path_factory.mktemp("whole")
     return *train(folder), folder
 
@@ -167,11 +183,11 @@ class TestPlan:
             ({"warm_up": 11}, ValueError, "warm_up is 11 of 10 steps"),
             ({"decay": "step"}, ValueError, "choose one of cosine, linear, none"),
             ({"decay_from": 1}, ValueError, "expected 0 to below 1"),
-            ({"learning_rate": 0}, ValueError, "learning_rate is 0; expected above 0"),
-            ({"learning_rate": "fast"}, TypeError, "expected a number above 0"),
+            ({"learning_rate": 0}, ValueError, "learning_rate is 0.0; expected above 0"),
+            ({"learning_rate": "fast"}, TypeError, "expected a number, above 0"),
             ({"learning_rate": float("nan")}, ValueError, "learning_rate is nan"),
             ({"weight_decay": -1}, ValueError, "weight_decay is -1"),
-            ({"clip_norm": 0}, ValueError, "above 0, or None"),
+            ({"clip_norm": 0}, ValueError, "expected above 0 or None"),
         ],
     )
     def test_bad_values(self, change, error, message):
@@ -219,46 +235,43 @@ class TestLoss:
             training.voxel_loss()(np.zeros((2, 4, 4, 4, 1)), np.zeros((2, 4, 4, 4)))
 
 
-class TestFit:
-    def test_what_it_returns_and_writes(self, whole):
-        _model, history, folder = whole
-        assert (history.step, history.steps, history.stopped) == (20, 20, "")
-        assert [row["step"] for row in history.rows] == [5, 10, 15, 20]
-        best = min(history.rows, key=lambda row: row["val_jaccard_pooled"])
-        assert history.best == best
-        assert history.seconds == history.rows[-1]["seconds"] > 0
-        assert list(history.table()["step"]) == [5, 10, 15, 20]
-        names = ["best.npz", "checkpoint.npz", "log.csv"]
+class TestCheckpoint:
+    def test_what_it_keeps(self, whole):
+        _model, kept, _stop, folder = whole
+        assert (kept.step, kept.epoch, kept.plan.epochs) == (20, 4, 4)
+        assert [row["step"] for row in kept.rows] == [5, 10, 15, 20]
+        assert kept.best == min(kept.rows, key=lambda row: row["val_jaccard_pooled"])
+        assert kept.seconds == kept.rows[-1]["seconds"] > 0
+        assert list(kept.table()["step"]) == [5, 10, 15, 20]
+        names = [".owner", "best.npz", "checkpoint.npz", "log.csv"]
         assert sorted(path.name for path in folder.iterdir()) == names
         with (folder / "log.csv").open() as file:
             rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-        assert rows == list(history.rows)
+        assert rows == kept.rows
 
     def test_the_figures_are_those_of_the_final_model(self, whole):
-        model, history, _ = whole
+        model, kept, *_ = whole
         found = model.evaluate(validation(), verbose=0, return_dict=True)
-        assert found["jaccard_pooled"] == history.rows[-1]["val_jaccard_pooled"]
-        assert found["loss"] == history.rows[-1]["val_loss"]
+        assert found["jaccard_pooled"] == kept.rows[-1]["val_jaccard_pooled"]
+        assert found["loss"] == kept.rows[-1]["val_loss"]
 
     def test_the_best_weights_are_those_of_the_best_round(self, whole):
-        _, history, folder = whole
+        _, kept, _, folder = whole
         model = compiled()
-        assert training.load_best(folder, model) == history.best
+        assert training.load_best(folder, model) == kept.best
         found = model.evaluate(validation(), verbose=0, return_dict=True)
-        assert found["jaccard_pooled"] == history.best["val_jaccard_pooled"]
-        assert history.best != history.rows[-1], "the test needs a run whose last round is worse"
+        assert found["jaccard_pooled"] == kept.best["val_jaccard_pooled"]
+        assert kept.best != kept.rows[-1], "the test needs a run whose last round is worse"
 
-    def test_the_last_weights_are_those_of_the_checkpoint(self, whole, tmp_path):
-        _, history, folder = whole
-        assert training.load_last(folder, compiled()) == history.rows[-1]
-        event = threading.Event()
-        model, _ = train(tmp_path, stop=event, callbacks=[At(8, event.set)])
+    def test_the_last_weights_are_those_of_the_last_full_round(self, whole, tmp_path):
+        model, kept, _, folder = whole
         loaded = compiled()
-        found = training.load_last(tmp_path, loaded)
-        # Not validated: there is nothing to say of them but when they were.
-        assert found.keys() == {"step", "seconds"} and found["step"] == 8
+        assert training.load_last(folder, loaded) == kept.rows[-1]
         for one, other in zip(model.get_weights(), loaded.get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)
+        event = threading.Event()
+        train(tmp_path, stop=event, callbacks=[At(8, event.set)])
+        assert training.load_last(tmp_path, loaded)["step"] == 5
 
     def test_is_the_plain_fit_of_keras(self, whole, tmp_path):
         model = compiled()
@@ -268,18 +281,26 @@ class TestFit:
     @pytest.mark.parametrize("step", [5, 8])
     def test_stopped_and_resumed_is_as_if_never_stopped(self, whole, tmp_path, step):
         event = threading.Event()
-        _, history = train(tmp_path, stop=event, callbacks=[At(step, event.set)])
-        assert (history.step, history.stopped) == (step, "event")
-        assert len(history.rows) == step // 5
-        model, history = train(tmp_path)
+        _, half, stop = train(tmp_path, stop=event, callbacks=[At(step, event.set)])
+        # The round that had begun is given up.
+        assert (half.step, half.epoch, stop.reason) == (5, 1, "event")
+        model, kept, stop = train(tmp_path)
+        assert stop.reason == ""
         check_same(model, whole[0])
-        check_rows(history, whole[1])
-        check_rows(whole[1], history)
+        check_rows(kept, whole[1])
 
-    def test_a_finished_run_is_only_read(self, whole):
-        model, history = train(whole[2], batches=lambda step: batches(step))
+    def test_the_same_model_goes_on(self, whole, tmp_path):
+        event = threading.Event()
+        model, *_ = train(tmp_path, stop=event, callbacks=[At(8, event.set)])
+        train(tmp_path, model)
         check_same(model, whole[0])
-        assert history == whole[1]
+
+    def test_a_finished_run_is_only_read_and_says_so(self, whole, capsys):
+        model, kept, *_ = train(whole[3])
+        check_same(model, whole[0])
+        assert kept.rows == whole[1].rows
+        said = capsys.readouterr().out
+        assert "has done all its 20 steps" in said and "resume=False" in said
 
     def test_a_killed_run_loses_one_round_at_most(self, whole, tmp_path):
         ended = python(
@@ -289,8 +310,7 @@ import numpy as np
 save = np.savez
 def half(file, **arrays):
     save(content := io.BytesIO(), **arrays)
-    log = sys.argv[1] + "/log.csv"
-    rows = open(log).read().count("\\n") if os.path.exists(log) else 0
+    rows = open(sys.argv[1] + "/log.csv").read().count("\\n")
     last = rows == 3 and "checkpoint" in file.name
     file.write(content.getvalue()[:1000 if last else None])
     file.flush()
@@ -306,63 +326,63 @@ t.train(sys.argv[1])
         assert len(half) == 1
         meta, _ = training._read(tmp_path / "checkpoint.npz", "")
         assert meta["step"] == 10
-        model, history = train(tmp_path, resume=True)
+        model, kept, _ = train(tmp_path)
         check_same(model, whole[0])
-        check_rows(history, whole[1])
-        names = ["best.npz", "checkpoint.npz", "log.csv"]
+        check_rows(kept, whole[1])
+        names = [".owner", "best.npz", "checkpoint.npz", "log.csv"]
         assert sorted(path.name for path in tmp_path.iterdir()) == names
         assert len((tmp_path / "log.csv").read_text().splitlines()) == 5
 
-    def test_each_round_starts_at_its_step_and_traces_nothing_anew(self, tmp_path):
-        starts, traces = [], []
+    def test_nothing_is_traced_anew_after_the_first_round(self, tmp_path):
+        starts, traces, seen = [], [], []
 
         class Counted(training.VoxelLoss):
             def call(self, y_true, y_pred):
                 traces.append(1)
                 return super().call(y_true, y_pred)
 
-        model = tiny()
-        model.compile(PLAN.optimizer(), Counted(), metrics=[metrics.keras_jaccard("pooled")])
-        seen = []
-
         def noted(step):
             starts.append(step)
-            seen.append(len(traces))
             return batches(step)
 
-        train(tmp_path, model, batches=noted)
-        assert starts == [0, 0, 5, 10, 15]
-        assert seen[2:] == [len(traces)] * 3
+        model = tiny()
+        model.compile(PLAN.optimizer(), Counted(), metrics=[metrics.keras_jaccard("pooled")])
+        look = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: seen.append(len(traces)))
+        train(tmp_path, model, batches=noted, callbacks=[look])
+        assert starts == [0]
+        assert len(seen) == 4 and len(set(seen)) == 1
+
+    def test_a_last_round_may_be_shorter(self, whole, tmp_path):
+        plan = dataclasses.replace(PLAN, validate_every=8)
+        event = threading.Event()
+        train(tmp_path, plan=plan, stop=event, callbacks=[At(17, event.set)])
+        model, kept, _ = train(tmp_path, plan=plan)
+        assert [row["step"] for row in kept.rows] == [8, 16, 20]
+        check_same(model, whole[0])
+        assert kept.rows[-1]["val_loss"] == whole[1].rows[-1]["val_loss"]
+        assert (Plan(steps=20).epoch, Plan(steps=20).epochs) == (20, 1)
 
     def test_a_validation_that_does_not_know_its_length(self, whole, tmp_path):
         unknown = validation().filter(lambda *pair: True)
         unknown = unknown.map(lambda *pair: [tf.ensure_shape(x, (4, 2, 4, 4, 4, 1)) for x in pair])
-        _, history = train(tmp_path, validation=unknown.map(lambda *pair: pair))
-        check_rows(history, whole[1])
+        _, kept, _ = train(tmp_path, validation=unknown.map(lambda *pair: pair))
+        check_rows(kept, whole[1])
 
     def test_without_validation(self, tmp_path):
-        model, history = train(tmp_path, validation=None)
-        assert history.best is None
-        assert "loss" in history.rows[0]
+        model, kept, _ = train(tmp_path, validation=None)
+        assert kept.best is None
+        assert "loss" in kept.rows[0]
         assert not (tmp_path / "best.npz").exists()
         with pytest.raises(FileNotFoundError, match="no round was validated"):
             training.load_best(tmp_path, model)
 
-    def test_a_model_that_is_not_built_yet(self, tmp_path):
-        model = tiny(built=False)
-        assert not model.built
-        event = threading.Event()
-        train(tmp_path, compiled(model), stop=event, callbacks=[At(3, event.set)])
-        _, history = train(tmp_path, compiled(tiny(built=False)))
-        assert history.step == 20
-
     def test_a_new_start_gives_up_the_old_run(self, whole, tmp_path):
-        shutil.copytree(whole[2], tmp_path, dirs_exist_ok=True)
-        _, history = train(tmp_path, resume=False, stop=already())
-        assert (history.step, history.rows, history.stopped) == (0, (), "event")
-        assert not (tmp_path / "best.npz").exists()
+        shutil.copytree(whole[3], tmp_path, dirs_exist_ok=True)
+        _, kept, stop = train(tmp_path, resume=False, stop=already())
+        assert (kept.step, kept.rows, stop.reason) == (0, [], "event")
+        assert not list(tmp_path.glob("*.npz"))
         assert (tmp_path / "log.csv").read_text() == "step\n"
-        model, _ = train(tmp_path)
+        model, *_ = train(tmp_path)
         check_same(model, whole[0])
 
     def test_a_model_with_its_own_step_and_two_optimizers(self, tmp_path):
@@ -374,13 +394,27 @@ t.train(sys.argv[1])
 
         event = threading.Event()
         options = {"validation": None, "config": None}
-        straight, history = train(tmp_path / "a", build(), **options)
+        straight, kept, _ = train(tmp_path / "a", build(), **options)
         train(tmp_path / "b", build(), stop=event, callbacks=[At(7, event.set)], **options)
-        resumed, again = train(tmp_path / "b", build(), **options)
+        resumed, again, _ = train(tmp_path / "b", build(), **options)
         for one, other in zip(straight.variables, resumed.variables, strict=True):
             np.testing.assert_array_equal(one.numpy(), other.numpy())
         assert int(resumed.second.iterations.numpy()) == 20
-        assert history.rows[-1]["gap"] == pytest.approx(again.rows[-1]["gap"], rel=1e-5)
+        check_rows(kept, again)
+
+    def test_one_process_at_a_time(self, tmp_path):
+        code = "t.train(sys.argv[1], callbacks=[t.At(2, lambda: print(ask(), flush=True))])"
+        ask = """
+import subprocess, sys
+def ask():
+    code = "import helpers, sys, test_training as t; t.train(sys.argv[1])"
+    found = subprocess.run([sys.executable, "-c", code, sys.argv[1]], stderr=subprocess.PIPE)
+    return found.stderr.decode().splitlines()[-1]
+"""
+        ended = python(ask + code, str(tmp_path))
+        assert ended.returncode == 0, ended.stderr
+        assert "InUse" in ended.stdout and "another process trains in this folder" in ended.stdout
+        train(tmp_path)  # it has been given back
 
 
 class Rivals(keras.Model):
@@ -414,20 +448,20 @@ class Rivals(keras.Model):
         return {"gap": gap}
 
 
-class TestStops:
+class TestStop:
     def test_a_stop_file_is_honoured_once(self, tmp_path):
-        _, history = train(tmp_path, callbacks=[At(3, (tmp_path / "stop").touch)])
-        assert (history.step, history.stopped) == (3, "file")
+        _, kept, stop = train(tmp_path, callbacks=[At(8, (tmp_path / "stop").touch)])
+        assert (kept.step, stop.reason) == (5, "file")
         assert not (tmp_path / "stop").exists()
-        _, history = train(tmp_path, stop=already())
-        assert (history.step, history.stopped) == (3, "event")
+        _, kept, stop = train(tmp_path)
+        assert (kept.step, stop.reason) == (20, "")
 
     def test_the_first_interrupt_stops_at_the_next_step(self, tmp_path):
-        before = signal.getsignal(signal.SIGINT)
+        before, seen = signal.getsignal(signal.SIGINT), []
         press = At(6, lambda: os.kill(os.getpid(), signal.SIGINT))
-        _, history = train(tmp_path, callbacks=[press])
-        assert history.step in (6, 7)
-        assert history.stopped == "interrupt"
+        count = At(8, lambda: seen.append("a step after the next one"))
+        _, kept, stop = train(tmp_path, callbacks=[press, count])
+        assert (kept.step, stop.reason, seen) == (5, "interrupt", [])
         assert signal.getsignal(signal.SIGINT) is before
 
     def test_the_second_interrupt_breaks_off(self, whole, tmp_path):
@@ -441,20 +475,47 @@ class TestStops:
             train(tmp_path, callbacks=[At(7, press)])
         check_same(train(tmp_path)[0], whole[0])
 
+    def test_an_interrupt_after_an_error_is_no_request(self, tmp_path):
+        before = signal.getsignal(signal.SIGINT)
+        with pytest.raises(ZeroDivisionError):
+            train(tmp_path, callbacks=[At(2, lambda: 1 / 0)])
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            sum(range(1000))
+        assert signal.getsignal(signal.SIGINT) is before
+
     def test_a_callback_may_stop_it(self, tmp_path):
         model = compiled()
-        stop = At(6, lambda: setattr(model, "stop_training", True))
-        _, history = train(tmp_path, model, callbacks=[stop])
-        assert (history.step, history.stopped) == (6, "callback")
+        halt = At(6, lambda: setattr(model, "stop_training", True))
+        _, kept, stop = train(tmp_path, model, callbacks=[halt])
+        assert (kept.step, stop.reason) == (5, "")
+
+    def test_a_round_that_is_given_up_is_not_validated(self, tmp_path):
+        class Count(keras.callbacks.Callback):
+            batches = 0
+
+            def on_test_batch_end(self, batch, logs=None):
+                self.batches += 1
+
+        event, count = threading.Event(), Count()
+        train(tmp_path, stop=event, callbacks=[At(8, event.set), count])
+        # Two batches of the first round; Keras stops after one of the second.
+        assert count.batches == 3
 
     def test_in_a_thread(self, whole, tmp_path, capfd):
         results = []
-        show = training.Progress()
-        worker = threading.Thread(target=lambda: results.append(train(tmp_path, show=show)))
+        worker = threading.Thread(target=lambda: results.append(train(tmp_path, show={})))
         worker.start()
         worker.join()
         assert capfd.readouterr() == ("", "")
         check_same(results[0][0], whole[0])
+
+    def test_without_a_checkpoint(self):
+        event = threading.Event()
+        event.set()
+        model = compiled()
+        model.fit(batches(0), steps_per_epoch=9, callbacks=[Stop(event=event)], verbose=0)
+        assert int(model.optimizer.iterations) == 1
 
 
 class TestDivergence:
@@ -467,9 +528,15 @@ class TestDivergence:
 
         with pytest.raises(FloatingPointError, match="at step 8 is not finite"):
             train(tmp_path, batches=spoilt)
-        model, history = train(tmp_path, stop=already())
-        assert (history.step, len(history.rows)) == (5, 1)
+        model, kept = compiled(), Checkpoint(tmp_path, PLAN, config=CONFIG)
+        assert (kept.restore(model), kept.epoch) == (5, 1)
         assert all(np.isfinite(array).all() for array in state(model))
+
+    def test_a_validation_that_is_not_finite(self, tmp_path):
+        spoilt = validation().map(lambda x, y: (x, y * np.nan))
+        with pytest.raises(FloatingPointError, match="val_.* = nan at step 5"):
+            train(tmp_path, validation=spoilt)
+        assert not list(tmp_path.glob("*.npz"))
 
     def test_weights_that_are_not_finite_never_reach_a_checkpoint(self, tmp_path):
         model = compiled()
@@ -477,20 +544,19 @@ class TestDivergence:
         spoil = At(10, lambda: average.assign(np.full(average.shape, np.inf)))
         with pytest.raises(FloatingPointError, match="model/.* at step 10"):
             train(tmp_path, model, callbacks=[spoil], validation=None)
-        _, history = train(tmp_path, stop=already(), validation=None)
-        assert history.step == 5
+        assert Checkpoint(tmp_path, PLAN, config=CONFIG).restore(compiled()) == 5
 
 
 class TestRefusals:
     """Bad input is an error that says what to do, and leaves the folder as it was."""
 
     def test_another_plan_or_configuration(self, whole):
-        folder = whole[2]
+        folder = whole[3]
         before = (folder / "checkpoint.npz").read_bytes()
         plan = dataclasses.replace(PLAN, learning_rate=0.5)
         expected = r"plan.learning_rate is 0.1 in the checkpoint, 0.5 here.*resume=False"
         with pytest.raises(CheckpointError, match=expected):
-            fit(compiled(), batches, plan, folder, validation=validation(), config=CONFIG)
+            train(folder, plan=plan)
         expected = r"configuration.filters is \[2\] in the checkpoint, \[3\] here"
         with pytest.raises(CheckpointError, match=expected):
             train(folder, config={**CONFIG, "filters": [3]})
@@ -501,35 +567,34 @@ class TestRefusals:
     def test_another_model_under_the_same_configuration(self, whole):
         model = compiled(tiny(filters=3))
         with pytest.raises(CheckpointError, match=r"model/0000 .* has shape .* in the file"):
-            train(whole[2], model)
+            train(whole[3], model)
         assert not int(model.optimizer.iterations.numpy()), "half a checkpoint was taken"
 
     @pytest.mark.parametrize("share", [0, 0.3, 0.95])
     def test_a_damaged_checkpoint(self, whole, tmp_path, share):
-        content = (whole[2] / "checkpoint.npz").read_bytes()
+        content = (whole[3] / "checkpoint.npz").read_bytes()
         (tmp_path / "checkpoint.npz").write_bytes(content[: int(len(content) * share)])
         with pytest.raises(CheckpointError, match="truncated or damaged.*resume=False"):
             train(tmp_path)
 
     def test_a_flipped_byte(self, whole, tmp_path):
-        content = bytearray((whole[2] / "checkpoint.npz").read_bytes())
+        content = bytearray((whole[3] / "checkpoint.npz").read_bytes())
         content[len(content) // 4] ^= 255
         (tmp_path / "checkpoint.npz").write_bytes(content)
         with pytest.raises(CheckpointError, match="truncated or damaged"):
             train(tmp_path)
 
-    def test_a_newer_checkpoint(self, whole, tmp_path):
-        meta, arrays = training._read(whole[2] / "checkpoint.npz", "")
-        meta["format_version"] = 2
-        training._write(tmp_path / "checkpoint.npz", arrays, meta)
-        with pytest.raises(CheckpointError, match="format_version 2; .*Update"):
+    @pytest.mark.parametrize(("version", "which"), [(1, "an earlier"), (3, "a later")])
+    def test_a_checkpoint_of_another_version(self, whole, tmp_path, version, which):
+        meta, arrays = training._read(whole[3] / "checkpoint.npz", "")
+        meta["format_version"] = version
+        for name in ("checkpoint.npz", "best.npz"):
+            training._write(tmp_path / name, arrays, meta)
+        expected = f"written by {which} version of the course.*resume=False"
+        with pytest.raises(CheckpointError, match=expected):
             train(tmp_path)
-
-    def test_nothing_to_resume(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match="nothing to resume"):
-            train(tmp_path, resume=True)
-        with pytest.raises(ValueError, match="choose True, False or 'auto'"):
-            train(tmp_path, resume="yes")
+        with pytest.raises(CheckpointError, match=f"written by {which} version"):
+            training.load_best(tmp_path, compiled())
 
     def test_a_folder_that_cannot_be_written(self, tmp_path):
         (tmp_path / "file").touch()
@@ -547,36 +612,24 @@ class TestRefusals:
             save(file, **arrays)
 
         monkeypatch.setattr(np, "savez", full)
-        with pytest.raises(
-            OSError, match="cannot be written .*No space left.*written before are kept"
-        ):
+        with pytest.raises(OSError, match="disk is full.*complete is lost; free some space"):
             train(tmp_path)
         monkeypatch.undo()
-        assert not list(tmp_path.glob(".*"))
+        assert not list(tmp_path.glob(".*.tmp"))
         check_same(train(tmp_path)[0], whole[0])
 
     def test_an_optimizer_that_has_been_used(self, whole, tmp_path):
-        with pytest.raises(ValueError, match="already made 20 steps"):
+        with pytest.raises(ValueError, match="already made 20 steps.*build and compile"):
             train(tmp_path, whole[0])
+        shutil.copytree(whole[3], tmp_path, dirs_exist_ok=True)
+        with pytest.raises(ValueError, match="already made 20 steps"):
+            train(tmp_path, whole[0], resume=False)
+        assert (tmp_path / "checkpoint.npz").exists()
 
+    @pytest.mark.filterwarnings("ignore:.*ran out of data")
     def test_batches_that_end(self, tmp_path):
-        with pytest.raises(ValueError, match="ends after 7 batches.*repeat=True"):
+        with pytest.raises(ValueError, match="ended at step 7, within a round.*of step 5"):
             train(tmp_path, batches=lambda step: batches(step).take(7))
-
-        def hidden(step):
-            return batches(step).take(7 - step).filter(lambda *pair: True)
-
-        with (
-            pytest.warns(UserWarning, match="ran out of data"),
-            pytest.raises(ValueError, match=r"batches\(5\) ended after 2 batches, before step 10"),
-        ):
-            train(tmp_path, batches=hidden)
-
-    def test_batches_of_another_size(self, tmp_path):
-        with pytest.raises(ValueError, match="8 examples in a batch, the plan 4"):
-            train(tmp_path, batches=lambda step: batches(step).unbatch().batch(8, True))
-        with pytest.raises(TypeError, match="batches gives int; expected a tf.data.Dataset"):
-            train(tmp_path, batches=lambda step: 3)
 
     def test_a_validation_of_no_use(self, tmp_path):
         with pytest.raises(ValueError, match="gives .*val_jaccard_pooled.*choose one"):
@@ -586,9 +639,23 @@ class TestRefusals:
         with pytest.raises(ValueError, match="validation is empty"):
             train(tmp_path, validation=validation().take(0))
 
+    def test_a_fit_that_does_not_go_on_where_the_run_is(self, tmp_path):
+        model, kept = compiled(), Checkpoint(tmp_path, PLAN)
+        options = {"callbacks": [kept], "verbose": 0, "epochs": 4, "steps_per_epoch": 5}
+        with pytest.raises(ValueError, match=r"Call checkpoint.restore\(model\)"):
+            model.fit(batches(0), **options)
+        kept.restore(model)
+        with pytest.raises(ValueError, match="initial_epoch is 1; pass checkpoint.epoch, 0"):
+            model.fit(batches(0), initial_epoch=1, **options)
+        kept.restore(model)
+        with pytest.raises(ValueError, match="steps_per_epoch is 4; pass plan.epoch, 5"):
+            model.fit(batches(0), **{**options, "steps_per_epoch": 4})
+
     def test_a_model_that_is_not_ready(self, tmp_path):
         with pytest.raises(ValueError, match="not compiled: call model.compile"):
             train(tmp_path, tiny())
+        with pytest.raises(ValueError, match="call it on one batch to build it"):
+            train(tmp_path, compiled(tiny(built=False)))
         with pytest.raises(ValueError, match="steps_per_execution is 2"):
             train(tmp_path, compiled(steps_per_execution=2))
         model = tiny()
@@ -596,7 +663,7 @@ class TestRefusals:
         with pytest.raises(ValueError, match="use_ema"):
             train(tmp_path, model)
         with pytest.raises(TypeError, match="expected a Plan"):
-            fit(compiled(), batches, 20, tmp_path)
+            train(tmp_path, plan=20)
         with pytest.raises(TypeError, match="cannot be written as JSON"):
             train(tmp_path, config={"filters": {1}})
         assert not list(tmp_path.iterdir())
@@ -604,7 +671,7 @@ class TestRefusals:
 
 class TestProgress:
     def test_outside_a_notebook_each_round_is_a_line(self, tmp_path, capfd):
-        train(tmp_path, show=training.Progress(persistence=0.25))
+        train(tmp_path, show={"persistence": 0.25})
         out, err = capfd.readouterr()
         assert [line.split(" · ")[0] for line in out.splitlines()] == [
             f"step {n} of 20" for n in (5, 10, 15, 20)
@@ -613,45 +680,37 @@ class TestProgress:
         assert err == ""
 
     def test_widgets(self, tmp_path, monkeypatch, capfd):
-        monkeypatch.setattr(training, "_in_notebook", lambda: True)
-        show = training.Progress(persistence=0.25, display=False)
-        button = show.widget.children[1].children[1]
-        _, history = train(tmp_path, show=show, callbacks=[At(12, button.click)])
-        assert (history.step, history.stopped) == (12, "button")
-        line, row, image = show.widget.children
-        assert "step 12 of 20 · stopped (button) · best" in line.value
-        assert (row.children[0].value, row.children[0].max) == (12, 20)
+        monkeypatch.setattr(progress, "_in_notebook", lambda: True)
+        made = []
+        monkeypatch.setattr(
+            progress, "_widgets", lambda make=progress._widgets: made.append(make()) or made[-1]
+        )
+        show = {"persistence": 0.25, "display": False}
+        press = At(12, lambda: made[-1].button.click())
+        _, kept, stop = train(tmp_path, show=show, callbacks=[press])
+        assert (kept.step, stop.reason) == (10, "button")
+        line, row, image = made[-1].box.children
+        assert "step 10 of 20 · stopped (button) · best" in line.value
+        assert (row.children[0].value, row.children[0].max) == (10, 20)
         assert bytes(image.value).startswith(b"\x89PNG")
-        assert button.disabled
-        _, history = train(tmp_path, show=show)
-        assert (history.step, history.stopped) == (20, "")
-        assert "step 20 of 20 · done" in line.value
+        assert made[-1].button.disabled
+        train(tmp_path, show=show)
+        assert "step 20 of 20 · done" in made[-1].line.value
         assert capfd.readouterr() == ("", "")
-
-    def test_an_error_is_shown(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(training, "_in_notebook", lambda: True)
-        show = training.Progress(display=False)
-
-        def fail():
-            raise RuntimeError("boom")
-
-        with pytest.raises(RuntimeError, match="boom"):
-            train(tmp_path, show=show, callbacks=[At(2, fail)])
-        assert "RuntimeError" in show.widget.children[0].value
 
     @pytest.mark.parametrize(
         ("seconds", "text"), [(3.2, "3 s"), (89, "89 s"), (600, "10 min"), (9000, "2 h 30 min")]
     )
     def test_durations(self, seconds, text):
-        assert training._duration(seconds) == text
+        assert progress._duration(seconds) == text
 
     def test_in_a_kernel(self, tmp_path):
         nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
         code = (
             f"import sys; sys.path[:0] = [{str(REPOSITORY)!r}, {str(REPOSITORY / 'tests')!r}]\n"
             "import test_training as t\n"
-            f"_, history = t.train({str(tmp_path)!r}, show=t.training.Progress(persistence=0.2))\n"
-            "history.step"
+            f"_, kept, _ = t.train({str(tmp_path)!r}, show={{'persistence': 0.2}})\n"
+            "kept.step"
         )
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
         nbclient.NotebookClient(notebook, timeout=300, store_widget_state=False).execute()
@@ -769,11 +828,11 @@ class TestHardware:
         if tf.config.list_physical_devices("GPU"):
             pytest.skip("this machine has a GPU")
         found = training.hardware()
-        assert (found.policy, found.xla, found.replicas) == ("float32", False, 1)
+        assert (found.policy, found.xla) == ("float32", False)
         assert found.compile_options() == {"jit_compile": False}
 
     def test_with_a_gpu_the_policy_holds_inside_the_scope_only(self, tmp_path):
-        found = training.Hardware("GPU", 1, "mixed_float16", xla=True, deterministic=False)
+        found = training.Hardware("GPU", "mixed_float16", xla=True, deterministic=False)
         before = keras.config.dtype_policy().name
         with found.scope():
             model = compiled(**found.compile_options())
@@ -783,7 +842,7 @@ class TestHardware:
         assert model.jit_compile
 
     def test_mixed_precision_is_resumed_exactly(self, tmp_path):
-        found = training.Hardware("GPU", 1, "mixed_float16", xla=False, deterministic=False)
+        found = training.Hardware("GPU", "mixed_float16", xla=False, deterministic=False)
 
         def build():
             keras.utils.set_random_seed(7)
@@ -809,7 +868,8 @@ import json, sys, tempfile
 tf = t.tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-found = t.training.hardware(distribute=True, deterministic=True, seed=1)
+t.training.hardware(deterministic=True, seed=1)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 def model():
     # Without layers that see the batch as a whole, or draw at random for each device.
@@ -818,22 +878,18 @@ def model():
     return t.compiled(t.keras.Sequential([full.inputs[0], full.layers[0], full.layers[-1]]))
 
 folder = tempfile.mkdtemp()
-_, one = t.train(folder + "/one", model())
-with found.scope():
+_, one, _ = t.train(folder + "/one", model())
+with strategy.scope():
     two = model()
-try:
-    t.train(folder + "/odd", two, validation=t.validation().unbatch().batch(4))
-except ValueError as error:
-    assert "2 devices need batches of one size" in str(error), error
 even = lambda step: t.batches(step).unbatch().batch(4, drop_remainder=True)
 check = t.validation().unbatch().batch(4, drop_remainder=True)
 event = t.threading.Event()
 t.train(folder + "/two", two, batches=even, validation=check, stop=event,
         callbacks=[t.At(7, event.set)])
-with found.scope():
+with strategy.scope():
     two = model()
-_, two = t.train(folder + "/two", two, batches=even, validation=check)
-print(json.dumps([found.replicas, one.rows, two.rows]))
+_, two, _ = t.train(folder + "/two", two, batches=even, validation=check)
+print(json.dumps([strategy.num_replicas_in_sync, one.rows, two.rows]))
 """
         ended = python(code)
         assert ended.returncode == 0, ended.stderr

@@ -144,12 +144,12 @@ def in_a_process(code: str, environment: dict[str, str] | None = None, cwd=REPOS
 
 def test_the_users_keras_settings_do_not_reach_the_course(hostile):
     code = """if True:
-        from helpers import recipes, workshop
+        from helpers import models, workshop
         from helpers.sequences import T20_TINC1
         import keras, numpy as np
         path = workshop.REPOSITORY / "data" / "weights" / "convlstm_T20_TINC1.npz"
         history = np.zeros((1, 3, 16, 16, 16), np.float32)
-        print(recipes.load(path, T20_TINC1)(history).shape, keras.config.floatx())
+        print(models.load(path, T20_TINC1)(history).shape, keras.config.floatx())
     """
     done = in_a_process(code, {**hostile, "PYTHONPATH": str(REPOSITORY)})
     assert done.stdout == "(1, 16, 16, 16) float32\n", done.stderr

@@ -8,7 +8,7 @@ their number is even): neither a lucky choice nor an unlucky one.
 
 import numpy as np
 
-from helpers import metrics, pictures, recipes, records, rollout, sequences, workshop
+from helpers import metrics, models, pictures, records, rollout, sequences, workshop
 
 OUT = workshop.REPOSITORY / "docs" / "pictures"
 SAMPLE = workshop.REPOSITORY / "data" / "sample" / workshop.SPLITS["test"]
@@ -25,7 +25,7 @@ def main() -> None:
     times = FORMAT.times[HISTORY : HISTORY + HORIZON]
     forecasts = {}
     for name, (weights, seen) in MODELS.items():
-        model = recipes.load(recipes.WEIGHTS / f"{weights}.npz", FORMAT)
+        model = models.load(models.WEIGHTS / f"{weights}.npz", FORMAT)
         forecasts[name] = rollout.rollout(model, frames[:, HISTORY - seen : HISTORY], HORIZON)
     distances = {name: metrics.jaccard_distance(truth, each) for name, each in forecasts.items()}
     mean = np.mean(list(distances.values()), axis=(0, 2))  # (N,)

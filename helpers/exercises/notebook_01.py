@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from helpers import cavities
 from helpers.exercises._shared import array, ask, compare, exercise, one_number, require
+from helpers.world import cavities
 
 
 @exercise("1.1")

@@ -488,7 +488,7 @@ def summary_curves(
     starts from them: ours have filled marks, the thesis's hollow ones.
 
     Args:
-        summary: as in data/results/summary.csv, see `helpers.results.read`.
+        summary: as in data/results/summary.csv, see `helpers.evaluation.course_results`.
         models, formats: what to show, in this order; what the table holds when None. What is not
             there is named in its panel.
 

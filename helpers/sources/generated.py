@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from helpers import _checks, _files, records
-from helpers.cavities import generate
 from helpers.workshop import SPLITS
+from helpers.world.cavities import generate
 
 MARK = "generated.json"
 

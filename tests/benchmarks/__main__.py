@@ -39,7 +39,7 @@ def reading(chosen: argparse.Namespace) -> None:
 
 def generator(chosen: argparse.Namespace) -> None:
     """Samples per second that one core generates at full resolution."""
-    from helpers.cavities import generate
+    from helpers.world.cavities import generate
 
     rates = []
     for seed in range(chosen.runs):

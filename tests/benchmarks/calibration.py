@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from helpers.cavities import SOLIDS, generate
+from helpers.world.cavities import SOLIDS, generate
 
 FORMATS = {"T20_TINC1": (20, 1), "T40_TINC2": (40, 2), "T80_TINC4": (80, 4)}
 PROFILE_TIMES = (0, 8, 16, 24, 32, 48, 64, 80, 96, 127)

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from helpers import convlstm, forecaster, recipes, records, workshop
+from helpers import convlstm, records, workshop
+from helpers.models import patchnet, register, shared
 from helpers.rollout import next_frames, rollout
 from helpers.sequences import T20_TINC1, T80_TINC4
 
@@ -105,15 +106,15 @@ def measure(runs: int, sequences: int) -> Iterator[tuple[str, str, list[float], 
         convlstm.forecaster(found) for found in (model, convlstm.build(convlstm.workshop()))
     )
     layers = in_keras_layers(model)
-    net = forecaster.build(forecaster.shipped())
+    net = patchnet.build(patchnet.shipped())
     beyond = {
-        f"PatchNet, {count} symmetries": forecaster.forecaster(net, T80_TINC4, symmetries=count)
+        f"PatchNet, {count} symmetries": patchnet.forecaster(net, T80_TINC4, symmetries=count)
         for count in (1, 8)
     }
-    trained = recipes.WEIGHTS / "surfacenet.npz"
-    beyond["SurfaceNet"] = recipes.load(trained, T80_TINC4, thresholds=None)
-    beyond["SurfaceNet and PatchNet, mean"] = forecaster.Together(
-        [beyond["SurfaceNet"], forecaster.forecaster(net, T80_TINC4)]
+    trained = register.WEIGHTS / "surfacenet.npz"
+    beyond["SurfaceNet"] = register.load(trained, T80_TINC4, thresholds=None)
+    beyond["SurfaceNet and PatchNet, mean"] = shared.Together(
+        [beyond["SurfaceNet"], patchnet.forecaster(net, T80_TINC4)]
     )
     observed = frames[:, :HISTORY]
     yield from _compare(
@@ -161,7 +162,7 @@ def measure(runs: int, sequences: int) -> Iterator[tuple[str, str, list[float], 
             },
             # Where surfaces move less, fewer voxels are looked at.
             "SurfaceNet, T20": functools.partial(
-                next_frames, recipes.load(trained, T20_TINC1, thresholds=None), slow
+                next_frames, register.load(trained, T20_TINC1, thresholds=None), slow
             ),
         },
     )

@@ -8,7 +8,8 @@ from hypothesis.extra import numpy as arrays
 from notebook_code import definition
 from scipy import ndimage
 
-from helpers import cavities, exercises, metrics
+from helpers import exercises, metrics
+from helpers.world import cavities
 
 betti_from_objects = definition("01", "betti_from_objects", np=np)
 

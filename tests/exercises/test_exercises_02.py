@@ -7,7 +7,7 @@ import tensorflow as tf
 from answers import says
 from notebook_code import definition
 
-from helpers import cavities, exercises, records
+from helpers import exercises, records
 from helpers.sequences import (
     THESIS_FORMATS,
     FrameFormat,
@@ -16,6 +16,7 @@ from helpers.sequences import (
     apply_symmetry,
     cube_symmetries,
 )
+from helpers.world import cavities
 
 
 def select(frames, T, TINC):

@@ -4,7 +4,8 @@ import numpy as np
 from answers import says
 from notebook_code import definition
 
-from helpers import exercises, forecaster
+from helpers import exercises
+from helpers.models import patchnet
 from helpers.workshop import tensorflow
 
 tf = tensorflow()
@@ -62,11 +63,11 @@ test_averaged_forecast = says(
 def test_the_past_of_the_notebook_is_that_of_the_helper(rng):
     past = definition("10", "past_of", np=np)
     frames = (rng.random((2, 7, 3, 3, 3)) < 0.4).astype(np.float32)
-    found = np.asarray(forecaster.Past()(frames, np.array([7, 7])))
+    found = np.asarray(patchnet.Past()(frames, np.array([7, 7])))
     np.testing.assert_allclose(past(frames), found, atol=1e-6)
 
 
 def test_the_arithmetic_of_the_notebook_is_that_of_the_helper():
     count = definition("10", "multiply_adds")
-    for config in (forecaster.shipped(), forecaster.workshop()):
-        assert count(config) == forecaster.multiply_adds(config)
+    for config in (patchnet.shipped(), patchnet.workshop()):
+        assert count(config) == patchnet.multiply_adds(config)

@@ -4,9 +4,10 @@ import numpy as np
 from answers import says
 from notebook_code import definition
 
-from helpers import exercises, surface
+from helpers import exercises
 from helpers.exercises.notebook_11 import most_to_expect
-from helpers.forecaster import fitting_threshold
+from helpers.models import surfacenet
+from helpers.models.shared import fitting_threshold
 from helpers.workshop import tensorflow
 
 tf = tensorflow()
@@ -79,23 +80,23 @@ test_how_many = says(
 
 
 def test_the_pose_of_the_notebook_is_that_of_the_network(rng):
-    places = surface.neighbours(3)
+    places = surfacenet.neighbours(3)
     slope_of = definition("11", "slope_of", np=np)
     canonical = definition("11", "canonical", np=np)
-    model = surface.build(surface.Config())
+    model = surfacenet.build(surfacenet.Config())
     for _ in range(20):
         slope = slope_of(places, rng.normal(size=len(places)))
         (chosen,) = np.asarray(model._pose(tf.constant(slope[None].astype(np.float32))))
-        np.testing.assert_array_equal(canonical(places, slope), surface.poses(places)[chosen])
+        np.testing.assert_array_equal(canonical(places, slope), surfacenet.poses(places)[chosen])
 
 
 def test_the_network_of_the_notebook_has_the_same_size():
     import keras
 
-    build_open = definition("11", "build_open", keras=keras, surface=surface)
-    small = surface.Config(radius=1, blocks=0, width=20, layers=0, ahead=2)
-    for config in (surface.Config(), small):
-        assert build_open(config).count_params() == surface.build(config).count_params()
+    build_open = definition("11", "build_open", keras=keras, surfacenet=surfacenet)
+    small = surfacenet.Config(radius=1, blocks=0, width=20, layers=0, ahead=2)
+    for config in (surfacenet.Config(), small):
+        assert build_open(config).count_params() == surfacenet.build(config).count_params()
 
 
 def test_near_surface_of_the_notebook(rng):
@@ -104,6 +105,6 @@ def test_near_surface_of_the_notebook(rng):
     near = definition("11", "near_surface", ndimage=ndimage)
     frames = ndimage.gaussian_filter(rng.random((3, 9, 9, 9)), (0, 1, 1, 1)) > 0.5
     frames = frames.astype(np.uint8)
-    for reach in surface.RINGS:
-        expected = np.asarray(surface.near_surface(frames, reach))
+    for reach in surfacenet.RINGS:
+        expected = np.asarray(surfacenet.near_surface(frames, reach))
         np.testing.assert_array_equal(near(frames, reach), expected)

@@ -9,11 +9,12 @@ import pytest
 from random_weights import randomised
 from scipy import ndimage
 
-from helpers import recipes, records, sequences, surface, training, workshop
-from helpers.forecaster import UNKNOWN, fitting_threshold, forecasts_at_end
+from helpers import records, sequences, training, workshop
+from helpers.models import register, surfacenet
+from helpers.models.shared import UNKNOWN, fitting_threshold, forecasts_at_end
+from helpers.models.surfacenet import Config, Examples
 from helpers.rollout import gives_several, next_frames, rollout
 from helpers.sequences import T20_TINC1, T40_TINC2, T80_TINC4, THESIS_FORMATS, FrameFormat
-from helpers.surface import Config, Examples
 
 tf = workshop.tensorflow()
 import keras  # noqa: E402  (after the quiet import of TensorFlow)
@@ -25,7 +26,7 @@ SAMPLE = workshop.REPOSITORY / "data" / "sample"
 
 @pytest.fixture(scope="module")
 def model():
-    return randomised(surface.build(SMALL))
+    return randomised(surfacenet.build(SMALL))
 
 
 @pytest.fixture
@@ -45,20 +46,20 @@ def number_of(states):
 
 def test_codes_by_hand():
     """Oldest first 0 1 1 0 0: the last flip is 2 frames old, the one before it 4."""
-    found = surface.codes(6)[number_of([0, 1, 1, 0, 0])]
+    found = surfacenet.codes(6)[number_of([0, 1, 1, 0, 0])]
     expected = [-1, -1, 0.2 - 0.5, -(0.2 - 0.5), 1 / 2, 1, 0.4 - 0.5, 2 * 2 / 5 - 1]
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_codes_without_flips_tell_how_long_it_was_observed():
     for count in (1, 3, 6):
-        found = surface.codes(6)[number_of([1] * count)]
+        found = surfacenet.codes(6)[number_of([1] * count)]
         age = count / 10 - 0.5
         np.testing.assert_allclose(found, [1, 0, age, age, 0, 0, age, 1], atol=1e-6)
 
 
 def test_codes_of_every_past_against_a_loop():
-    table = surface.codes(4)
+    table = surfacenet.codes(4)
     for count in range(1, 5):
         for past in np.ndindex(*[2] * count):
             flips = [age for age in range(1, count) if past[-age] != past[-age - 1]]
@@ -78,10 +79,10 @@ def test_codes_of_every_past_against_a_loop():
 
 
 def test_courses_of_every_past_against_a_loop():
-    table = surface.courses(5)
+    table = surfacenet.courses(5)
     for count in range(1, 6):
         for past in np.ndindex(*[2] * count):
-            changes = [past[-1] - past[max(-1 - age, -count)] for age in surface.SINCE]
+            changes = [past[-1] - past[max(-1 - age, -count)] for age in surfacenet.SINCE]
             expected = [past[-1], *(2 * change for change in changes)]
             np.testing.assert_array_equal(table[number_of(past)], expected)
 
@@ -90,15 +91,15 @@ def test_courses_of_every_past_against_a_loop():
 
 
 def test_neighbours_are_a_ball():
-    assert len(surface.neighbours(0)) == 1
-    assert len(surface.neighbours(1)) == 7
-    assert len(surface.neighbours(3)) == 123
-    assert np.linalg.norm(surface.neighbours(3), axis=1).max() == 3
+    assert len(surfacenet.neighbours(0)) == 1
+    assert len(surfacenet.neighbours(1)) == 7
+    assert len(surfacenet.neighbours(3)) == 123
+    assert np.linalg.norm(surfacenet.neighbours(3), axis=1).max() == 3
 
 
 def test_poses_are_the_48_symmetries():
-    places = surface.neighbours(2)
-    found = surface.poses(places)
+    places = surfacenet.neighbours(2)
+    found = surfacenet.poses(places)
     assert len({pose.tobytes() for pose in found}) == 48
     everywhere = {tuple(place) for place in places}
     for pose in found:
@@ -113,19 +114,19 @@ def test_the_chosen_pose_puts_the_slope_in_order(model, rng):
     axes = np.eye(3, dtype=int)
     for direction, number in zip(slope, pose):
         # Axis k of the pose looks along the direction in which the slope is the k-th largest.
-        turned = surface.poses(axes)[number] @ direction
+        turned = surfacenet.poses(axes)[number] @ direction
         assert (turned >= 0).all() and (np.diff(turned) <= 0).all()
 
 
 def test_near_surface(frames):
     last = frames[:, -1]
-    for reach in surface.RINGS:
+    for reach in surfacenet.RINGS:
         size = (1, *[2 * reach + 1] * 3)
         full = ndimage.maximum_filter(last, size, mode="nearest")
         empty = ndimage.minimum_filter(last, size, mode="nearest")
         expected = full != empty
-        np.testing.assert_array_equal(np.asarray(surface.near_surface(last, reach)), expected)
-        np.testing.assert_array_equal(surface.mixed(last.astype(np.uint8), reach), expected)
+        np.testing.assert_array_equal(np.asarray(surfacenet.near_surface(last, reach)), expected)
+        np.testing.assert_array_equal(surfacenet.mixed(last.astype(np.uint8), reach), expected)
 
 
 # The network
@@ -133,11 +134,11 @@ def test_near_surface(frames):
 
 def wrap(model, **options):
     frame_format = T40_TINC2
-    return surface.forecaster(model, frame_format, **options)
+    return surfacenet.forecaster(model, frame_format, **options)
 
 
 def test_starts_as_persistence(frames):
-    untrained = wrap(surface.build(SMALL))
+    untrained = wrap(surfacenet.build(SMALL))
     for history in (frames[:, :1], frames[:, :6]):
         assert np.array_equal(untrained(history) >= 0.5, history[:, -1] == 1)
         repeated = np.repeat(history[:, -1:], 3, axis=1)
@@ -164,7 +165,7 @@ def test_turns_with_the_history(model, rng):
 def test_turns_with_the_history_of_records_but_for_ties():
     """Where slopes are equal or 0, how the history lies decides."""
     config = dataclasses.replace(SMALL, grid=16, radius=3, blocks=2)
-    forecaster = wrap(randomised(surface.build(config)))
+    forecaster = wrap(randomised(surfacenet.build(config)))
     packed = records.packed(SAMPLE / workshop.SPLITS["training"], limit=4, progress=False)
     history = T40_TINC2.select(packed.frames(np.arange(4)))[:, :6].astype(np.float32)
     differ = (turned_differences(forecaster, history) > 1e-5).any(axis=2)
@@ -182,7 +183,7 @@ def test_the_average_over_all_symmetries_turns_exactly(model, frames):
 
 
 def test_without_the_canonical_pose_it_does_not(frames):
-    plain = wrap(randomised(surface.build(dataclasses.replace(SMALL, canonical=False))))
+    plain = wrap(randomised(surfacenet.build(dataclasses.replace(SMALL, canonical=False))))
     history = frames[:, :6]
     turned = np.ascontiguousarray(sequences.apply_symmetry(history, 5))
     back = sequences.apply_symmetry(plain(turned), sequences.inverse_symmetry(5))
@@ -191,10 +192,10 @@ def test_without_the_canonical_pose_it_does_not(frames):
 
 @pytest.mark.parametrize("frame_format", THESIS_FORMATS)
 def test_a_call_gives_the_first_of_several_near_the_surface(model, frames, frame_format):
-    forecaster = surface.forecaster(model, frame_format)
+    forecaster = surfacenet.forecaster(model, frame_format)
     history = frames[:, :5]
-    reach = surface.reach_of(frame_format.TINC)
-    near = np.asarray(surface.near_surface(history[:, -1], reach))
+    reach = surfacenet.reach_of(frame_format.TINC)
+    near = np.asarray(surfacenet.near_surface(history[:, -1], reach))
     assert not near.all()
     single, several = forecaster(history), forecaster.several(history)
     np.testing.assert_allclose(single[near], several[:, 0][near], atol=1e-6)
@@ -203,14 +204,14 @@ def test_a_call_gives_the_first_of_several_near_the_surface(model, frames, frame
 
 
 def test_how_far_next_frames_differ_from_the_last():
-    assert [surface.reach_of(step) for step in (1, 2, 3, 4)] == [1, 1, 2, 2]
+    assert [surfacenet.reach_of(step) for step in (1, 2, 3, 4)] == [1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("blocks, reach", [(0, 2), (1, 4)])
 def test_voxels_far_away_do_not_matter(blocks, reach):
     """Beyond the ball and the blocks nothing is read: not for the pose, not for the forecast."""
     config = dataclasses.replace(SMALL, blocks=blocks, grid=16)
-    forecaster = wrap(randomised(surface.build(config)))
+    forecaster = wrap(randomised(surfacenet.build(config)))
     history = np.zeros((1, 6, 16, 16, 16), np.float32)
     history[:, :, 1:4, 1:4, 1:4] = 1
     other = history.copy()
@@ -225,7 +226,7 @@ def test_what_the_network_reads(observed, rng, monkeypatch):
     config = Config(
         history=4, span=12, ahead=2, radius=1, blocks=1, canonical=False, width=2, grid=5
     )
-    model, given = surface.build(config), []
+    model, given = surfacenet.build(config), []
 
     def first(*values):
         given.append(np.concatenate(values, axis=-1))
@@ -247,19 +248,19 @@ def test_what_the_network_reads(observed, rng, monkeypatch):
             states = frames[(sample, slice(4 - seen, None), *voxel)].astype(int)
             pasts[tuple(np.array(voxel) + 4)] = number_of(states)
         expected = []
-        for neighbour in surface.neighbours(1):
+        for neighbour in surfacenet.neighbours(1):
             past = pasts[tuple(place + 4 + neighbour)]
-            expected.extend(surface.codes(4)[past] if past else np.zeros(8))
-        for block in surface.neighbours(1):
+            expected.extend(surfacenet.codes(4)[past] if past else np.zeros(8))
+        for block in surfacenet.neighbours(1):
             d, h, w = place + 4 + 3 * block
             within = pasts[d - 1 : d + 2, h - 1 : h + 2, w - 1 : w + 2].ravel()
-            expected.extend(sum((surface.courses(4)[n] for n in within if n), np.zeros(6)) / 27)
+            expected.extend(sum((surfacenet.courses(4)[n] for n in within if n), np.zeros(6)) / 27)
         expected.extend([sample == 0, False, sample == 1, seen / 4, 1 / seen, (0.5, 1)[sample]])
         np.testing.assert_allclose(values, expected, atol=1e-5)
 
 
 def test_the_first_layer_is_that_of_all_numbers_beside_each_other(model, rng):
-    units = surface.numbers_read(model.config)
+    units = surfacenet.numbers_read(model.config)
     values = rng.normal(size=(4, units)).astype(np.float32)
     expected = model.first(values)
     for split in (units // 3, units - 5):
@@ -291,7 +292,7 @@ def test_an_empty_and_a_full_cube(model):
 def test_batches_do_not_matter(model, frames):
     forecaster = wrap(model)
     many = np.concatenate([frames[:, :6]] * 6)  # more than `AT_ONCE`
-    assert len(many) > surface.AT_ONCE
+    assert len(many) > surfacenet.AT_ONCE
     np.testing.assert_allclose(forecaster(many)[-1], forecaster(frames[1:, :6])[0], atol=1e-6)
 
 
@@ -308,7 +309,9 @@ def test_a_longer_history_is_cut(model, frames):
 def test_nothing_is_read_from_before_the_span(frames, step, read):
     """Of nine time points, as many frames as they hold, though always one."""
     config = dataclasses.replace(SMALL, span=9, steps=(step,))
-    forecaster = surface.forecaster(randomised(surface.build(config)), FrameFormat(4 * step, step))
+    forecaster = surfacenet.forecaster(
+        randomised(surfacenet.build(config)), FrameFormat(4 * step, step)
+    )
     short = forecaster(frames[:, -read:])
     np.testing.assert_array_equal(forecaster(frames), short)
     assert read == 1 or np.abs(forecaster(frames[:, 1 - read :]) - short).max() > 1e-3
@@ -340,7 +343,7 @@ def test_frames_of_probabilities_pass_for_forecasts(model, frames, monkeypatch):
 
 def test_an_untrained_network_takes_forecasts_for_observed_frames(frames):
     keras.utils.set_random_seed(3)
-    model = surface.build(SMALL)
+    model = surfacenet.build(SMALL)
     kernel, bias = model.head.get_weights()
     model.head.set_weights([kernel + 5, bias])
     soft = np.clip(frames[:, :6], 0.1, 0.9)
@@ -352,24 +355,24 @@ def test_an_untrained_network_takes_forecasts_for_observed_frames(frames):
 def test_a_scout_is_asked_first(model, frames, monkeypatch):
     """Where the scout is sure its forecast stands; elsewhere it is that of the model."""
     small = dataclasses.replace(SMALL, history=5, radius=1, blocks=0, residual=2.0)
-    scout = randomised(surface.build(small), 6)
+    scout = randomised(surfacenet.build(small), 6)
     history = frames[:, :6]
     alone, glance, both = wrap(model), wrap(scout), wrap(model, scout=scout)
-    monkeypatch.setattr(surface, "SURE", 0.3)
+    monkeypatch.setattr(surfacenet, "SURE", 0.3)
     for ask in ("__call__", "several"):
         theirs, ours, found = (getattr(each, ask)(history) for each in (glance, alone, both))
         change = np.abs(theirs.reshape(2, -1, *[GRID] * 3) - history[:, -1:]).max(1)
         sure = (change <= 0.3).reshape(2, *[1] * (found.ndim - 4), *[GRID] * 3)
         sure = np.broadcast_to(sure, found.shape)
-        near = surface.mixed(history[:, -1], surface.reach_of(2)).reshape(change.shape)
+        near = surfacenet.mixed(history[:, -1], surfacenet.reach_of(2)).reshape(change.shape)
         assert 0 < (change[near] <= 0.3).mean() < 1
         np.testing.assert_array_equal(found[sure], theirs[sure])
         np.testing.assert_allclose(found[~sure], ours[~sure], atol=1e-6)
-        memory = {}
+        kept = {}
         for net, expected in ((None, ours), (scout, found), (None, ours)):
-            again = getattr(wrap(model, scout=net, memory=memory), ask)(history)
+            again = getattr(wrap(model, scout=net, kept=kept), ask)(history)
             np.testing.assert_array_equal(again, expected)
-        assert len(memory) == 2
+        assert len(kept) == 2
 
 
 def test_a_rollout_and_all_next_frames(model, frames):
@@ -384,7 +387,7 @@ def test_wrong_arguments(model):
     with pytest.raises(TypeError, match="SurfaceNet"):
         wrap(None)
     with pytest.raises(ValueError, match="knows 1, 2, 4"):
-        surface.forecaster(model, FrameFormat(24, 3))
+        surfacenet.forecaster(model, FrameFormat(24, 3))
     with pytest.raises(TypeError, match="scout is 'scout.npz'"):
         wrap(model, scout="scout.npz")
     for change, says in (
@@ -393,7 +396,7 @@ def test_wrong_arguments(model):
         ({"steps": (1, 2)}, r"and so \{4\} besides"),
     ):
         with pytest.raises(ValueError, match=says):
-            wrap(model, scout=surface.build(dataclasses.replace(SMALL, **change)))
+            wrap(model, scout=surfacenet.build(dataclasses.replace(SMALL, **change)))
     with pytest.raises(ValueError, match="20 frames at most"):
         Config(history=21)
     with pytest.raises(ValueError, match="radius"):
@@ -411,14 +414,14 @@ def test_wrong_arguments(model):
 def test_counted_by_hand():
     config = Config(radius=1, blocks=1, width=10, layers=2, ahead=5)
     # 7 neighbours with 8 numbers each, 7 blocks with 6, 6 of what the network is told.
-    assert surface.numbers_read(config) == 56 + 42 + 6
-    assert surface.numbers_read(dataclasses.replace(config, blocks=0)) == 56 + 6
-    assert surface.multiply_adds(config, 3) == 3 * (104 * 10 + 10 * 5 + 5 * 5 + 5 * 5)
+    assert surfacenet.numbers_read(config) == 56 + 42 + 6
+    assert surfacenet.numbers_read(dataclasses.replace(config, blocks=0)) == 56 + 6
+    assert surfacenet.multiply_adds(config, 3) == 3 * (104 * 10 + 10 * 5 + 5 * 5 + 5 * 5)
     small = Config(radius=0, blocks=0, width=2, layers=0, ahead=5)
-    cost = 10 * (14 * 2 + 2 * 5) + surface.multiply_adds(config, 3)
-    assert surface.multiply_adds(config, 10, scout=small, unsure=0.3) == cost
-    kernels = sum(np.prod(w.shape) for w in surface.build(config).weights if len(w.shape) == 2)
-    assert kernels == surface.multiply_adds(config, 1)
+    cost = 10 * (14 * 2 + 2 * 5) + surfacenet.multiply_adds(config, 3)
+    assert surfacenet.multiply_adds(config, 10, scout=small, unsure=0.3) == cost
+    kernels = sum(np.prod(w.shape) for w in surfacenet.build(config).weights if len(w.shape) == 2)
+    assert kernels == surfacenet.multiply_adds(config, 1)
 
 
 # Examples and training
@@ -454,7 +457,7 @@ def test_examples_are_voxels_near_a_surface(split):
 
 def rings_of(last):
     """Return the number of the ring of each voxel, 3 where it is in none: int (B, voxels)."""
-    return sum(~surface.mixed(last, reach).reshape(len(last), -1) for reach in surface.RINGS)
+    return sum(~surfacenet.mixed(last, reach).reshape(len(last), -1) for reach in surfacenet.RINGS)
 
 
 def test_draw_takes_each_place_as_often_as_its_share_says(rng):
@@ -464,7 +467,7 @@ def test_draw_takes_each_place_as_often_as_its_share_says(rng):
     chance[3, 3] = 50  # one that is always drawn
     times, shares, runs = np.zeros(chance.shape), np.zeros(chance.shape), 4000
     for _ in range(runs):
-        places, share = surface.draw(chance, 14, rng)
+        places, share = surfacenet.draw(chance, 14, rng)
         assert places.shape == share.shape == (4, 14)
         for row in range(4):
             drawn = places[row, share[row] > 0]
@@ -483,7 +486,7 @@ def test_what_is_drawn_stands_for_all_voxels_near_a_surface(split, with_scout):
     config = Config(history=2, ahead=1)
     options = {"voxels": 60, "augment": False}
     if with_scout:
-        scout = randomised(surface.build(Config(radius=1, blocks=0, width=4, ahead=2)))
+        scout = randomised(surfacenet.build(Config(radius=1, blocks=0, width=4, ahead=2)))
         options |= {"scout": scout, "candidates": 120}
     examples = Examples(split, [T20_TINC1], config, 8, **options)
     drawn, total = np.zeros(3), np.zeros(3)
@@ -503,7 +506,7 @@ def test_a_scout_chooses_what_it_is_unsure_of(split):
     """A scout that doubts filled voxels alone sends us to these."""
     config = Config(history=2, ahead=1)
     small = {"ahead": 1, "radius": 0, "blocks": 0, "width": 2, "layers": 0}
-    scout = surface.build(Config(history=2, **small))
+    scout = surfacenet.build(Config(history=2, **small))
     # The first layer gives about 9 for a filled voxel and 0 for an empty one; the logits: +1, -4.
     kernel = np.zeros((8 + 6, 2), np.float32)
     kernel[0] = 9
@@ -525,13 +528,16 @@ def test_a_scout_chooses_what_it_is_unsure_of(split):
     ("options", "says"),
     [
         ({"voxels": 4097}, "a frame has 4096"),
-        ({"scout": surface.build(surface.scout()), "candidates": 4097}, "a frame has 4096"),
-        ({"scout": surface.build(surface.scout()), "candidates": 255}, "there are 255 candidates"),
-        ({"scout": surface.build(SMALL)}, "expected 5 of 16³"),
+        ({"scout": surfacenet.build(surfacenet.scout()), "candidates": 4097}, "a frame has 4096"),
+        (
+            {"scout": surfacenet.build(surfacenet.scout()), "candidates": 255},
+            "there are 255 candidates",
+        ),
+        ({"scout": surfacenet.build(SMALL)}, "expected 5 of 16³"),
         ({"voxels": 0}, "voxels is 0"),
         ({"chances": (1.0, 0.2)}, "3 numbers"),
         ({"chances": (1.0, 0.2, 0.0)}, "above 0"),
-        ({"feeder": surface.build(Config(steps=(1, 2)))}, r"the feeder knows .* \{4\} besides"),
+        ({"feeder": surfacenet.build(Config(steps=(1, 2)))}, r"the feeder knows .* \{4\} besides"),
         ({"fed_back": 1.5}, "fed_back is 1.5"),
     ],
 )
@@ -561,14 +567,14 @@ def test_forecasts_are_fed_back(split):
     """In the place of the last frames seen, one after another, and nowhere else."""
     config = Config(history=6, ahead=4)
     small = {"radius": 1, "blocks": 0, "width": 4, "layers": 0}
-    feeder = randomised(surface.build(Config(history=5, ahead=1, residual=1.0, **small)))
+    feeder = randomised(surfacenet.build(Config(history=5, ahead=1, residual=1.0, **small)))
     options = {"voxels": 10, "seed": 2}
     plain = Examples(split, [T80_TINC4], config, 40, **options)
     fed = dataclasses.replace(plain, feeder=feeder, fed_back=0.7)
     (frames, observed, *_), (found, seen, _, counts, *_) = plain.batch(1), fed.batch(1)
     assert set(counts) == {0, 1, 2, 3} and 20 < (counts > 0).sum() < 36
     np.testing.assert_array_equal(seen, np.minimum(observed + counts, 6))
-    forecaster, changed = surface.forecaster(feeder, T80_TINC4), 0
+    forecaster, changed = surfacenet.forecaster(feeder, T80_TINC4), 0
     for sample, count in enumerate(counts):
         history = frames[sample : sample + 1, 6 - seen[sample] : 6 - count].astype(np.float32)
         for number in range(count):
@@ -586,15 +592,18 @@ def test_forecasts_are_fed_back(split):
 
 
 def trained(split, folder, plan, **options):
-    """Train a small network on the sample set; return it and the history."""
+    """Train a small network on the sample set; return it and the checkpoint."""
     config = Config(history=6, ahead=2, radius=1, width=16, layers=1)
-    recipe = recipes.SurfaceNetRecipe(config, plan, voxels=32, candidates=64, feeder=None)
+    scout = surfacenet.load(register.WEIGHTS / "scout.npz")
+    drawn = {"voxels": 32, "candidates": 64, "scout": scout}
     keras.utils.set_random_seed(4)
-    model = surface.build(config)
-    model.compile(**recipe.compile_options())
-    batches = recipe.batches(split, THESIS_FORMATS)
-    options["validation"] = recipe.validation(split, THESIS_FORMATS)
-    return model, training.fit(model, batches, plan, folder, monitor=recipe.monitor, **options)
+    model = surfacenet.build(config)
+    model.compile(**surfacenet.compile_options(config, plan))
+    batches = surfacenet.batches(split, THESIS_FORMATS, config, plan, **drawn)
+    validation = surfacenet.validation(split, THESIS_FORMATS, config, 320, **drawn)
+    options["validation"] = validation.cache()
+    checkpoint = training.Checkpoint(folder, plan, surfacenet.monitor(config))
+    return model, training.train(model, batches, checkpoint, **options)
 
 
 def test_it_learns(split, tmp_path):
@@ -602,7 +611,7 @@ def test_it_learns(split, tmp_path):
     assert history.rows[-1]["val_loss"] < history.rows[0]["val_loss"]
     # A compiled model forecasts as any other.
     frames = T20_TINC1.select(split.frames(np.arange(4)))
-    forecaster = surface.forecaster(model, T20_TINC1)
+    forecaster = surfacenet.forecaster(model, T20_TINC1)
     first, several = forecaster(frames[:, :6]), forecaster.several(frames[:, :6])
     assert first.shape == (4, 16, 16, 16) and several.shape == (4, 2, 16, 16, 16)
     assert not np.array_equal(first, frames[:, 5])
@@ -612,7 +621,8 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(split, tmp_path):
     plan, stop = training.Plan(8, 4, 5e-3, validate_every=4), threading.Event()
     whole, _ = trained(split, tmp_path / "whole", plan)
     callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: stop.set())
-    _, first = trained(split, tmp_path / "parts", plan, stop=stop, callbacks=[callback])
+    callbacks = [callback, training.Stop(event=stop)]
+    _, first = trained(split, tmp_path / "parts", plan, callbacks=callbacks)
     assert first.step == 4
     resumed, second = trained(split, tmp_path / "parts", plan)
     assert second.step == 8
@@ -622,6 +632,6 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(split, tmp_path):
 
 def test_saved_and_loaded(model, frames, tmp_path):
     path = training.save_weights(tmp_path / "net.npz", model, {"model": "surfacenet"})
-    again = surface.load(path)
+    again = surfacenet.load(path)
     assert again.config == SMALL
     np.testing.assert_array_equal(wrap(again)(frames), wrap(model)(frames))

@@ -1,4 +1,4 @@
-"""All results of the course, from weights and data: `python -m helpers.results --help`."""
+"""All results of the course, from weights and data: `python -m data.make.results --help`."""
 
 from __future__ import annotations
 
@@ -24,20 +24,19 @@ from helpers import (
     _processes,
     convlstm,
     evaluation,
-    forecaster,
     metrics,
-    recipes,
+    records,
     rollout,
-    surface,
     training,
     wgan_gp,
     workshop,
 )
 from helpers._files import replacing
-from helpers.forecaster import ROLLOUT_HISTORY
-from helpers.sequences import FrameFormat
+from helpers.models import patchnet, register, shared, surfacenet
+from helpers.models.shared import ROLLOUT_HISTORY
+from helpers.sequences import FORMATS, FrameFormat
 
-RESULTS = workshop.REPOSITORY / "data" / "results"
+RESULTS = evaluation.COURSE_RESULTS
 README = workshop.REPOSITORY / "README.md"
 SAMPLE = workshop.REPOSITORY / "data" / "sample"
 MARKS = "<!-- results: made by make results -->", "<!-- end of results -->"
@@ -70,7 +69,7 @@ class Case:
         path: of the `.npz`.
         record: the JSON beside it.
         frame_format: one of those that the record names.
-        variant: the way to use a PatchNet or SurfaceNet, one of `recipes.VARIANTS`; others know no
+        variant: the way to use a PatchNet or SurfaceNet, one of `register.VARIANTS`; others know no
             other way.
     """
 
@@ -97,40 +96,39 @@ class Case:
         """The PatchNet that the mean of two networks takes in; None for all else."""
         if self.variant != "together":
             return None
-        path = recipes.partner(self.path)
+        path = register.partner(self.path)
         return Case(path, training.read_record(path), self.frame_format)
 
     @property
     def scout(self) -> Case | None:
         """The scout beside a SurfaceNet, if there is one; None for all else."""
-        return self._beside(recipes.SurfaceNetRecipe.scout)
+        return self._beside("scout")
 
     @property
     def follower(self) -> Case | None:
         """The follower beside a SurfaceNet, if there is one; None for all else."""
-        return self._beside(recipes.FOLLOWER)
+        return self._beside("follower")
 
     def _beside(self, name: str) -> Case | None:
-        path = self.path.with_name(name)
-        if self.record.get("model") != recipes.SurfaceNetRecipe.model or not path.exists():
-            return None
-        return Case(path, training.read_record(path), self.frame_format)
+        model = _model(self)
+        known = name in model.beside and not model.part  # a part is judged with the whole
+        path = register.beside(self.path, name if known else None)
+        return Case(path, training.read_record(path), self.frame_format) if path else None
 
     @property
     def frames(self) -> int | None:
         """How many frames a WGAN-GP reads; None for a model that takes any history."""
-        is_gan = self.record.get("model") == recipes.WGANRecipe.model
-        return self.record["configuration"]["frames"] if is_gan else None
+        return self.record["configuration"].get("frames")
 
     def cost(self) -> dict:
         """Return parameters, million multiply-adds of a forecast, and how it was trained."""
-        kind = _kind(self)
+        kind = _model(self).kind
         config = kind.Config(**self.record["configuration"])
         multiply_adds = kind.multiply_adds(config)
         if self.scout:
             small = kind.Config(**self.scout.record["configuration"])
             multiply_adds = kind.multiply_adds(config, scout=small)
-        copies = recipes.VARIANTS[self.variant].get("symmetries", 1)
+        copies = register.VARIANTS[self.variant].get("symmetries", 1)
         parameters, trainings = _parameters(kind, config), _trainings(self.record)
         multiply_adds *= copies
         hardware = [self.record["machine"]["device"]]
@@ -153,7 +151,7 @@ class Case:
 
 def _name(path: Path) -> str:
     """Return the name of a file of weights, without that of a format at its end."""
-    return re.sub(rf"_({'|'.join(recipes.FORMATS)})$", "", path.stem)
+    return re.sub(rf"_({'|'.join(FORMATS)})$", "", path.stem)
 
 
 def _trainings(record: dict) -> dict[str, float]:
@@ -169,11 +167,11 @@ def _trainings(record: dict) -> dict[str, float]:
 def _parameters(kind, config) -> int:
     """Count the weights that a forecast takes, those of a critic left out."""
     model = kind.build(config)
-    variables = model.generator_variables if kind is wgan_gp else model.trainable_variables
+    variables = getattr(model, "generator_variables", model.trainable_variables)
     return sum(int(np.prod(variable.shape)) for variable in variables)
 
 
-def cases(weights: Path = recipes.WEIGHTS, names: Sequence[str] = ()) -> list[Case]:
+def cases(weights: Path = register.WEIGHTS, names: Sequence[str] = ()) -> list[Case]:
     """Find the shipped weights, in the order of `TITLES`, each in every format that it knows.
 
     A PatchNet comes twice: as it is, and averaged over the mirrorings. So does a SurfaceNet with a
@@ -200,17 +198,15 @@ def cases(weights: Path = recipes.WEIGHTS, names: Sequence[str] = ()) -> list[Ca
     found = []
     for path in (path for name in files for path in files[name] if not names or name in names):
         record = training.read_record(path)
-        if record.get("model") in (recipes.ScoutRecipe.model, recipes.FollowerRecipe.model):
-            continue  # they forecast for another
+        model = register.MODELS[register.name_of(path, record)]
+        if model.part:
+            continue  # it forecasts for another
         for name in record["formats"]:
-            found.append(Case(path, record, recipes.FORMATS[name]))
-            if record.get("model") == recipes.PatchNetRecipe.model:
-                found.append(dataclasses.replace(found[-1], variant="mirrorings"))
-            elif (
-                record.get("model") == recipes.SurfaceNetRecipe.model
-                and recipes.partner(path).exists()
-            ):
-                found.append(dataclasses.replace(found[-1], variant="together"))
+            case = Case(path, record, FORMATS[name])
+            found.append(case)
+            if model.partner and not register.partner(path).exists():
+                continue
+            found += [dataclasses.replace(case, variant=each) for each in model.judged_too]
     if not found:
         asked = f"weights {' or '.join(names)}".rstrip()
         raise FileNotFoundError(f"{weights} holds no {asked} that forecast by themselves.")
@@ -225,7 +221,7 @@ def groups(found: Sequence[Case]) -> list[list[Case]]:
     """
     together = {}
     for case in found:
-        shared = _kind(case) in recipes.VARIED
+        shared = _model(case).several
         key = (None if shared else case.path, case.frame_format)
         together.setdefault(key, []).append(case)
     return sorted(together.values(), key=len, reverse=True)
@@ -258,18 +254,18 @@ def evaluate(
     if todo:
         missing = [case for case, _ in todo]
         work.mkdir(parents=True, exist_ok=True)
-        memory, models, parts = {}, [], [[] for _ in missing]
+        kept, models, parts = {}, [], [[] for _ in missing]
         for case in missing:
             _files(case, work)[-1].unlink(missing_ok=True)
-            options = dict(recipes.VARIANTS[case.variant])
-            if _kind(case) in recipes.VARIED and len(missing) > 1:
-                options["memory"] = memory
-            models.append(recipes.load(case.path, case.frame_format, **options))
+            options = dict(register.VARIANTS[case.variant])
+            if _model(case).several and len(missing) > 1:
+                options["kept"] = kept
+            models.append(register.load(case.path, case.frame_format, **options))
         for start in range(0, len(frames), REMEMBERED):
             chosen = slice(start, start + REMEMBERED)
             for case, model, found in zip(missing, models, parts):
                 found.append(_tables(case, model, frames[chosen], sample_id[chosen]))
-            memory.clear()
+            kept.clear()
         for (case, note), found in zip(todo, parts):
             *files, mark = _files(case, work)
             for file, tables in zip(files, zip(*found), strict=True):
@@ -279,9 +275,8 @@ def evaluate(
     return [tuple(evaluation.load(file) for file in _files(case, work)[:-1]) for case in group]
 
 
-def _kind(case: Case):
-    """Return the module of a case's model."""
-    return recipes.KINDS[case.record.get("model", recipes.Recipe.model)].kind
+def _model(case: Case) -> register.Model:
+    return register.MODELS[register.name_of(case.path, case.record)]
 
 
 def _tables(case: Case, model, frames, sample_id) -> list[pd.DataFrame]:
@@ -318,11 +313,11 @@ def _note(case: Case, frames: np.ndarray, sample_id: np.ndarray) -> dict:
         part.path.read_bytes() + json.dumps(part.record.get("configuration")).encode()
         for part in parts
     )
-    shares = {"shares": case.record.get(recipes.SHARES_NAME)} if case.partner else {}
+    shares = {"shares": case.record.get(register.SHARES)} if case.partner else {}
     return shares | {
         "code": _code(),
         "weights": hashlib.sha256(networks).hexdigest(),
-        "thresholds": case.record.get(recipes.thresholds_name(case.variant)),
+        "thresholds": case.record.get(register.thresholds_name(case.variant)),
         "samples": hashlib.sha256(np.ascontiguousarray(sample_id)).hexdigest(),
         "frames": hashlib.sha256(np.packbits(frames)).hexdigest(),
     }
@@ -331,7 +326,17 @@ def _note(case: Case, frames: np.ndarray, sample_id: np.ndarray) -> dict:
 @functools.cache
 def _code() -> str:
     """Return a hash of all code that shapes a forecast, a distance or a table."""
-    modules = (convlstm, evaluation, forecaster, metrics, recipes, rollout, surface, wgan_gp)
+    modules = (
+        convlstm,
+        evaluation,
+        metrics,
+        patchnet,
+        register,
+        rollout,
+        shared,
+        surfacenet,
+        wgan_gp,
+    )
     paths = [*(Path(module.__file__) for module in modules), Path(__file__)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 
@@ -382,7 +387,7 @@ def make(
     data: Path,
     work: Path,
     *,
-    weights: Path = recipes.WEIGHTS,
+    weights: Path = register.WEIGHTS,
     names: Sequence[str] = (),
     limit: int | None = None,
     processes: int = 1,
@@ -418,7 +423,7 @@ def make(
 @functools.lru_cache(maxsize=1)
 def _samples(data: Path, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Return all time points (N, 128, D, H, W) of the test split, and their sample numbers."""
-    split = recipes.open_split(data, "test", limit)
+    split = records.open_split(data, "test", limit)
     return split.frames(np.arange(len(split))[:limit]), split.sample_id[:limit]
 
 
@@ -517,14 +522,14 @@ def _label(protocol: str, history: int, horizon: int) -> str:
 
 
 def _head() -> list[str]:
-    formats = list(recipes.FORMATS)
+    formats = list(FORMATS)
     return ["| model | " + " | ".join(formats) + " |", "| --- |" + " --- |" * len(formats)]
 
 
 def _line(title: str, rows: pd.DataFrame, cell: Callable[[pd.Series], str]) -> str:
     """Write a row of the page; a format without a figure is a dash."""
     rows = rows.drop_duplicates("format").set_index("format")
-    cells = [cell(rows.loc[name]) if name in rows.index else "–" for name in recipes.FORMATS]
+    cells = [cell(rows.loc[name]) if name in rows.index else "–" for name in FORMATS]
     return f"| {title} | " + " | ".join(cells) + " |"
 
 
@@ -582,16 +587,16 @@ def overview(found: dict[str, pd.DataFrame]) -> str:
 
     A figure is bold where the whole interval lies below both the thesis's figure and persistence.
     """
-    formats = " | ".join(name.partition("_")[0] for name in recipes.FORMATS)
+    formats = " | ".join(name.partition("_")[0] for name in FORMATS)
     lines = [
         f"| model | trained on | next frame: {formats} | {HORIZON} steps ahead: {formats} |",
-        "| --- | --- |" + " --- |" * 2 * len(recipes.FORMATS),
+        "| --- | --- |" + " --- |" * 2 * len(FORMATS),
     ]
     index = ["model", "protocol", "horizon", "format"]
     rows = found["summary"].drop_duplicates(index).set_index(index).sort_index()
     for protocol, names in OVERVIEW.items():
         tasks = (protocol, 1), ("rollout", HORIZON)
-        places = [(*task, name) for task in tasks for name in recipes.FORMATS]
+        places = [(*task, name) for task in tasks for name in FORMATS]
         null = _cells(rows, names[0], places, lambda row: f"{row['persistence']:.3f}")
         lines.append(f"| persistence, judged as {JUDGED_AS[protocol]} | – | {null} |")
         for name in names:
@@ -628,7 +633,9 @@ def write(
     out.mkdir(parents=True, exist_ok=True)
     for name, table in found.items():
         table.round(5).to_csv(out / f"{name}.csv", index=False)
-    saved = read(out)  # from the files, so that both say the same to the last digit
+    saved = evaluation.course_results(
+        out
+    )  # from the files, so that both say the same to the last digit
     for path, text in texts.items():
         head, rest = text.split(MARKS[0])
         _, tail = rest.split(MARKS[1])
@@ -636,20 +643,15 @@ def write(
             file.write(f"{head}{MARKS[0]}\n\n{pages[path](saved)}\n\n{MARKS[1]}{tail}".encode())
 
 
-def read(folder: Path = RESULTS) -> dict[str, pd.DataFrame]:
-    """Return the tables that `write` has written."""
-    return {name: pd.read_csv(folder / f"{name}.csv") for name in ("summary", "skill_horizons")}
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make all results of the course from its weights and the thesis's test records."""
-    parser = argparse.ArgumentParser(prog="python -m helpers.results", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m data.make.results", description=main.__doc__)
     parser.add_argument("--data", type=Path, required=True, help="a folder in thesis layout")
     parser.add_argument(
         "--work", type=Path, required=True, help="for the tables by sample; resumes there"
     )
     parser.add_argument(
-        "--weights", type=Path, default=recipes.WEIGHTS, help="a folder of .npz files"
+        "--weights", type=Path, default=register.WEIGHTS, help="a folder of .npz files"
     )
     parser.add_argument(
         "--models", nargs="+", default=[], help="only these, for example: wgan_gp_3"
@@ -667,7 +669,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if (options.models or options.limit) and not options.out:
         parser.error("a part of the results goes elsewhere: give --out")
-    own = options.data.resolve() == SAMPLE or options.weights.resolve() != recipes.WEIGHTS
+    own = options.data.resolve() == SAMPLE or options.weights.resolve() != register.WEIGHTS
     if own and not options.out:
         parser.error("results of the sample set or of other weights go elsewhere: give --out")
     try:
@@ -686,7 +688,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
-    print(page(read(options.out or RESULTS)))
+    print(page(evaluation.course_results(options.out or RESULTS)))
     return 0
 
 

@@ -10,7 +10,10 @@ import pandas as pd
 import pytest
 from random_weights import randomised
 
-from helpers import evaluation, forecaster, recipes, results, surface, training, wgan_gp, workshop
+from data.make import results
+from helpers import evaluation, training, wgan_gp, workshop
+from helpers.models import patchnet, register, surfacenet
+from helpers.sequences import FORMATS
 
 DATA = workshop.REPOSITORY / "data" / "sample"
 NOTE = {"minutes": 2.0, "machine": {"device": "CPU"}}
@@ -22,9 +25,9 @@ def judged(tmp_path_factory):
     place = tmp_path_factory.mktemp("results")
     folder = place / "weights"
     folder.mkdir()
-    patch = forecaster.Config(history=4, ahead=2, channels=2, hidden=3, width=4, blocks=1)
+    patch = patchnet.Config(history=4, ahead=2, channels=2, hidden=3, width=4, blocks=1)
     note = {**NOTE, "model": "patchnet", "formats": ["T20_TINC1", "T80_TINC4"]}
-    training.save_weights(folder / "patchnet.npz", forecaster.build(patch), note)
+    training.save_weights(folder / "patchnet.npz", patchnet.build(patch), note)
     gan = wgan_gp.workshop(3, width=8, blocks=1, channels=2, hidden=3, critic_width=8)
     began = {"began_with": {"sha256": "alone", "minutes": 5.0}}
     note = {**NOTE, "model": "wgan_gp", "formats": ["T80_TINC4"], **began}
@@ -82,9 +85,9 @@ def test_every_model_format_and_protocol(weights, tmp_path):
 
 
 def test_a_surfacenet_beside_a_patchnet_is_judged_alone_and_with_it(weights, tmp_path):
-    config = surface.Config(history=4, ahead=2, radius=1, blocks=1, width=4, layers=0)
+    config = surfacenet.Config(history=4, ahead=2, radius=1, blocks=1, width=4, layers=0)
     note = {**NOTE, "model": "surfacenet", "formats": ["T80_TINC4"]}
-    path = training.save_weights(weights / "surfacenet.npz", surface.build(config), note)
+    path = training.save_weights(weights / "surfacenet.npz", surfacenet.build(config), note)
     alone, both = found = results.cases(weights, ["surfacenet"])
     assert [case.title for case in found] == ["SurfaceNet", "SurfaceNet and PatchNet, mean"]
     (patch,) = (
@@ -103,14 +106,14 @@ def test_a_surfacenet_beside_a_patchnet_is_judged_alone_and_with_it(weights, tmp
     # A scout beside it belongs to it, and is no case of its own.
     small = dataclasses.replace(config, blocks=0)
     note = {**NOTE, "model": "scout", "formats": ["T80_TINC4"]}
-    training.save_weights(weights / "scout.npz", surface.build(small), note)
+    training.save_weights(weights / "scout.npz", surfacenet.build(small), note)
     assert results.cases(weights, ["surfacenet", "scout"]) == found
     assert alone.cost()["parameters"] == sum(
-        surface.build(each).count_params() for each in (config, small)
+        surfacenet.build(each).count_params() for each in (config, small)
     )
     assert alone.cost()["training_minutes"] == 4
     assert alone.cost()["million_multiply_adds"] == pytest.approx(
-        surface.multiply_adds(config, scout=small) / 1e6, abs=0.06
+        surfacenet.multiply_adds(config, scout=small) / 1e6, abs=0.06
     )
     with_scout = results.make(
         DATA, tmp_path / "scouted", weights=weights, names=["surfacenet"], limit=3
@@ -124,10 +127,10 @@ def test_a_surfacenet_beside_a_patchnet_is_judged_alone_and_with_it(weights, tmp
     before, cost = [results._note(case, frames, sample_id) for case in found], alone.cost()
     # It began with the weights of the SurfaceNet, whose minutes do not count a second time.
     note |= {"model": "follower", "began_with": alone.record}
-    training.save_weights(weights / "follower.npz", surface.build(small), note)
+    training.save_weights(weights / "follower.npz", surfacenet.build(small), note)
     assert results.cases(weights, ["surfacenet", "follower"]) == found
     followed = alone.cost()
-    assert followed["parameters"] == cost["parameters"] + surface.build(small).count_params()
+    assert followed["parameters"] == cost["parameters"] + surfacenet.build(small).count_params()
     assert followed["training_minutes"] == cost["training_minutes"] + 2
     assert followed["million_multiply_adds"] == cost["million_multiply_adds"]
     after = [results._note(case, frames, sample_id) for case in found]
@@ -135,7 +138,7 @@ def test_a_surfacenet_beside_a_patchnet_is_judged_alone_and_with_it(weights, tmp
     # The SurfaceNet goes on from them, too.
     ours = {key: alone.record[key] for key in (*NOTE, "model", "formats")}
     ours["began_with"] = alone.record
-    training.save_weights(tmp_path / "later.npz", randomised(surface.build(config)), ours)
+    training.save_weights(tmp_path / "later.npz", randomised(surfacenet.build(config)), ours)
     for kind in ("npz", "json"):
         (tmp_path / f"later.{kind}").replace(weights / f"surfacenet.{kind}")
     (later, _) = results.cases(weights, ["surfacenet"])
@@ -155,11 +158,11 @@ def test_what_cases_share_changes_nothing(weights, tmp_path, monkeypatch):
     """Networks that say something, in chunks of two samples, against each case by itself."""
     options = {"history": 4, "ahead": 2, "radius": 1, "blocks": 0, "width": 4, "layers": 0}
     made = {
-        name: randomised(surface.build(surface.Config(**options, residual=residual)))
+        name: randomised(surfacenet.build(surfacenet.Config(**options, residual=residual)))
         for name, residual in {"scout": 3.0, "surfacenet": 1.0}.items()
     }
-    patch = forecaster.Config(history=4, ahead=2, channels=2, hidden=3, width=4, blocks=1)
-    made["patchnet"] = randomised(forecaster.build(patch))
+    patch = patchnet.Config(history=4, ahead=2, channels=2, hidden=3, width=4, blocks=1)
+    made["patchnet"] = randomised(patchnet.build(patch))
     for name, model in made.items():
         (weights / f"{name}.npz").unlink(missing_ok=True)
         note = {**NOTE, "model": name, "formats": ["T80_TINC4"]}
@@ -173,7 +176,7 @@ def test_what_cases_share_changes_nothing(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(results, "REMEMBERED", 2)
     together = results.evaluate(group, frames, sample_id, tmp_path / "shared")
     for case, tables in zip(group, together):
-        model = recipes.load(case.path, case.frame_format, **recipes.VARIANTS[case.variant])
+        model = register.load(case.path, case.frame_format, **register.VARIANTS[case.variant])
         for table, alone in zip(tables, results._tables(case, model, frames, sample_id)):
             order = ["protocol", "horizon", "sample"]
             one, other = (each.sort_values(order, ignore_index=True) for each in (table, alone))
@@ -189,7 +192,7 @@ def test_what_cases_share_changes_nothing(weights, tmp_path, monkeypatch):
 
 def test_a_second_call_judges_nothing_again(weights, tmp_path, monkeypatch):
     before = make(weights, tmp_path)
-    monkeypatch.setattr(recipes, "load", lambda *a, **k: pytest.fail("judged again"))
+    monkeypatch.setattr(register, "load", lambda *a, **k: pytest.fail("judged again"))
     after = make(weights, tmp_path)
     pd.testing.assert_frame_equal(before["summary"], after["summary"])
 
@@ -216,7 +219,7 @@ def test_side_by_side_gives_the_same(weights, tmp_path):
 
 def test_what_was_interrupted_is_taken_up(weights, tmp_path, monkeypatch):
     shutil.rmtree(tmp_path / "work")
-    load, loaded = recipes.load, []
+    load, loaded = register.load, []
 
     def breaks(path, *args, **options):
         if len(loaded) == 4:
@@ -224,7 +227,7 @@ def test_what_was_interrupted_is_taken_up(weights, tmp_path, monkeypatch):
         loaded.append(path)
         return load(path, *args, **options)
 
-    monkeypatch.setattr(recipes, "load", breaks)
+    monkeypatch.setattr(register, "load", breaks)
     with pytest.raises(KeyboardInterrupt):
         make(weights, tmp_path)
     loaded.clear()
@@ -251,19 +254,19 @@ def test_stale_tables_are_not_used(weights, tmp_path, monkeypatch, change):
     else:
         path = weights / "patchnet.npz"
         record = training.read_record(path)
-        config = forecaster.Config(**record.pop("configuration"))
-        model = forecaster.build(config)
+        config = patchnet.Config(**record.pop("configuration"))
+        model = patchnet.build(config)
         model.trainable_variables[0].assign_add(np.ones(model.trainable_variables[0].shape))
         path.unlink()
         kept = {k: record[k] for k in ("minutes", "machine", "model", "formats")}
         training.save_weights(path, model, kept)
-    load, loaded = recipes.load, []
+    load, loaded = register.load, []
 
     def counted(path, *args, **options):
         loaded.append(path.stem)
         return load(path, *args, **options)
 
-    monkeypatch.setattr(recipes, "load", counted)
+    monkeypatch.setattr(register, "load", counted)
     assert set(make(weights, tmp_path, limit=limit)["summary"]["n"]) == {limit}
     assert loaded.count("patchnet") == 4
     assert loaded.count("wgan_gp_3") == (change in ("samples", "code"))
@@ -310,7 +313,7 @@ def test_models_are_chosen_by_their_names():
     assert {case.path.stem for case in results.cases(names=["wgan_gp_3"])} == {"wgan_gp_3"}
     found = results.cases(names=["convlstm", "wgan_gp_1"])
     formats = [case.frame_format.name for case in found if case.title == "ConvLSTM"]
-    assert formats == list(recipes.FORMATS) and len(found) == 6
+    assert formats == list(FORMATS) and len(found) == 6
     with pytest.raises(FileNotFoundError, match="scout that forecast by themselves"):
         results.cases(names=["scout"])
     with pytest.raises(FileNotFoundError, match="weights wgan; there are: convlstm, follower"):
@@ -337,7 +340,7 @@ def test_marks_are_asked_for_before_anything_is_written(weights, tmp_path):
 
 
 def test_bold_is_what_beats_the_thesis_and_persistence():
-    table = results.read()["summary"]
+    table = evaluation.course_results()["summary"]
     place = (table["model"] == "SurfaceNet") & (table["horizon"] == results.HORIZON)
     place &= table["format"] == "T40_TINC2"
 
@@ -378,15 +381,15 @@ def test_every_shipped_file_has_a_title_and_a_cost():
 
 def test_the_readme_has_the_results_that_matter():
     text = results.README.read_text("utf-8")
-    shown = results.overview(results.read())
+    shown = results.overview(evaluation.course_results())
     assert shown in text
     # Each row once more, from both files: ours, and in brackets the thesis's.
-    ours, theirs = results.read()["summary"], evaluation.thesis_figures()
+    ours, theirs = evaluation.course_results()["summary"], evaluation.thesis_figures()
     theirs = theirs[theirs["measure"] == "prediction_jaccard"]
 
     def figures(table, column, model, protocol) -> list[str]:
         chosen = table[table["model"] == model].set_index(["protocol", "horizon", "format"])[column]
-        places = itertools.product([(protocol, 1), ("rollout", 5)], recipes.FORMATS)
+        places = itertools.product([(protocol, 1), ("rollout", 5)], FORMATS)
         return [f"{chosen[(*place, name)]:.3f}" for place, name in places]
 
     rows = [line.strip("| ").split(" | ") for line in shown.splitlines()[2:]]
@@ -411,8 +414,8 @@ def test_the_results_page_says_what_the_tables_say():
     if not (results.RESULTS / "summary.csv").exists():
         pytest.skip("data/results/summary.csv is not there yet")
     text = (results.RESULTS / "README.md").read_text("utf-8")
-    assert results.page(results.read()) in text
-    table = results.read()["summary"]
+    assert results.page(evaluation.course_results()) in text
+    table = evaluation.course_results()["summary"]
     assert {case.title for case in results.cases()} == set(table["model"])
     # Of the same weights as those that lie there.
     for case in results.cases():

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from random_weights import randomised
 
-from helpers import convlstm, forecaster, recipes, records, training, workshop
-from helpers.forecaster import UNKNOWN, Config, Examples, Past
+from helpers import convlstm, records, training, workshop
+from helpers.models import patchnet, shared
+from helpers.models.patchnet import Config, Past
+from helpers.models.shared import UNKNOWN, Examples
 from helpers.rollout import gives_several, next_frames, rollout
 from helpers.sequences import (
     T20_TINC1,
@@ -27,7 +29,7 @@ SAMPLE = workshop.REPOSITORY / "data" / "sample"
 
 @pytest.fixture(scope="module")
 def model():
-    return randomised(forecaster.build(SMALL))
+    return randomised(patchnet.build(SMALL))
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def test_an_unknown_frame_is_no_flip():
 
 
 def test_starts_as_persistence(frames):
-    model = forecaster.forecaster(forecaster.build(SMALL), T20_TINC1)
+    model = patchnet.forecaster(patchnet.build(SMALL), T20_TINC1)
     several = model.several(frames)
     assert several.shape == (2, 3, GRID, GRID, GRID)
     np.testing.assert_array_equal(several >= 0.5, np.repeat(frames[:, -1:], 3, axis=1) == 1)
@@ -95,7 +97,7 @@ def test_starts_as_persistence(frames):
 @pytest.mark.parametrize("length", range(1, 10))
 def test_histories_of_any_length(model, frames, length):
     """Shorter than the network reads, or longer: then the oldest frames do not matter."""
-    ours = forecaster.forecaster(model, T40_TINC2)
+    ours = patchnet.forecaster(model, T40_TINC2)
     found = ours(frames[:, -length:])
     assert found.shape == (2, GRID, GRID, GRID) and np.isfinite(found).all()
     if length > SMALL.history:
@@ -105,12 +107,12 @@ def test_histories_of_any_length(model, frames, length):
 
 
 def test_shipped_network_reads_19_frames():
-    assert forecaster.shipped().history == 19
-    assert forecaster.build(forecaster.shipped()).count_params() * 4 < 5e6
+    assert patchnet.shipped().history == 19
+    assert patchnet.build(patchnet.shipped()).count_params() * 4 < 5e6
 
 
 def test_causality(model, frames):
-    ours = forecaster.forecaster(model, T20_TINC1)
+    ours = patchnet.forecaster(model, T20_TINC1)
     other = frames.copy()
     other[:, 5] = 1 - other[:, 5]
     before, after = next_frames(ours, frames), next_frames(ours, other)
@@ -119,7 +121,7 @@ def test_causality(model, frames):
 
 
 def test_it_is_told_the_time_step(model, frames):
-    found = [forecaster.forecaster(model, each)(frames) for each in THESIS_FORMATS]
+    found = [patchnet.forecaster(model, each)(frames) for each in THESIS_FORMATS]
     assert not np.array_equal(found[0], found[1]) and not np.array_equal(found[1], found[2])
 
 
@@ -128,8 +130,8 @@ def test_it_is_told_the_time_step(model, frames):
 
 @pytest.mark.parametrize(("count", "kept"), [(8, [1, 4, 7]), (48, [3, 20, 47])])
 def test_averaged_forecasts_turn_with_the_history(model, frames, count, kept):
-    ours = forecaster.forecaster(model, T80_TINC4, symmetries=count)
-    plain = forecaster.forecaster(model, T80_TINC4)
+    ours = patchnet.forecaster(model, T80_TINC4, symmetries=count)
+    plain = patchnet.forecaster(model, T80_TINC4)
     for index in kept:
         turned = np.ascontiguousarray(apply_symmetry(frames, index))
         np.testing.assert_allclose(
@@ -140,10 +142,10 @@ def test_averaged_forecasts_turn_with_the_history(model, frames, count, kept):
 
 def test_shifting_moves_the_threshold_to_a_half(rng):
     p = np.linspace(0, 1, 101, dtype=np.float32)
-    found = forecaster.shifted(p, 0.3)
+    found = shared.shifted(p, 0.3)
     assert found[0] == 0 and found[-1] == 1 and (np.diff(found) > 0).all()
     np.testing.assert_array_equal(found[p != np.float32(0.3)] > 0.5, p[p != np.float32(0.3)] > 0.3)
-    np.testing.assert_allclose(forecaster.shifted(p, 0.5), p, atol=1e-6)
+    np.testing.assert_allclose(shared.shifted(p, 0.5), p, atol=1e-6)
 
 
 def test_best_threshold_by_hand():
@@ -155,18 +157,18 @@ def test_best_threshold_by_hand():
     sure.flat[[2, 3, 4, 5]] = 0.4
     # Taken: 4 of 6; left out: 2 of 4. For two steps ahead the same with nothing worth taking.
     never = np.where(sure == 0.4, 0.1, sure)
-    found = forecaster.best_thresholds(
+    found = shared.best_thresholds(
         np.concatenate([truth, truth], axis=1),
         np.concatenate([sure, never], axis=1),
         choices=[0.35, 0.5],
     )
     assert found == [0.35, 0.35]
-    assert forecaster.best_thresholds(truth, 1 - sure, choices=[0.35, 0.65]) == [0.35]
+    assert shared.best_thresholds(truth, 1 - sure, choices=[0.35, 0.65]) == [0.35]
 
 
 def test_thresholds_shift_each_step(model, frames):
-    plain = forecaster.forecaster(model, T20_TINC1).several(frames)
-    ours = forecaster.forecaster(model, T20_TINC1, thresholds=[0.5, 0.4, 0.3]).several(frames)
+    plain = patchnet.forecaster(model, T20_TINC1).several(frames)
+    ours = patchnet.forecaster(model, T20_TINC1, thresholds=[0.5, 0.4, 0.3]).several(frames)
     np.testing.assert_allclose(ours[:, 0], plain[:, 0], atol=1e-6)
     np.testing.assert_array_equal(ours[:, 2] > 0.5, plain[:, 2] > 0.3)
 
@@ -177,12 +179,12 @@ def test_the_fitting_threshold_by_hand():
     frame.flat[[0, 1]] = 0.9
     frame.flat[[2, 3, 4, 5]] = 0.4
     index = 3.4 / 6
-    np.testing.assert_allclose(forecaster.fitting_threshold(frame), index / (1 + index))
+    np.testing.assert_allclose(shared.fitting_threshold(frame), index / (1 + index))
     assert index / (1 + index) < 0.9 and (frame.flat[2:6] > index / (1 + index)).all()
     unsure = np.where(frame == 0.9, 0.49, frame)
     several = np.stack([frame, unsure, np.zeros((2, 2, 2))])
     np.testing.assert_allclose(
-        forecaster.fitting_threshold(several), [index / (1 + index), 0.5, 0.5], rtol=1e-6
+        shared.fitting_threshold(several), [index / (1 + index), 0.5, 0.5], rtol=1e-6
     )
 
 
@@ -190,7 +192,7 @@ def test_no_other_voxels_make_a_better_ratio_than_those_above_the_fitting_thresh
     for _ in range(20):
         p = rng.random((2, 2, 2)) ** 2
         p.flat[0] = 0.7
-        taken = (p > forecaster.fitting_threshold(p)).ravel()
+        taken = (p > shared.fitting_threshold(p)).ravel()
 
         def ratio(chosen):
             return p.ravel()[chosen].sum() / (chosen.sum() + p.ravel()[~chosen].sum())
@@ -200,9 +202,9 @@ def test_no_other_voxels_make_a_better_ratio_than_those_above_the_fitting_thresh
 
 
 def test_a_threshold_for_each_forecast(model, frames):
-    plain = forecaster.forecaster(model, T20_TINC1).several(frames)
-    ours = forecaster.forecaster(model, T20_TINC1, thresholds=[0.5, None, 0.3]).several(frames)
-    own = forecaster.fitting_threshold(plain[:, 1])
+    plain = patchnet.forecaster(model, T20_TINC1).several(frames)
+    ours = patchnet.forecaster(model, T20_TINC1, thresholds=[0.5, None, 0.3]).several(frames)
+    own = shared.fitting_threshold(plain[:, 1])
     assert own.shape == (len(frames),) and len(set(own)) > 1
     np.testing.assert_array_equal(ours[:, 1] > 0.5, plain[:, 1] > own[:, None, None, None])
     np.testing.assert_array_equal(ours[:, 2] > 0.5, plain[:, 2] > 0.3)
@@ -211,26 +213,26 @@ def test_a_threshold_for_each_forecast(model, frames):
 def test_a_faint_frame_is_empty_only_below_what_is_asked():
     frame = np.full((2, 2, 2, 2), 0.1)
     frame[0, 0, 0, 0], frame[1, 0, 0, 0] = 0.4, 0.2
-    found = forecaster.fitting_threshold(frame, 0.3)
+    found = shared.fitting_threshold(frame, 0.3)
     # One of 1.1 expected voxels, found with probability 0.4; the second frame stays empty.
     index = 0.4 / (1 + 1.1 - 0.4)
     np.testing.assert_allclose(found, [index / (1 + index), 0.5], rtol=1e-6)
-    np.testing.assert_array_equal(forecaster.fitting_threshold(frame), [0.5, 0.5])
+    np.testing.assert_array_equal(shared.fitting_threshold(frame), [0.5, 0.5])
 
 
 def test_after_forecasts_each_frame_has_its_own_threshold(model, frames):
     """Those given are for what follows observed frames; one frame at a time keeps its own."""
     given, history = [0.1, 0.2, 0.3], frames[:, :4].copy()
     history[1, -1] = np.where(history[1, -1] > 0, 0.9, 0.2)
-    plain = forecaster.forecaster(model, T20_TINC1).several(history)
-    expected = np.stack([forecaster.shifted(plain[:, k], q) for k, q in enumerate(given)], axis=1)
-    own = forecaster.fitting_threshold(plain, forecaster.FAINT)[..., None, None, None]
-    expected[1] = forecaster.shifted(plain, own)[1]
-    wrapped = forecaster.forecaster(model, T20_TINC1, thresholds=given)
+    plain = patchnet.forecaster(model, T20_TINC1).several(history)
+    expected = np.stack([shared.shifted(plain[:, k], q) for k, q in enumerate(given)], axis=1)
+    own = shared.fitting_threshold(plain, shared.FAINT)[..., None, None, None]
+    expected[1] = shared.shifted(plain, own)[1]
+    wrapped = patchnet.forecaster(model, T20_TINC1, thresholds=given)
     np.testing.assert_allclose(wrapped.several(history), expected, atol=1e-6)
-    np.testing.assert_allclose(wrapped(history), forecaster.shifted(plain[:, 0], 0.1), atol=1e-6)
-    alone = forecaster.forecaster(model, T20_TINC1)
-    both = forecaster.Together([alone, alone], thresholds=given)
+    np.testing.assert_allclose(wrapped(history), shared.shifted(plain[:, 0], 0.1), atol=1e-6)
+    alone = patchnet.forecaster(model, T20_TINC1)
+    both = shared.Together([alone, alone], thresholds=given)
     np.testing.assert_allclose(both.several(history), expected, atol=1e-6)
     np.testing.assert_array_equal(alone.several(history), plain)  # no thresholds, no cut
 
@@ -242,27 +244,27 @@ def test_a_fitting_threshold_is_chosen_where_it_is_better():
     truth[0].flat[:4] = 1
     probability[1].flat[:] = [0.5, 0.38, 0.38, 0.38, 0.38, 0, 0, 0]
     truth[1].flat[:5] = 1
-    assert forecaster.best_thresholds(truth, probability, fitting=True) == [None]
-    assert forecaster.best_thresholds(truth, probability) != [None]
-    assert forecaster.best_thresholds(truth[:1], probability[:1], fitting=True) != [None]
+    assert shared.best_thresholds(truth, probability, fitting=True) == [None]
+    assert shared.best_thresholds(truth, probability) != [None]
+    assert shared.best_thresholds(truth[:1], probability[:1], fitting=True) != [None]
 
 
 def test_what_was_forecast_is_remembered(model, frames, monkeypatch):
-    memory = {}
+    kept = {}
     options = [{}, {"thresholds": (0.4, 0.5, 0.6)}, {"symmetries": 8}]
-    expected = [forecaster.forecaster(model, T40_TINC2, **each).several(frames) for each in options]
-    asked, ask = [], forecaster.PatchForecaster._probability
+    expected = [patchnet.forecaster(model, T40_TINC2, **each).several(frames) for each in options]
+    asked, ask = [], patchnet.PatchForecaster._probability
 
     def counted(self, *args):
         asked.append(args)
         return ask(self, *args)
 
-    monkeypatch.setattr(forecaster.PatchForecaster, "_probability", counted)
+    monkeypatch.setattr(patchnet.PatchForecaster, "_probability", counted)
     for each, values in zip(options, expected):
-        found = forecaster.forecaster(model, T40_TINC2, memory=memory, **each).several(frames)
+        found = patchnet.forecaster(model, T40_TINC2, kept=kept, **each).several(frames)
         np.testing.assert_array_equal(found, values)
-    assert len(asked) == len(memory) == 8
-    again = forecaster.forecaster(model, T40_TINC2, memory=memory)
+    assert len(asked) == len(kept) == 8
+    again = patchnet.forecaster(model, T40_TINC2, kept=kept)
     again(frames)  # one frame is another question
     again.several(frames[:, :-1])  # and so is another history
     assert len(asked) == 10
@@ -270,17 +272,17 @@ def test_what_was_forecast_is_remembered(model, frames, monkeypatch):
 
 def test_a_follower_forecasts_a_second_time(model, frames):
     """From the second frame on: the mean of the forecast at once and of the one after feeding."""
-    at_once = forecaster.forecaster(model, T40_TINC2)
-    other = randomised(forecaster.build(dataclasses.replace(SMALL, ahead=1)), 8)
-    follower = forecaster.forecaster(other, T40_TINC2)
-    both = forecaster.forecaster(model, T40_TINC2, follower=follower)
+    at_once = patchnet.forecaster(model, T40_TINC2)
+    other = randomised(patchnet.build(dataclasses.replace(SMALL, ahead=1)), 8)
+    follower = patchnet.forecaster(other, T40_TINC2)
+    both = patchnet.forecaster(model, T40_TINC2, follower=follower)
     alone, found = at_once.several(frames), both.several(frames)
     history = frames
     for number in range(1, found.shape[1]):
         before = found[:, number - 1]
-        threshold = forecaster.fitting_threshold(before)[:, None, None, None]
+        threshold = shared.fitting_threshold(before)[:, None, None, None]
         # What lies above the threshold is above a half when it is fed back, and only that.
-        fed_back = forecaster.shifted(before, threshold)
+        fed_back = shared.shifted(before, threshold)
         np.testing.assert_array_equal(fed_back > 0.5, before > threshold)
         history = np.concatenate([history, fed_back[:, np.newaxis]], axis=1)
         mean = (alone[:, number] + follower(history)) / 2
@@ -294,51 +296,51 @@ def test_a_follower_forecasts_a_second_time(model, frames):
     np.testing.assert_allclose(mixed[0], at_once.several(fed_back)[0], atol=1e-6)
     np.testing.assert_allclose(mixed[1:], found[1:], atol=1e-6)
     with pytest.raises(TypeError, match="follower is 1;"):
-        forecaster.forecaster(model, T40_TINC2, follower=1)
+        patchnet.forecaster(model, T40_TINC2, follower=1)
     with pytest.raises(ValueError, match="follower has time step 2; expected 4"):
-        forecaster.forecaster(model, T80_TINC4, follower=follower)
+        patchnet.forecaster(model, T80_TINC4, follower=follower)
 
 
 def test_together_is_the_mean(model, frames):
-    other = randomised(forecaster.build(dataclasses.replace(SMALL, ahead=2)))
-    parts = [forecaster.forecaster(each, T20_TINC1) for each in (model, other)]
-    both = forecaster.Together(parts, "both")
+    other = randomised(patchnet.build(dataclasses.replace(SMALL, ahead=2)))
+    parts = [patchnet.forecaster(each, T20_TINC1) for each in (model, other)]
+    both = shared.Together(parts, "both")
     assert both.ahead == 2 and gives_several(both)
     several = [part.several(frames)[:, :2] for part in parts]
     np.testing.assert_allclose(both.several(frames), (several[0] + several[1]) / 2, atol=1e-6)
     np.testing.assert_allclose(both(frames), both.several(frames)[:, 0], atol=1e-6)
-    shifted = forecaster.Together(parts, thresholds=[0.4, None])
+    shifted = shared.Together(parts, thresholds=[0.4, None])
     plain = both.several(frames)
     np.testing.assert_array_equal(shifted(frames) > 0.5, plain[:, 0] > np.float32(0.4))
-    own = forecaster.fitting_threshold(plain[:, 1])[:, None, None, None]
+    own = shared.fitting_threshold(plain[:, 1])[:, None, None, None]
     np.testing.assert_array_equal(shifted.several(frames)[:, 1] > 0.5, plain[:, 1] > own)
     assert rollout(both, frames, 5).shape == (len(frames), 5, *frames.shape[2:])
     with pytest.raises(ValueError, match="2 numbers"):
-        forecaster.Together(parts, thresholds=[0.5])
+        shared.Together(parts, thresholds=[0.5])
     shares = [(0.25, 0.75), (1, 0)]
-    uneven = forecaster.Together(parts, shares=shares)
+    uneven = shared.Together(parts, shares=shares)
     expected = [0.25 * several[0][:, 0] + 0.75 * several[1][:, 0], several[0][:, 1]]
     np.testing.assert_allclose(uneven.several(frames), np.stack(expected, 1), atol=1e-6)
     np.testing.assert_allclose(uneven(frames), expected[0], atol=1e-6)
     for wrong in ([(0.5, 0.5)], [(0.5, 0.6)] * 2, [(-1, 2)] * 2):
         with pytest.raises(ValueError, match="each of 2 frames 2 numbers"):
-            forecaster.Together(parts, shares=wrong)
+            shared.Together(parts, shares=wrong)
     with pytest.raises(ValueError, match="at least one"):
-        forecaster.Together([])
+        shared.Together([])
 
 
 @pytest.mark.parametrize("thresholds", [None, [0.6] * 3])
 def test_no_mean_is_above_one(frames, thresholds):
     """Rounding may take a mean of probabilities near 1 beyond it, and a shift farther."""
     mean = np.full((1, 3, *frames.shape[2:]), np.nextafter(np.float32(1), np.float32(2)))
-    assert forecaster._shifted_each(mean, thresholds).max() == 1
+    assert shared._shifted_each(mean, thresholds).max() == 1
 
 
 # Several frames at once
 
 
 def test_rollouts_take_blocks(model, frames):
-    ours = forecaster.forecaster(model, T20_TINC1)
+    ours = patchnet.forecaster(model, T20_TINC1)
     assert gives_several(ours)
     found = rollout(ours, frames[:, :4], 5)
     np.testing.assert_array_equal(found[:, :3], ours.several(frames[:, :4]))
@@ -347,7 +349,7 @@ def test_rollouts_take_blocks(model, frames):
 
 
 def test_one_at_a_time_is_feeding_back(model, frames):
-    one = forecaster.forecaster(model, T20_TINC1, ahead=1)
+    one = patchnet.forecaster(model, T20_TINC1, ahead=1)
     found = rollout(one, frames[:, :4], 3)
     fed = frames[:, :4]
     for step in range(3):
@@ -416,7 +418,7 @@ def test_examples_repeat_and_differ(split):
 
 def test_validation_has_every_length(split):
     config = dataclasses.replace(SMALL, history=19, grid=16)
-    data = forecaster.validation(split, [T20_TINC1, T80_TINC4], config, 19)
+    data = patchnet.validation(split, [T20_TINC1, T80_TINC4], config, 19)
     parts = list(data.unbatch())
     assert len(parts) == 38
     assert sorted(int(x["observed"]) for x, _, _ in parts) == sorted(2 * list(range(1, 20)))
@@ -432,9 +434,9 @@ def test_validation_has_every_length(split):
 
 def test_saved_and_loaded(model, frames, tmp_path):
     path = training.save_weights(tmp_path / "w.npz", model, {"model": "patchnet"})
-    again = forecaster.load(path)
+    again = patchnet.load(path)
     assert again.config == SMALL
-    ours, theirs = (forecaster.forecaster(m, T20_TINC1)(frames) for m in (model, again))
+    ours, theirs = (patchnet.forecaster(m, T20_TINC1)(frames) for m in (model, again))
     np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(training.CheckpointError, match="not a ConvLSTM"):
         convlstm.load(path)
@@ -442,58 +444,14 @@ def test_saved_and_loaded(model, frames, tmp_path):
 
 def test_weights_of_a_convlstm_are_refused():
     path = workshop.REPOSITORY / "data" / "weights" / "convlstm_T20_TINC1.npz"
-    with pytest.raises(training.CheckpointError, match="not a forecaster"):
-        forecaster.load(path)
-
-
-def test_from_training_to_a_judged_file(monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
-    config = Config(history=4, ahead=2, channels=2, hidden=3, width=4, blocks=1)
-    plan = dataclasses.replace(recipes.patchnet_recipe(4).plan, validate_every=2, warm_up=1)
-    recipe = recipes.PatchNetRecipe(config, plan, policy="mixed_bfloat16")
-    formats = [T20_TINC1, T80_TINC4]
-    history = recipes.train(recipe, SAMPLE, formats, tmp_path / "run")
-    assert history.step == 4 and "val_next_jaccard_per_frame" in history.best
-    path = recipes.ship(tmp_path / "run", tmp_path / "w.npz")
-    monkeypatch.setattr(recipes, "VALIDATION_SAMPLES", 3)
-    recipes.tune(path, SAMPLE, formats)
-    record = training.read_record(path)
-    assert record["model"] == "patchnet" and len(record["thresholds"]["T80_TINC4"]) == 2
-    assert record["policy"] == "mixed_bfloat16"
-    # Forecasts are made in float32.
-    assert forecaster.load(path).compute_dtype == "float32"
-    recipes.add_figures(path, SAMPLE, [T80_TINC4], 2)
-    found = training.read_record(path)["test, thresholds"]["T80_TINC4"]
-    assert found["rollout, horizon 5"]["persistence"]["n"] == 2
-    loaded = recipes.load(path, T80_TINC4)
-    assert loaded.thresholds is not None
-    capsys.readouterr()
-
-
-def test_ablations_are_networks_and_resume(monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
-    tiny = Config(history=3, ahead=2, channels=2, hidden=3, width=4, blocks=1)
-    monkeypatch.setattr(forecaster, "shipped", lambda: tiny)
-    chosen = ("only the next frame", "T80_TINC4 only")
-    changes = {change: recipes.ABLATIONS["patchnet"][change] for change in chosen}
-    monkeypatch.setitem(recipes.ABLATIONS, "patchnet", changes)
-    place = SAMPLE, recipes.THESIS_FORMATS, tmp_path, tmp_path / "t.csv"
-    recipes.ablate("patchnet", *place, steps=4)
-    # What is there is not trained again.
-    monkeypatch.setattr(recipes, "train", None)
-    table = recipes.ablate("patchnet", *place, steps=4)
-    assert list(table["change"]) == ["only the next frame", "T80_TINC4 only", "persistence"]
-    assert list(table["examples"])[:2] == [48, 48]
-    assert table["T20_TINC1"].isna().tolist() == [False, True, False]
-    # So short a training is still persistence.
-    assert table["T80_TINC4"].std() < 0.02
-    capsys.readouterr()
+    with pytest.raises(training.CheckpointError, match="not a PatchNet"):
+        patchnet.load(path)
 
 
 def test_a_compiled_model_forecasts(frames):
-    model = forecaster.build(SMALL)
+    model = patchnet.build(SMALL)
     model.compile("sgd", {part: "mse" for part in ("next", "later")})
-    found = forecaster.forecaster(model, T20_TINC1)(frames)
+    found = patchnet.forecaster(model, T20_TINC1)(frames)
     np.testing.assert_array_equal(found >= 0.5, frames[:, -1] == 1)
 
 
@@ -528,15 +486,15 @@ def test_configurations_that_cannot_be(change, error, says):
 )
 def test_wrong_options(model, options, says):
     with pytest.raises(ValueError, match=says):
-        forecaster.forecaster(model, T20_TINC1, **options)
+        patchnet.forecaster(model, T20_TINC1, **options)
 
 
 def test_wrong_models_formats_and_histories(model, frames):
     with pytest.raises(ValueError, match="knows 1, 2, 4"):
-        forecaster.forecaster(model, FrameFormat(24, 3))
+        patchnet.forecaster(model, FrameFormat(24, 3))
     with pytest.raises(TypeError, match="expected a PatchNet"):
-        forecaster.forecaster("model", T20_TINC1)
-    ours = forecaster.forecaster(model, T20_TINC1)
+        patchnet.forecaster("model", T20_TINC1)
+    ours = patchnet.forecaster(model, T20_TINC1)
     for bad in (frames[:, :0], frames[..., :4], frames + 0.5, np.full_like(frames, np.nan)):
         with pytest.raises(ValueError):
             ours(bad)

@@ -1,6 +1,6 @@
-"""The thesis's own trained ConvLSTM: its arrays read safely, its figures computed again.
+"""The figures of the thesis's ConvLSTM computed again, from the author's weights and records.
 
-From the command line, `python -m helpers.legacy --help`.
+`python -m data.make.thesis_convlstm --help` says how.
 """
 
 from __future__ import annotations
@@ -16,140 +16,13 @@ import pandas as pd
 from tqdm import tqdm
 
 from helpers import _checks, _files, convlstm, evaluation, records, training, workshop
+from helpers.models import thesis
 from helpers.sequences import THESIS_FORMATS, FrameFormat
 
 MODEL = "ConvLSTM3D of the thesis"
 FORMATS = {found.name: found for found in THESIS_FORMATS}
-
-FILE_NAME = "convlstm3d_16_{}.h5"
-# SHA-256 of the author's three files, by format.
-DIGESTS = {
-    "T20_TINC1": "a1a2324bf5ba60925ca6dc60dd98ad25c68afe023165a8064825b23221c3ceb8",
-    "T40_TINC2": "208d5b986094bf6c332894f44daf1fcdc5e0799d4a9ac8c96c12dff2502cd811",
-    "T80_TINC4": "e1f2313d8e35d847941a3325a55ac75096a4e11b7b6b2d403822486be14154b8",
-}
 # The thesis starts a rollout from five frames and drops the oldest one for each that it forecasts.
 HISTORY, HORIZON, KEEP = 5, 5, 5
-
-_CONVOLUTION = {"padding": "same", "strides": [1, 1, 1], "dilation_rate": [1, 1, 1]}
-_MEMORY = {
-    **_CONVOLUTION,
-    "class_name": "ConvLSTM3D",
-    "activation": "relu",
-    "recurrent_activation": "hard_sigmoid",
-    "go_backwards": False,
-    "return_sequences": True,
-}
-_NORM = {"class_name": "BatchNormalization", "epsilon": 0.001}
-# The layers that the file must describe, and of each what its arrays do not tell.
-LAYERS = {
-    "input_1": {"class_name": "InputLayer"},
-    "conv_lstm3d": _MEMORY,
-    "batch_normalization": _NORM,
-    "conv_lstm3d_1": _MEMORY,
-    "batch_normalization_1": _NORM,
-    "conv_lstm3d_2": _MEMORY,
-    "conv3d": {**_CONVOLUTION, "class_name": "Conv3D", "activation": "sigmoid"},
-}
-
-
-def load_thesis_convlstm(path: str | Path, *, known: bool = True) -> convlstm.ConvLSTM:
-    """Rebuild the thesis's ConvLSTM in today's Keras and give it the weights of the author's file.
-
-    The file is a whole model saved by Keras 2.10. Such a file can carry code, and Keras 3 refuses
-    it; here the network is built anew, and Keras's `load_weights` reads the 19 arrays and nothing
-    else. The gates get Keras 2's hard sigmoid, clip(0.2 x + 0.5, 0, 1), which the weights were
-    trained with.
-
-    Args:
-        path: `convlstm3d_16_<format>.h5` of the author's repository.
-        known: take only the author's own three files, told by their SHA-256: one flipped bit in an
-            array would go unnoticed otherwise. False reads any weights of this architecture.
-
-    Returns:
-        A model from (B, T, 16, 16, 16, 1), values 0…1, to the same shape: the probability of the
-        frame after each one.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not HDF5 or damaged, holds another model, or is another file than the
-            author's.
-
-    Source: M. Goldgruber, *3D Spatio-Temporal Predictions with ConvLSTM and GAN models*.
-    """
-    path = _existing(path)
-    _check_architecture(path)
-    if known and (found := _files.digest(path)) not in DIGESTS.values():
-        raise ValueError(
-            f"{path} is none of the author's three files: its SHA-256 is {found}. Fetch it again, "
-            "or read other weights of this architecture by load_thesis_convlstm(path, known=False)."
-        )
-    theirs = _in_keras()
-    try:
-        theirs.load_weights(path)
-    except (OSError, KeyError, RuntimeError, ValueError) as error:  # h5py and Keras raise any
-        raise ValueError(f"{path} is damaged: {error}. Fetch it again.") from None
-    ours = convlstm.build(convlstm.thesis())
-    first, second, third = ours.memories
-    layers = (first, ours.norms[0], second, ours.norms[1], third, ours.head)
-    for mine, layer in zip(layers, theirs.layers, strict=True):
-        mine.set_weights(layer.get_weights())
-    return ours
-
-
-def _in_keras():
-    """Return the network in Keras's own layers: `load_weights` fills them in their order."""
-    import keras
-
-    def memory(kernel):
-        return keras.layers.ConvLSTM3D(32, kernel, padding="same", return_sequences=True)
-
-    norm = keras.layers.BatchNormalization
-    # Keras 3's Conv3D takes no sequences by itself.
-    head = keras.layers.TimeDistributed(keras.layers.Conv3D(1, 5, padding="same"))
-    frames = keras.Input((None, 16, 16, 16, 1))
-    return keras.Sequential([frames, memory(5), norm(), memory(3), norm(), memory(1), head])
-
-
-def _existing(path: str | Path) -> Path:
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is not a file; expected one such as {FILE_NAME.format('T20_TINC1')} from the "
-            "author's repository."
-        )
-    return path
-
-
-def _check_architecture(path: Path) -> None:
-    """Refuse files of other models before any array is read."""
-    import h5py
-
-    if not h5py.is_hdf5(path):
-        raise ValueError(f"{path} is not an HDF5 file; was the download complete?")
-    try:
-        with h5py.File(path, "r") as file:
-            description = file.attrs.get("model_config")
-    except (OSError, KeyError, RuntimeError) as error:  # h5py raises any of them for damage
-        raise ValueError(f"{path} is damaged: {error}. Fetch it again.") from None
-    expected = f"{path} does not hold the ConvLSTM of the thesis: "
-    try:
-        layers = json.loads(description)["config"]["layers"]
-        found = [{**layer["config"], "class_name": layer["class_name"]} for layer in layers]
-        names = [str(layer["name"]) for layer in found]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        raise ValueError(f"{expected}its model description is missing or unreadable.") from None
-    if names != list(LAYERS):
-        raise ValueError(
-            f"{expected}its layers are {', '.join(names)}; expected {', '.join(LAYERS)}."
-        )
-    for layer, settings in zip(found, LAYERS.values()):
-        for key, value in settings.items():
-            if layer.get(key) != value:
-                raise ValueError(
-                    f"{expected}{key} of its layer {layer['name']} is {layer.get(key)!r}; "
-                    f"expected {value!r}."
-                )
 
 
 def evaluate(
@@ -181,8 +54,9 @@ def evaluate(
         (five frames observed, five forecast, probabilities fed back, only the last five kept).
 
     Raises:
-        FileNotFoundError, ValueError: see `load_thesis_convlstm`, `helpers.records.read_sample`
-            and `helpers.evaluation.load`; the folder holds results of other weights.
+        FileNotFoundError, ValueError: see `helpers.models.thesis.load`,
+            `helpers.records.read_sample` and `helpers.evaluation.load`; the folder holds results of
+            other weights.
     """
     folder, at_once = Path(folder), _checks.whole("at_once", at_once, 1)
     paths = {
@@ -196,7 +70,7 @@ def evaluate(
     done = set(blocks[0][0]["sample"]) if blocks else set()
     todo = [path for number, path in paths.items() if number not in done]
     if todo:
-        forecaster = convlstm.forecaster(load_thesis_convlstm(weights), MODEL)
+        forecaster = convlstm.forecaster(thesis.load(weights), name=MODEL)
     _check_weights(folder / f"{frame_format.name}_weights.json", weights)
     for start in tqdm(range(0, len(todo), at_once), desc=frame_format.name, disable=not todo):
         blocks.append(_judge(forecaster, frame_format, todo[start : start + at_once]))
@@ -210,8 +84,8 @@ def _weights_file(weights: str | Path, frame_format: FrameFormat) -> Path:
     """Find the file of a format in a folder; a file is taken as it is."""
     weights = Path(weights)
     if weights.is_dir():
-        weights = weights / FILE_NAME.format(frame_format.name)
-    return _existing(weights)
+        weights = weights / thesis.FILE_NAME.format(frame_format.name)
+    return thesis.existing(weights)
 
 
 def _check_weights(note: Path, weights: Path) -> None:
@@ -269,7 +143,9 @@ def report(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Reproduce the figures of the thesis's ConvLSTM from the author's weights and records."""
-    parser = argparse.ArgumentParser(prog="python -m helpers.legacy", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m data.make.thesis_convlstm", description=main.__doc__
+    )
     parser.add_argument("weights", type=Path, help="the folder of convlstm3d_16_<format>.h5")
     parser.add_argument("data", type=Path, help="a folder in thesis layout; test is used")
     parser.add_argument("folder", type=Path, help="for the results by sample; resumes there")
@@ -305,7 +181,7 @@ def _reproduce(options: argparse.Namespace) -> None:
     if options.report:
         found.round(6).to_csv(options.report, index=False)
         provenance = {
-            "command": "python -m helpers.legacy WEIGHTS DATA FOLDER --report "
+            "command": "python -m data.make.thesis_convlstm WEIGHTS DATA FOLDER --report "
             + options.report.name,
             "weights, sha256": {file.name: _files.digest(file) for file in files},
             "data": f"the first {int(found['n'].max())} files of DATA's test split, by name",

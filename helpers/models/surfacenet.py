@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from helpers import forecaster as patchnet
 from helpers import training
 from helpers._checks import whole
+from helpers.models import shared
 from helpers.rollout import Forecaster
 from helpers.sequences import FrameFormat
 from helpers.workshop import tensorflow
@@ -76,7 +76,7 @@ class Config:
             object.__setattr__(self, name, whole(name, getattr(self, name), least))
         if self.history > 20:
             raise ValueError(f"history is {self.history}; expected 20 frames at most.")
-        patchnet.check_steps(self)
+        shared.check_steps(self)
         if not isinstance(self.canonical, bool):
             raise TypeError(f"canonical is {self.canonical!r}; expected True or False.")
         training.check_number(self, "residual", "above 0", lambda value: 0 < value < math.inf)
@@ -329,7 +329,7 @@ class SurfaceNet(keras.Model):
         # The past of each voxel as one number, see `codes`.
         most = ops.clip(ops.floor_divide(config.span, ops.cast(step, "int32")), 1, config.history)
         seen = ops.minimum(ops.cast(inputs["observed"], "int32"), most)[:, None]
-        number = patchnet.past_bits(frames)
+        number = shared.past_bits(frames)
         marker = ops.left_shift(1, seen)[:, :, None, None]
         number = ops.bitwise_and(number, marker - 1) + marker
         past = tf.gather(self._codes, number)
@@ -395,7 +395,7 @@ class SurfaceNet(keras.Model):
         Where the scout is sure, if there is one, its probabilities stand.
         """
         count = tf.shape(frames)[0]
-        last = tf.reshape(frames[:, -1] > patchnet.UNKNOWN, (count, *[self.config.grid] * 3))
+        last = tf.reshape(frames[:, -1] > shared.UNKNOWN, (count, *[self.config.grid] * 3))
         near = near_surface(last, reach)
         chosen = tf.cast(tf.where(tf.reshape(near, (count, -1))), tf.int32)
         inputs = {"frames": frames, "observed": observed, "step": step, "fed_back": fed_back}
@@ -414,7 +414,7 @@ class SurfaceNet(keras.Model):
 
         Frames before the observed ones need not be marked.
         """
-        frames = patchnet.hide(tf.cast(frames, tf.float32), observed)
+        frames = shared.hide(tf.cast(frames, tf.float32), observed)
         inputs = {"frames": frames, "observed": observed, "step": step, "fed_back": fed_back}
         inputs["voxels"] = voxels
         found = self.call(inputs).values()
@@ -433,8 +433,8 @@ def build(config: Config) -> SurfaceNet:
 
 
 @dataclass(frozen=True)
-class Examples(patchnet.Examples):
-    """Windows as in `helpers.forecaster`, and of each some voxels near a surface.
+class Examples(shared.Examples):
+    """Windows as in `helpers.models.shared`, and of each some voxels near a surface.
 
     Voxels that are drawn more seldom than others count so much more in the loss. So each window
     adds an estimate of its mean over all voxels within the last of the `RINGS`; one without a
@@ -530,8 +530,8 @@ class Examples(patchnet.Examples):
             there = np.minimum(observed[which] - left, seen.shape[1])
             known = (there, step[which], fed_back[which] - left)
             known = (tf.constant(numbers, tf.int32) for numbers in known)
-            found = forecast(patchnet.hide(seen, there), *known).numpy()[:, 0]
-            filled = found >= patchnet.fitting_threshold(found)[:, None, None, None]
+            found = forecast(shared.hide(seen, there), *known).numpy()[:, 0]
+            filled = found >= shared.fitting_threshold(found)[:, None, None, None]
             frames[which, history - left] = filled
 
     def _unsure(self, frames, observed, step, fed_back, chosen) -> np.ndarray:
@@ -599,7 +599,7 @@ def example(
 ) -> tuple[dict, dict, dict]:
     """Split frames (B, history + ahead, D, H, W) into what `fit` reads, at the chosen voxels."""
     every = tf.ones(tf.shape(step), tf.float32)
-    inputs, *_ = patchnet.example(config, frames, observed, step, every)
+    inputs, *_ = shared.example(config, frames, observed, step, every)
     inputs |= {"voxels": chosen, "fed_back": fed_back}
     after = frames[:, config.history :]
     after = tf.reshape(after, (after.shape[0], config.ahead, -1))
@@ -609,6 +609,89 @@ def example(
     if config.ahead > 1:
         targets["later"], weights["later"] = target[..., 1:], weight
     return inputs, targets, weights
+
+
+FORMAT_WEIGHTS = {1: 1.5, 2: 1.4, 4: 1.4}  # in the loss, by time step
+
+
+def batches(
+    split,
+    formats: Sequence[FrameFormat],
+    config: Config,
+    plan: training.Plan,
+    *,
+    format_weights: Mapping[int, float] = FORMAT_WEIGHTS,
+    fives: float = 0.25,
+    **options,
+) -> Callable[[int], tf.data.Dataset]:
+    """Return what `training.train` asks for: the batches from any step on, voxels of windows.
+
+    Args:
+        split, formats, config, plan, format_weights: see `helpers.models.patchnet.batches`.
+        fives, options: see `Examples`.
+    """
+    weights = shared.weights_of(formats, format_weights)
+    options |= {"seed": plan.seed, "weights": weights, "fives": fives}
+    return Examples(split, formats, config, plan.batch_size, **options).dataset
+
+
+def validation(
+    split,
+    formats: Sequence[FrameFormat],
+    config: Config,
+    count: int = 64,
+    *,
+    format_weights: Mapping[int, float] = FORMAT_WEIGHTS,
+    fives: float = 0.25,
+    **options,
+) -> tf.data.Dataset:
+    """Return `count` windows for each format as in training, always the same, in batches of 32."""
+    weights = shared.weights_of(formats, format_weights)
+    options |= {"seed": 0, "augment": False, "weights": weights, "fives": fives}
+    data = Examples(split, formats, config, 32, **options).dataset()
+    return data.take(math.ceil(count * len(formats) / 32))
+
+
+def compile_options(
+    config: Config, plan: training.Plan, *, later_weight: float = 2.0, muon: bool = True
+) -> dict:
+    """Return optimizer and losses for `model.compile`; there is no whole frame to compare.
+
+    Args:
+        config: of the model.
+        plan: of the training.
+        later_weight: of the loss of the frames after the next one.
+        muon: train with Muon; False takes the AdamW of the plan, as for the other models.
+    """
+    parts = shared.outputs(config)
+    return {
+        "optimizer": muon_optimizer(plan) if muon else plan.optimizer(),
+        "loss": {part: keras.losses.BinaryCrossentropy() for part in parts},
+        "loss_weights": dict(zip(parts, (1.0, later_weight))),
+    }
+
+
+def muon_optimizer(plan: training.Plan) -> keras.optimizers.Optimizer:
+    """Return Muon, which makes the steps of a matrix equally long in all directions.
+
+    From half as many voxels it learned as much as AdamW (K. Jordan, 2024,
+    kellerjordan.github.io/posts/muon). Biases and the last layer are left to Adam.
+    """
+    return keras.optimizers.Muon(
+        plan.schedule(),
+        weight_decay=plan.weight_decay,
+        adam_weight_decay=0.0,
+        exclude_layers=["head"],
+        global_clipnorm=plan.clip_norm,
+    )
+
+
+def monitor(config: Config) -> str:
+    """Return by which figure of validation the best weights are chosen.
+
+    It is the loss of voxels near a surface, weighted as in training; thresholds come later.
+    """
+    return "val_loss"
 
 
 def numbers_read(config: Config) -> int:
@@ -644,7 +727,7 @@ def load(path) -> SurfaceNet:
     Raises:
         FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_model`.
     """
-    return training.load_model(path, Config, build, "surface")
+    return training.load_model(path, Config, build, "SurfaceNet")
 
 
 def check_scout(scout, config: Config, what: str = "scout") -> None:
@@ -686,7 +769,7 @@ def reach_of(step: int) -> int:
     return min(-(-step // 2), FAR)
 
 
-class SurfaceForecaster(patchnet.PatchForecaster):
+class SurfaceForecaster(shared.SeveralForecaster):
     """A `SurfaceNet` in the interface of all forecasters; see `helpers.rollout.Several`."""
 
     network = SurfaceNet
@@ -704,7 +787,7 @@ class SurfaceForecaster(patchnet.PatchForecaster):
         reach = FAR if ahead > 1 else reach_of(self.step)
         count = self.model.config.ahead if ahead > 1 else 1
         forecast = self.model.compiled_forecast(reach, count, self.scout)
-        fed_back = patchnet.forecasts_at_end(frames[:, -observed:]).astype(np.int32)
+        fed_back = shared.forecasts_at_end(frames[:, -observed:]).astype(np.int32)
         found = []
         for start in range(0, len(frames), AT_ONCE):
             part = slice(start, start + AT_ONCE)
@@ -722,16 +805,16 @@ def forecaster(
     symmetries: int = 1,
     ahead: int | None = None,
     thresholds: Sequence[float | None] | None = None,
-    memory: dict | None = None,
+    kept: dict | None = None,
     follower: Forecaster | None = None,
     scout: SurfaceNet | None = None,
 ) -> SurfaceForecaster:
     """Wrap a model so that `rollout` and `evaluation` can use it.
 
-    Args, errors: as in `helpers.forecaster.forecaster`. More `symmetries` than one change little:
-    the pose makes the forecast turn with the history, but where two parts of a slope are equal,
-    or one is 0. A `scout` is a smaller model that is asked first; only where it is not `SURE` that
-    a voxel stays as it is, the model is asked. For its errors, see `check_scout`.
+    Args, errors: as in `helpers.models.patchnet.forecaster`. More `symmetries` than one change
+    little: the pose makes the forecast turn with the history, but where two parts of a slope are
+    equal, or one is 0. A `scout` is a smaller model that is asked first; only where it is not
+    `SURE` that a voxel stays as it is, the model is asked. For its errors, see `check_scout`.
     """
-    options = (symmetries, ahead, thresholds, memory, follower)
+    options = (symmetries, ahead, thresholds, kept, follower)
     return SurfaceForecaster(model, frame_format, name, *options, scout=scout)

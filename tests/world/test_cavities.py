@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from helpers import cavities
-from helpers.cavities import (
+from helpers.world import cavities
+from helpers.world.cavities import (
     BALL,
     RING,
     SHELL,

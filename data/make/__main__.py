@@ -1,0 +1,119 @@
+"""The command line of `recipes`, `judging` and `ablations`: `python -m data.make --help`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.make import ablations, judging, recipes
+from helpers import training
+from helpers.models import register
+from helpers.sequences import FORMATS
+
+MIXED = "mixed"
+NEEDED = {  # of the options, by each task
+    "train": ("data", "run"),
+    "ship": ("run", "weights"),
+    "tune": ("data", "weights"),
+    "validate": ("data", "weights"),
+    "test": ("data", "weights"),
+    "ablate": ("data", "run", "out"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train a model of the course, ship its weights, or judge them on the test split."""
+    options = _options(arguments)
+    try:
+        _do(options)
+    except recipes.Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return 130  # as after Ctrl-C, so that `train … && ship …` ships nothing half-trained
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; leave with an error if an option is missing that the task needs."""
+    parser = argparse.ArgumentParser(prog="python -m data.make", description=main.__doc__)
+    parser.add_argument("task", choices=list(NEEDED))
+    parser.add_argument("format", choices=[*FORMATS, MIXED], help="mixed: all three formats")
+    parser.add_argument("--model", choices=list(recipes.RECIPES), default="convlstm")
+    parser.add_argument("--data", type=Path, help="all but ship: a folder in thesis layout")
+    parser.add_argument("--run", type=Path, help="train, ship, ablate: the folder of the run")
+    parser.add_argument("--weights", type=Path, help="the .npz to write or to judge")
+    parser.add_argument(
+        "--keep", choices=["best", "last"], default="best", help="ship: of which round"
+    )
+    parser.add_argument("--out", type=Path, help="ablate: the CSV to write")
+    parser.add_argument("--start", type=Path, help="train: weights to begin with")
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--learning-rate", type=float, help="the highest; the recipe's unless told")
+    parser.add_argument(
+        "--policy",
+        choices=["float32", "mixed_bfloat16"],
+        help="all but wgan_gp: the arithmetic of the training; float32 unless told",
+    )
+    parser.add_argument("--frames", type=int, help="wgan_gp: how many it reads; 3 unless told")
+    parser.add_argument("--adversarial", type=float, help="wgan_gp: weight of the critic; or 0")
+    parser.add_argument("--decay", choices=training.DECAYS, default="linear")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--limit", type=int, help="tune, test: only the first so many samples")
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        choices=list(register.VARIANTS),
+        default=["thresholds"],
+        help="tune, validate, test: how a PatchNet or SurfaceNet is used",
+    )
+    options = parser.parse_args(arguments)
+    missing = [name for name in NEEDED[options.task] if getattr(options, name) is None]
+    if missing:
+        parser.error(f"{options.task} needs {', '.join(f'--{name}' for name in missing)}")
+    return options
+
+
+def _do(options: argparse.Namespace) -> None:
+    """Do the task of a command line.
+
+    Raises:
+        data.make.recipes.Stopped: a training was stopped.
+    """
+    formats = list(FORMATS.values()) if options.format == MIXED else [FORMATS[options.format]]
+    names = ("learning_rate", "policy", "frames", "adversarial")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if options.task in ("validate", "test"):
+        split = "validation" if options.task == "validate" else "test"
+        limit = judging.VALIDATION_SAMPLES if split == "validation" else options.limit
+        for variant in options.variants:
+            judging.add_figures(options.weights, options.data, formats, limit, split, variant)
+    elif options.task == "tune":
+        for variant in options.variants:
+            judging.tune(options.weights, options.data, formats, variant, options.limit)
+    elif options.task == "ablate":
+        print(
+            ablations.ablate(
+                options.model,
+                options.data,
+                formats,
+                options.run,
+                options.out,
+                options.steps,
+            )
+        )
+    elif options.task == "ship":
+        recipes.ship(options.run, options.weights, options.keep)
+    else:
+        make = recipes.RECIPES[options.model]
+        try:
+            recipe = make(options.steps, seed=options.seed, decay=options.decay, **given)
+        except TypeError as error:  # an option of another model
+            raise SystemExit(f"error: {error}") from None
+        recipes.completed(
+            recipes.train(recipe, options.data, formats, options.run, start=options.start)
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

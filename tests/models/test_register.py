@@ -1,0 +1,86 @@
+"""Shipped weights by name: which network they are of, and what takes part in its forecasts."""
+
+import numpy as np
+import pytest
+
+from helpers import convlstm, metrics, models, records, rollout, training, workshop
+from helpers.models import register, surfacenet
+from helpers.sequences import FORMATS, T20_TINC1, T80_TINC4, THESIS_FORMATS
+
+DATA = workshop.REPOSITORY / "data" / "sample"
+TINY = convlstm.Config(filters=(2,), kernels=(1,), patch=8, width=4, blocks=1, residual=4.0)
+
+
+@pytest.mark.parametrize("name", ["convlstm_T20_TINC1", "wgan_gp_1"])
+def test_a_name_is_that_of_a_shipped_file(name):
+    path = models.WEIGHTS / f"{name}.npz"
+    assert models.load(name, T20_TINC1).model is models.load(path, T20_TINC1).model
+    assert models.load(str(path), T20_TINC1).model is models.load(path, T20_TINC1).model
+
+
+def test_a_name_that_there_is_not(tmp_path):
+    with pytest.raises(FileNotFoundError, match="weights.nothing.npz"):
+        models.load("nothing", T20_TINC1)
+    with pytest.raises(ValueError, match="convlstm_T20_TINC1 must end in .npz"):
+        models.load(tmp_path / "here" / "convlstm_T20_TINC1", T20_TINC1)
+
+
+@pytest.mark.parametrize("name", register.MODELS)
+def test_every_model_offers_the_same_functions(name):
+    kind = register.MODELS[name].kind
+    names = "build load batches validation compile_options monitor forecaster multiply_adds"
+    assert all(callable(getattr(kind, each)) for each in ["Config", *names.split()])
+
+
+def test_a_file_is_one_network_until_it_changes(tmp_path):
+    path, note = tmp_path / "w.npz", {"formats": ["T20_TINC1"]}
+    training.save_weights(path, convlstm.build(TINY), note)
+    first, again = (models.load(path, found).model for found in THESIS_FORMATS[:2])
+    assert first is again
+    model = convlstm.build(TINY)
+    training.save_weights(path, model, note)
+    changed = models.load(str(path), T20_TINC1).model
+    assert changed is not first
+    np.testing.assert_array_equal(changed.get_weights()[0], model.get_weights()[0])
+    training.save_weights(path, model, note | {"model": "oracle"})
+    with pytest.raises(training.CheckpointError, match="'oracle'; this course knows convlstm"):
+        models.load(path, T20_TINC1)
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "says"),
+    [
+        ("convlstm_T80_TINC4", {"thresholds": [9], "ahead": 1}, "ahead, thresholds; .* name"),
+        ("patchnet", {"scout": None}, "option scout; .*follower"),
+        ("surfacenet", {"together": True, "symmetries": 8}, "symmetries; .*shares.* together"),
+        ("wgan_gp_1", {"thresholds": None}, "thresholds; choose from name, seed"),
+    ],
+)
+def test_options_that_there_are_not_are_refused(file, options, says):
+    with pytest.raises(TypeError, match=says):
+        models.load(file, T80_TINC4, **options)
+
+
+def test_options_that_there_are_go_on(tmp_path):
+    assert models.load("convlstm_T80_TINC4", T80_TINC4, name="ours", together=False).name == "ours"
+    path = tmp_path / "scout.npz"
+    training.save_weights(path, surfacenet.build(surfacenet.scout()), {"model": "scout"})
+    with pytest.raises(ValueError, match="no SurfaceNet"):
+        models.load(path, T20_TINC1, together=True)
+
+
+@pytest.mark.parametrize("file", ["convlstm_{}.npz", "patchnet.npz", "surfacenet.npz"])
+@pytest.mark.parametrize("name", [found.name for found in THESIS_FORMATS])
+def test_shipped_weights_beat_persistence(name, file):
+    path = workshop.REPOSITORY / "data" / "weights" / file.format(name)
+    assert path.stat().st_size < 5e6
+    record = training.read_record(path)
+    figures = record["test" if "convlstm" in file else "test, thresholds"][name]
+    assert len(figures) == 6
+    for place in figures.values():
+        assert place["prediction"]["interval"][1] < place["persistence"]["interval"][0]
+    frames = records.open_split(DATA, "test").frames(np.arange(8))
+    frames = FORMATS[name].select(frames)
+    forecast = rollout.next_frames(models.load(path, FORMATS[name]), frames)
+    found = metrics.pooled(frames[:, 1:], forecast).mean()
+    assert found < metrics.pooled(frames[:, 1:], frames[:, :-1]).mean()
