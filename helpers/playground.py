@@ -943,7 +943,8 @@ class _Watch(keras.callbacks.Callback):
         now = time.monotonic()
         self._step += 1
         step = self._step
-        if now > self.deadline:
+        # A run that ends before its first full round would leave nothing.
+        if now > self.deadline and self.checkpoint.rows:
             self.stop.request("budget")
         if not self._first:
             # The first step compiles the model, which says nothing about the others.

@@ -142,6 +142,13 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess:
     )
 
 
+def test_training_needs_neither_pictures_nor_widgets():
+    code = "import sys, helpers.training; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE)
+    assert found.returncode == 0
+    assert not {"helpers.pictures", "ipywidgets"} & {*found.stdout.decode().split()}
+
+
 class TestPlan:
     def test_the_rate_rises_stays_and_falls_to_0(self):
         schedule = Plan(steps=10, learning_rate=2.0, warm_up=2, decay_from=0.5).schedule()
