@@ -38,6 +38,7 @@ from helpers import (
 tf = workshop.tensorflow()
 import keras  # noqa: E402  (after the quiet import of TensorFlow)
 
+pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).resolve().parent.parent
 RECORDED = Path(__file__).resolve().parent / "oracle"
 SAMPLE, WEIGHTS = REPOSITORY / "data" / "sample", REPOSITORY / "data" / "weights"
