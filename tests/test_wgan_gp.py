@@ -419,13 +419,14 @@ class TestTraining:
         found = restored.evaluate(validation(), verbose=0, return_dict=True)
         assert found["jaccard_per_frame"] == best["val_jaccard_per_frame"]
 
-    @pytest.mark.parametrize("step", [1, 3])
-    def test_stopped_and_resumed_is_as_if_never_stopped(self, straight, tmp_path, step):
+    # A run without a full round begins anew, so there the same weights have to be drawn.
+    @pytest.mark.parametrize(("step", "seed"), [(1, 3), (3, 8)])
+    def test_stopped_and_resumed_is_as_if_never_stopped(self, straight, tmp_path, step, seed):
         event = threading.Event()
         model = compiled(SMALL["noise"])
         history = train(tmp_path, model, stop=event, callbacks=[At(step, event.set)])
         assert history.step == (step // 2) * 2  # the begun round is given up
-        resumed = compiled(SMALL["noise"], seed=8)
+        resumed = compiled(SMALL["noise"], seed=seed)
         assert train(tmp_path, resumed).step == 4
         assert int(resumed.critic_optimizer.iterations) == 3 * 2
         ours = [*resumed.weights, *resumed.critic_optimizer.variables]
