@@ -229,8 +229,9 @@ class Checkpoint(keras.callbacks.Callback):
     state of the optimizer or optimizers, of random numbers, and the step. It is replaced in one
     step, so whoever kills the process loses one round at most. `best.npz` holds the weights of the
     best round (see `load_best`), `log.csv` a line per round. A run that was stopped, killed or
-    broken off goes on from its last full round (or, before there is one, begins anew) and ends with the weights of one that was never
-    stopped, bit for bit where arithmetic repeats itself (`hardware(deterministic=True)`).
+    broken off goes on from its last full round (or, before there is one, begins anew) and ends
+    with the weights of one that was never stopped, bit for bit where arithmetic repeats itself
+    (`hardware(deterministic=True)`).
 
     Whatever draws at random in the model owns its `keras.random.SeedGenerator`; a model with a
     training step of its own keeps its optimizers as attributes and builds them in `compile`.
