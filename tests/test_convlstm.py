@@ -225,7 +225,7 @@ def test_step_by_step_equals_all_at_once(rng, model):
 
 @pytest.mark.parametrize("feedback", ["probability", "binary"])
 def test_a_carried_state_gives_what_recomputing_gives(rng, model, feedback):
-    wrapped = forecaster(model, "mine")
+    wrapped = forecaster(model, name="mine")
     assert is_recurrent(wrapped) and wrapped.name == "mine"
     history = frames(rng, 3, 3)
     found = rollout(wrapped, history, 4, feedback=feedback, batch_size=2)

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # A module imports those of earlier lines, and those of its own.
 ORDER = """
-_checks _files _processes workshop
+_checks _files _processes workshop _lab
 world world.cavities
 _tfrecord records sources sources.generated sources.thesis sources.commands
 sequences

@@ -606,6 +606,7 @@ def trained(split, folder, plan, **options):
     return model, training.train(model, batches, checkpoint, **options)
 
 
+@pytest.mark.slow
 def test_it_learns(split, tmp_path):
     model, history = trained(split, tmp_path, training.Plan(120, 4, 5e-3, validate_every=30))
     assert history.rows[-1]["val_loss"] < history.rows[0]["val_loss"]
