@@ -103,7 +103,9 @@ def lab(arguments: list[str]) -> int:
     first = f"--LabApp.default_url=/lab/tree/{folder}/{FIRST}"
     # Nobody is asked about news or updates, and nothing is fetched.
     quiet = f"--LabApp.app_settings_dir={OWN / 'settings'}"
-    return main([f"--ServerApp.root_dir={REPOSITORY}", first, quiet, *root, *arguments])
+    ours = [f"--ServerApp.root_dir={REPOSITORY}", first, quiet, *root]
+    told = {option.partition("=")[0] for option in arguments}  # an option given twice is refused
+    return main([o for o in ours if o.partition("=")[0] not in told] + arguments)
 
 
 def _use_own_settings() -> None:

@@ -118,7 +118,7 @@ def train(recipe: recipes.Recipe, folder: Path) -> tuple[list[np.ndarray], float
     training.hardware(seed=recipe.plan.seed)
     model = recipe.kind.build(recipe.config)
     model.compile(**recipe.compile_options())
-    run = training.Checkpoint(folder, recipe.plan, recipe.monitor)
+    run = training.Checkpoint(folder, recipe.plan, recipe.kind.monitor(recipe.config))
     training.train(model, recipe.batches(split, formats), run)
     arrays = [keras.ops.convert_to_numpy(weight) for weight in model.weights]
     return arrays, run.rows[-1]["loss"]
