@@ -15,6 +15,7 @@ from helpers.rollout import check_frames
 
 SHOWN = ("truth", "prediction", "difference")
 TURN, TILT = 24, 24  # degrees; about pictures.VIEW
+UNSEEN = "position: absolute; width: 1px; height: 1px; overflow: hidden"  # read aloud, not shown
 SIZE = 285  # pixels of each of the two pictures: both fit beside JupyterLab's file list
 
 
@@ -96,7 +97,7 @@ class Viewer(ipywidgets.VBox):
         self.controls["threshold"].disabled = self.prediction is None
         self.play = w.Play(min=0, max=last, interval=600, description="play the frames")
         w.jslink((self.play, "value"), (self.controls["time"], "value"))
-        self._text = w.HTML()
+        self._text, self._words = w.HTML(), w.HTML()
         image = {"format": "png", "layout": {"width": f"{SIZE}px", "object_fit": "contain"}}
         self._solid, self._flat = w.Image(**image), w.Image(**image)
         self._solid.add_class("viewer-solid")
@@ -111,6 +112,7 @@ class Viewer(ipywidgets.VBox):
             [
                 w.HBox([w.VBox([self.play, *left, self.controls["mouse"]]), w.VBox(right)], **box),
                 self._text,
+                self._words,
                 w.HBox([self._solid, self._flat], **box),
                 self._scene,
             ],
@@ -135,8 +137,12 @@ class Viewer(ipywidgets.VBox):
         view = pictures.camera(chosen["turn"], chosen["tilt"])
         solid = functools.partial(self._in_3d, time, chosen["shown"], view, options)
         flat = self._in_a_slice(time, chosen)
-        for image, picture in ((self._solid, solid(captions=[label])), (self._flat, flat)):
-            image.value, image.tooltip = picture.png(), picture.alt
+        shown = (self._solid, solid(captions=[label])), (self._flat, flat)
+        for image, picture in shown:
+            image.value = picture.png()
+        # An image widget takes no alternative text, and a tooltip breaks it in JupyterLab.
+        words = html.escape(" ".join(picture.alt for _, picture in shown))
+        self._words.value = f'<div style="{UNSEEN}">{words}</div>'
         self._text.value = self.distances(time, chosen["threshold"])
         self._scene.value = ""
         if chosen["mouse"]:

@@ -120,7 +120,7 @@ def test_the_name_of_a_model_is_text_not_html(frames):
 
 
 def test_every_control_has_words(panel):
-    assert "hit" in panel._solid.tooltip and "hit" in panel._flat.tooltip
+    assert panel._words.value.count("hit") > 1 and panel._solid.tooltip is None
     assert isinstance(panel, Viewer)
     assert all(control.description for control in panel.controls.values())
 
