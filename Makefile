@@ -9,7 +9,7 @@
 
 ifndef PYTHON
 PYTHON := $(firstword $(shell for p in python3 python3.12 python3.13 python3.11 python3.10 python; do \
-	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p; done))
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p; done; true))
 endif
 VENV := .venv
 BIN := $(VENV)/bin
