@@ -78,7 +78,7 @@ def _open_lab(chosen: argparse.Namespace) -> int:
 
 
 def _reset(chosen: argparse.Namespace) -> int:
-    copy, old = _lab.reset_copy(chosen.number, REPOSITORY / "notebooks", REPOSITORY / "work")
+    copy, old = _lab.reset_copy(chosen.number, REPOSITORY / "notebooks", REPOSITORY / _lab.WORK)
     print(f"{copy.relative_to(REPOSITORY)} is fresh.", f"Yours is now {old.name}." if old else "")
     return 0
 

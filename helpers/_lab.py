@@ -11,7 +11,7 @@ from pathlib import Path
 from helpers import _files
 from helpers.workshop import REPOSITORY
 
-FIRST = "00_start_here.ipynb"
+WORK, FIRST = "work", "00_start_here.ipynb"  # the folder of working copies; what is opened
 OWN = REPOSITORY / "helpers" / "jupyter"  # the course's kernel and its settings of JupyterLab
 MADE = ".copies.json"  # name of a working copy -> digest of the file as it was made
 
@@ -79,12 +79,12 @@ def lab(arguments: list[str]) -> int:
     Args:
         arguments: for JupyterLab, such as `--no-browser`.
     """
-    folder = "work"
+    folder = WORK
     if os.environ.get("WORKSHOP_COPIES", "1").lower() in ("0", "no", "false"):
         folder = "notebooks"
     else:
         try:
-            behind = prepare_copies(REPOSITORY / "notebooks", REPOSITORY / "work")
+            behind = prepare_copies(REPOSITORY / "notebooks", REPOSITORY / WORK)
         except OSError as error:
             raise SystemExit(
                 f"The working copies cannot be written: {error}. Make {REPOSITORY / 'work'} "
@@ -92,7 +92,7 @@ def lab(arguments: list[str]) -> int:
                 "WORKSHOP_COPIES=0 make lab."
             ) from None
         for name in behind:
-            print(f"work/{name} is yours and stays; notebooks/{name} has changed since.")
+            print(f"{WORK}/{name} is yours and stays; notebooks/{name} has changed since.")
         if behind:
             print(f"For a fresh copy beside yours: make reset NB={behind[0][:2]}")
     _use_own_settings()
@@ -112,7 +112,7 @@ def _use_own_settings() -> None:
     """Keep the user's servers, kernels and start-up scripts out; colours and keys stay theirs."""
     from jupyter_core import paths
 
-    kept = REPOSITORY / "work" / ".jupyter"
+    kept = REPOSITORY / WORK / ".jupyter"
     try:
         kept.mkdir(parents=True, exist_ok=True)
     except OSError:

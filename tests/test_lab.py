@@ -102,7 +102,7 @@ def test_make_lab_opens_for_this_user_with_a_token_only(lab, hostile, tmp_path):
             assert process.poll() is None, log.read_text()
             time.sleep(0.2)
             found = re.search(
-                r"http://127\.0\.0\.1:\d+/lab/tree/work/00_start_here\.ipynb\?token=(\w+)",
+                rf"http://127\.0\.0\.1:\d+/lab/tree/{_lab.WORK}/{_lab.FIRST}\?token=(\w+)",
                 log.read_text(),
             )
         with urllib.request.urlopen(found[0], timeout=60) as answer:

@@ -106,6 +106,12 @@ class Recipe:
         return {**self.drawn, **loaded}
 
 
+def _plan(steps: int, batch_size: int, *, warm_up: int = 200, every: int = 500, **more):
+    """Return a plan with what the recipes have in common, also where there are few steps."""
+    common = {"decay_from": 0.3, "weight_decay": 1e-4, "validate_every": min(every, steps)}
+    return training.Plan(steps, batch_size, warm_up=min(warm_up, steps), **common | more)
+
+
 def convlstm_recipe(
     steps: int,
     *,
@@ -119,17 +125,7 @@ def convlstm_recipe(
     The shipped ones were trained with the policy `mixed_bfloat16`, which is faster on processors
     that compute with bfloat16 (AVX-512 BF16, AMX), and many times slower on all others.
     """
-    plan = training.Plan(
-        steps=steps,
-        batch_size=2,
-        learning_rate=learning_rate,
-        warm_up=min(200, steps),
-        decay=decay,
-        decay_from=0.3,
-        weight_decay=1e-4,
-        validate_every=min(500, steps),
-        seed=seed,
-    )
+    plan = _plan(steps, 2, learning_rate=learning_rate, decay=decay, seed=seed)
     learned = {"jaccard_weight": 0.05}
     return Recipe("convlstm", convlstm.workshop(), plan, policy, learned=learned)
 
@@ -146,17 +142,7 @@ def patchnet_recipe(
 
     For the policy `mixed_bfloat16`, see `convlstm_recipe`.
     """
-    plan = training.Plan(
-        steps=steps,
-        batch_size=12,
-        learning_rate=learning_rate,
-        warm_up=min(300, steps),
-        decay=decay,
-        decay_from=0.3,
-        weight_decay=1e-4,
-        validate_every=min(500, steps),
-        seed=seed,
-    )
+    plan = _plan(steps, 12, warm_up=300, learning_rate=learning_rate, decay=decay, seed=seed)
     return Recipe(
         "patchnet",
         patchnet.shipped(),
@@ -177,15 +163,14 @@ def surfacenet_recipe(
     policy: str = "float32",
 ) -> Recipe:
     """Return the recipe of the shipped SurfaceNet: batches of 64 windows, 256 voxels of each."""
-    plan = training.Plan(
-        steps=steps,
-        batch_size=64,
-        learning_rate=learning_rate,
-        warm_up=min(200, steps),
-        decay=decay,
+    plan = _plan(
+        steps,
+        64,
+        every=1000,
         decay_from=0.4,
         weight_decay=1e-2,
-        validate_every=min(1000, steps),
+        learning_rate=learning_rate,
+        decay=decay,
         seed=seed,
     )
     drawn = {
@@ -241,17 +226,9 @@ def wgan_recipe(
             (With 5e-4 and a weight of 0.03 the critic drove a trained generator for one frame from
             0.232 to 0.296 in 500 steps.)
     """
-    plan = training.Plan(
-        steps=steps,
-        batch_size=16,
-        learning_rate=learning_rate or (1e-4 if adversarial else 4e-3),
-        warm_up=min(200, steps),
-        decay=decay,
-        decay_from=0.3,
-        weight_decay=1e-4,
-        validate_every=min(100 if adversarial else 500, steps),
-        seed=seed,
-    )
+    rate = learning_rate or (1e-4 if adversarial else 4e-3)
+    every = 100 if adversarial else 500
+    plan = _plan(steps, 16, every=every, learning_rate=rate, decay=decay, seed=seed)
     # The weight rises from step 150 to step 300 of the second run, while the critic catches up.
     noise = 4 if frames == 1 else 0
     config = wgan_gp.workshop(frames, noise=noise, adversarial=adversarial, warm_up=150)

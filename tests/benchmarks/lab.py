@@ -15,9 +15,10 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from helpers._lab import FIRST, WORK
 from helpers.workshop import REPOSITORY
 
-PAGE = "lab/tree/work/00_start_here.ipynb"
+PAGE = f"lab/tree/{WORK}/{FIRST}"
 
 
 def measure(token: str | None = None, limit: float = 1800) -> Iterator[tuple[str, float]]:
