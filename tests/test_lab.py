@@ -105,8 +105,16 @@ def test_make_lab_opens_for_this_user_with_a_token_only(lab, hostile, tmp_path):
                 rf"http://127\.0\.0\.1:\d+/lab/tree/{_lab.WORK}/{_lab.FIRST}\?token=(\w+)",
                 log.read_text(),
             )
-        with urllib.request.urlopen(found[0], timeout=60) as answer:
-            assert b"jupyter-config-data" in answer.read()
+        page = b""
+        while not page:  # JupyterLab says where it is before it listens there
+            assert process.poll() is None, log.read_text()
+            try:
+                with urllib.request.urlopen(found[0], timeout=60) as answer:
+                    page = answer.read()
+            except urllib.error.URLError as error:
+                assert isinstance(error.reason, ConnectionRefusedError), error
+                time.sleep(0.2)
+        assert b"jupyter-config-data" in page
         server = found[0].split("/lab")[0]
         with urllib.request.urlopen(found[0].split("?")[0], timeout=60) as answer:
             assert "/login" in answer.url
