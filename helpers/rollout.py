@@ -63,7 +63,7 @@ class Several(Forecaster, Protocol):
 
 @dataclass(frozen=True)
 class Persistence:
-    """The null model as a forecaster: the next frame equals the last one."""
+    """The null model as a forecaster: the next frame equals the last one; there is no state."""
 
     name: str = "persistence"
 
@@ -72,11 +72,9 @@ class Persistence:
         return metrics.persistence(checked_history(history))[:, 0]
 
     def begin(self, history: ArrayLike) -> tuple[np.ndarray, None]:
-        """Return the last frame; there is no state."""
         return self(history), None
 
     def advance(self, frame: np.ndarray, state: None) -> tuple[np.ndarray, None]:
-        """Return the frame itself."""
         return frame, None
 
 
@@ -86,7 +84,6 @@ def rollout(
     horizon: int,
     *,
     feedback: str = "probability",
-    threshold: float = 0.5,
     keep: int | None = None,
     batch_size: int = 32,
     recompute: bool = False,
@@ -103,8 +100,7 @@ def rollout(
         history: (B, T, D, H, W), the observed frames, T ≥ 1; values 0…1.
         horizon: steps ahead, at least 1.
         feedback: what is fed back: `"probability"`, as in the thesis, or `"binary"`, frames of
-            0 and 1 like the observed ones.
-        threshold: what counts as 1 in binary feedback; above 0, at most 1.
+            0 and 1 like the observed ones, cut at 0.5.
         keep: the forecaster sees at most so many of the latest frames; None is all of them. The
             thesis keeps as many as it began with.
         batch_size: so many sequences at a time.
@@ -116,39 +112,26 @@ def rollout(
 
     Raises:
         TypeError: not a forecaster, not numbers, or a count is not a whole number.
-        ValueError: see `checked_history`; a count below 1; no such feedback; a threshold outside
-            0…1; the forecaster returned another shape, NaN or values outside 0…1.
+        ValueError: see `checked_history`; a count below 1; no such feedback; the forecaster
+            returned another shape, NaN or values outside 0…1.
     """
-    _check_forecaster(forecaster)
-    history = checked_history(history)
-    horizon = whole("horizon", horizon, 1)
-    batch_size = whole("batch_size", batch_size, 1)
-    if feedback not in FEEDBACKS:
-        choices = ", ".join(FEEDBACKS)
-        raise ValueError(f"There is no feedback {feedback!r}; choose one of {choices}.")
-    metrics.check_threshold(threshold)
-
-    observed, grid = history.shape[1], history.shape[2:]
-    predicted = np.empty((len(history), horizon, *grid), np.float32)
-    for batch in _batches(len(history), batch_size):
-        frames = np.empty((len(history[batch]), observed + horizon - 1, *grid), np.float32)
-        frames[:, :observed] = history[batch]
-        times = range(observed, observed + horizon)
-        found = _in_blocks if gives_several(forecaster) else _forecasts
-        for time, prediction in found(forecaster, frames, times, keep, recompute):
+    history, horizon = checked_history(history), whole("horizon", horizon, 1)
+    _checks.choice("feedback", feedback, FEEDBACKS)
+    observed = history.shape[1]
+    times = range(observed, observed + horizon)
+    keep = times[-1] if keep is None else whole("keep", keep, 1)
+    predicted = np.zeros((len(history), horizon, *history.shape[2:]), np.float32)
+    for batch in _batches(forecaster, len(history), batch_size):
+        frames = np.concatenate([history[batch], predicted[batch]], axis=1)
+        for time, prediction in _forecasts(forecaster, frames, times, keep, recompute):
             step = predicted[batch, time - observed]
             step[:] = prediction
-            if time < frames.shape[1]:  # the last prediction is not read
-                frames[:, time] = step >= float(threshold) if feedback == "binary" else step
+            frames[:, time] = step >= 0.5 if feedback == "binary" else step
     return predicted
 
 
 def next_frames(
-    forecaster: Forecaster,
-    sequences: ArrayLike,
-    *,
-    first: int = 1,
-    batch_size: int = 32,
+    forecaster: Forecaster, sequences: ArrayLike, *, first: int = 1, batch_size: int = 32
 ) -> np.ndarray:
     """Forecast every frame of the sequences from the true frames before it.
 
@@ -165,27 +148,29 @@ def next_frames(
     Raises:
         TypeError, ValueError: see `rollout`; `first` leaves no frame to forecast.
     """
-    _check_forecaster(forecaster)
     first = whole("first", first, 1)
-    batch_size = whole("batch_size", batch_size, 1)
     sequences = checked_history(sequences, frames=first + 1, what="sequences")
     steps = sequences.shape[1]
     predicted = np.empty((len(sequences), steps - first, *sequences.shape[2:]), np.float32)
-    for batch in _batches(len(sequences), batch_size):
+    for batch in _batches(forecaster, len(sequences), batch_size):
         times = range(first, steps)
-        for time, prediction in _forecasts(forecaster, sequences[batch], times):
+        for time, prediction in _forecasts(forecaster, sequences[batch], times, steps, single=True):
             predicted[batch, time - first] = prediction
     return predicted
 
 
-def checked_history(
+def checked_history(history: ArrayLike, **options) -> np.ndarray:
+    """Return a history as float32, or say what is wrong with it; see `check_frames`."""
+    return check_frames(history, **options).astype(np.float32, copy=False)
+
+
+def check_frames(
     history: ArrayLike,
-    *,
     grid: tuple[int, int, int] | None = None,
     frames: int = 1,
     what: str = "history",
 ) -> np.ndarray:
-    """Return a history as float32, or say what is wrong with it.
+    """Return a history as an array of the dtype it has, or say what is wrong with it.
 
     Args:
         history: bool, integers or floats (B, T, D, H, W) without a channel axis; values 0…1.
@@ -193,26 +178,12 @@ def checked_history(
         frames: at least so many frames.
         what: what errors call it.
 
-    Returns:
-        float32 (B, T, D, H, W); not a copy if `history` is float32 already.
-
     Raises:
         TypeError: the values are not real numbers, or some are masked.
         ValueError: another number of axes, no sequences, too few frames, another grid, NaN, or
             values outside 0…1.
     """
-    return check_frames(history, grid, frames, what).astype(np.float32, copy=False)
-
-
-def check_frames(
-    history: ArrayLike, grid: tuple[int, int, int] | None, frames: int, what: str
-) -> np.ndarray:
-    """Return an array (B, T, D, H, W) as it is, whatever its dtype; see `checked_history`."""
-    try:
-        history = _checks.unmasked(what, history)
-    except ValueError as error:
-        raise ValueError(f"{what} is not an array (B, T, D, H, W): {error}") from None
-    _checks.voxels(what, history, remedy="scale the frames to 0…1")
+    history = _checks.voxels(what, history, remedy="scale the frames to 0…1")
     shape = history.shape
     if history.ndim != 5 or shape[-1] == 1:
         hint = ""
@@ -221,14 +192,10 @@ def check_frames(
         elif history.ndim == 4:
             hint = f" For a single sequence write {what}[np.newaxis]."
         raise ValueError(f"{what} has shape {shape}; expected (B, T, D, H, W).{hint}")
-    if 0 in (shape[0], *shape[2:]):
+    if 0 in (shape[0], *shape[2:]) or shape[1] < frames:
         raise ValueError(
-            f"{what} has shape {shape}: nothing to forecast from; expected (B, T, D, H, W) with "
-            "at least one sequence and one voxel."
-        )
-    if shape[1] < frames:
-        raise ValueError(
-            f"{what} has {shape[1]} frames, shape {shape}; expected at least {frames}."
+            f"{what} has {shape[1]} frames, shape {shape}; expected (B, T, D, H, W) with at least "
+            f"one sequence, one voxel and {frames} frames."
         )
     if grid is not None and shape[2:] != tuple(grid):
         raise ValueError(
@@ -238,79 +205,50 @@ def check_frames(
     return history
 
 
-def is_recurrent(forecaster: Forecaster) -> bool:
-    """Say whether a forecaster carries a state: whether it has `begin` and `advance`."""
-    return all(callable(getattr(forecaster, name, None)) for name in ("begin", "advance"))
-
-
-def gives_several(forecaster: Forecaster) -> bool:
-    """Say whether a forecaster gives several frames at once: whether it has `several`."""
-    return callable(getattr(forecaster, "several", None))
-
-
-def _in_blocks(
-    forecaster: Several, frames: np.ndarray, times: range, keep: int | None, recompute: bool
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield what `_forecasts` yields, from forecasts of several frames at once."""
-    keep = times[-1] if keep is None else whole("keep", keep, 1)
-    view = frames[:]
-    view.flags.writeable = False
-    time = times[0]
-    while time <= times[-1]:
-        block = np.asarray(forecaster.several(view[:, max(0, time - keep) : time]))
-        if block.ndim != 5 or not block.shape[1]:
-            raise ValueError(
-                f"The forecaster's several returned shape {block.shape}; expected (B, K, D, H, W) "
-                "with K of at least 1."
-            )
-        for number in range(min(block.shape[1], times[-1] + 1 - time)):
-            yield time + number, _checked_prediction(block[:, number], frames)
-        time += block.shape[1]
+def _batches(forecaster: Forecaster, count: int, size: int) -> Iterator[slice]:
+    """Yield slices of at most `size` that cover 0…count, if there is a forecaster for them."""
+    if not callable(forecaster) or isinstance(forecaster, type):
+        raise TypeError(
+            f"{forecaster!r} is not a forecaster; expected one that is called with a history "
+            "(B, T, D, H, W) and returns (B, D, H, W), for example Persistence()."
+        )
+    size = whole("batch_size", size, 1)
+    return (slice(start, start + size) for start in range(0, count, size))
 
 
 def _forecasts(
     forecaster: Forecaster,
     frames: np.ndarray,
     times: range,
-    keep: int | None = None,
+    keep: int,
     recompute: bool = False,
+    single: bool = False,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (time, probability (B, D, H, W)) for each time, from the frames before it.
 
     Frame t is read only after the forecast of frame t has been taken, so whoever takes it may
-    first write it into `frames` (B, T, D, H, W).
+    first write it into `frames` (B, T, D, H, W). With `single` each frame is asked for by itself.
     """
-    keep = times[-1] if keep is None else whole("keep", keep, 1)
-    carried = is_recurrent(forecaster) and times[-1] <= keep and not recompute
+    several = hasattr(forecaster, "several") and not single
+    carried = hasattr(forecaster, "begin") and times[-1] <= keep and not recompute
     # A view that a forecaster cannot write to: the frames are read again.
     view = frames[:]
     view.flags.writeable = False
-    state = None
+    block, state = [], None
     for time in times:
-        if not carried:
-            found = forecaster(view[:, max(0, time - keep) : time])
+        seen = view[:, max(0, time - keep) : time]
+        if several:
+            if not block:
+                given = np.asarray(forecaster.several(seen))  # (B, K, D, H, W)
+                block = list(np.moveaxis(given, 1, 0))
+            found = block.pop(0)
+        elif not carried:
+            found = forecaster(seen)
         elif time == times[0]:
-            found, state = _pair("begin", forecaster.begin(view[:, :time]))
+            found, state = forecaster.begin(seen)
         else:
-            found, state = _pair("advance", forecaster.advance(view[:, time - 1], state))
+            found, state = forecaster.advance(view[:, time - 1], state)
         yield time, _checked_prediction(found, frames)
-
-
-def _check_forecaster(forecaster: Forecaster) -> None:
-    if not callable(forecaster) or isinstance(forecaster, type):
-        raise TypeError(
-            f"{forecaster!r} is not a forecaster; expected one that is called with a history "
-            "(B, T, D, H, W) and returns (B, D, H, W), for example Persistence()."
-        )
-
-
-def _pair(method: str, found: Any) -> tuple[np.ndarray, Any]:
-    if not isinstance(found, tuple) or len(found) != 2:
-        raise TypeError(
-            f"The forecaster's {method} returned {type(found).__name__}; expected a tuple of the "
-            "next frame and the state."
-        )
-    return found
 
 
 def _checked_prediction(found: ArrayLike, frames: np.ndarray) -> np.ndarray:
@@ -326,8 +264,3 @@ def _checked_prediction(found: ArrayLike, frames: np.ndarray) -> np.ndarray:
             "each sequence and no channel axis."
         )
     return found
-
-
-def _batches(count: int, size: int) -> Iterator[slice]:
-    """Yield slices of at most `size` that cover 0…count."""
-    return (slice(start, start + size) for start in range(0, count, size))

@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from helpers import metrics
-from helpers.metrics import FRAME_AXES
 
 BETTI = ("components", "tunnels", "voids")
 # So many voxels at a time, with their margins: some tens of MB.
 _AT_ONCE = 2**22
 
 
-def betti_numbers(frames: ArrayLike, *, threshold: float = 0.5) -> np.ndarray:
+def betti_numbers(frames: ArrayLike) -> np.ndarray:
     """Count the components, tunnels and voids of 3D frames: the Betti numbers b0, b1 and b2.
 
     b0 and b2 are counted by labelling filled and empty voxels; the tunnels follow from the Euler
@@ -31,8 +30,7 @@ def betti_numbers(frames: ArrayLike, *, threshold: float = 0.5) -> np.ndarray:
     (1, 1, 0), a hollow ball is (1, 0, 1) and an empty frame (0, 0, 0).
 
     Args:
-        frames: (..., D, H, W), values 0…1; filled means value >= threshold.
-        threshold: above 0, at most 1.
+        frames: (..., D, H, W), values 0…1; filled means 0.5 or more.
 
     Returns:
         int64 (..., 3), in the order of `BETTI`.
@@ -43,7 +41,7 @@ def betti_numbers(frames: ArrayLike, *, threshold: float = 0.5) -> np.ndarray:
     Source: T. Kaczynski, K. Mischaikow, M. Mrozek, *Computational Homology*, 2004, on cubical
         complexes.
     """
-    (filled,), _ = metrics.filled_voxels(FRAME_AXES, threshold, frames=frames)
+    (filled,), _ = metrics.filled_voxels(frames=frames)
     stack = filled.reshape(-1, *filled.shape[-3:])
     found = np.empty((len(stack), 3), np.int64)
     for part in _parts(stack):
@@ -67,9 +65,7 @@ class SurfaceDistance(NamedTuple):
     hausdorff_95: np.ndarray
 
 
-def surface_distance(
-    truth: ArrayLike, prediction: ArrayLike, *, threshold: float = 0.5
-) -> SurfaceDistance:
+def surface_distance(truth: ArrayLike, prediction: ArrayLike) -> SurfaceDistance:
     """Measure how far the surfaces of truth and prediction are apart.
 
     The surface of a frame is its filled voxels with an empty one among their 6 neighbours, or
@@ -78,8 +74,7 @@ def surface_distance(
     is no distance: NaN, to be counted and not to be averaged.
 
     Args:
-        truth, prediction: (..., D, H, W) of one shape, values 0…1; filled means >= threshold.
-        threshold: above 0, at most 1.
+        truth, prediction: (..., D, H, W) of one shape, values 0…1; filled means 0.5 or more.
 
     Returns:
         Two float64 arrays (...).
@@ -90,9 +85,7 @@ def surface_distance(
     Source: L. Maier-Hein et al., *Metrics reloaded*, Nature Methods 2024: average symmetric
         surface distance, and Hausdorff distance at the 95th percentile.
     """
-    (truth, prediction), _ = metrics.filled_voxels(
-        FRAME_AXES, threshold, truth=truth, prediction=prediction
-    )
+    (truth, prediction), _ = metrics.filled_voxels(truth=truth, prediction=prediction)
     shape = truth.shape[:-3]
     stacks = [array.reshape(-1, *array.shape[-3:]) for array in (truth, prediction)]
     found = np.empty((2, len(stacks[0])))
@@ -120,13 +113,19 @@ def _pieces(stack: np.ndarray, connectivity: int) -> np.ndarray:
     """Count the connected pieces of each frame of a boolean stack (N, D, H, W): (N,)."""
     from scipy import ndimage
 
-    # Neighbours within a frame only, so that one call labels all frames.
-    near = np.zeros((3, 3, 3, 3), bool)
-    near[1] = ndimage.generate_binary_structure(3, connectivity)
-    labels, count = ndimage.label(stack, near)
+    labels, count = ndimage.label(stack, _near(connectivity))
     frame_of = np.zeros(count + 1, np.int64)
     frame_of[labels] = np.arange(len(stack))[:, None, None, None]
     return np.bincount(frame_of[1:], minlength=len(stack))
+
+
+def _near(connectivity: int) -> np.ndarray:
+    """Return which voxels are neighbours, within a frame only: one call takes a whole stack."""
+    from scipy import ndimage
+
+    near = np.zeros((3, 3, 3, 3), bool)
+    near[1] = ndimage.generate_binary_structure(3, connectivity)
+    return near
 
 
 def _euler_characteristic(padded: np.ndarray) -> np.ndarray:
@@ -147,14 +146,9 @@ def _euler_characteristic(padded: np.ndarray) -> np.ndarray:
 
 def _surface(stack: np.ndarray) -> np.ndarray:
     """Return the filled voxels of a stack (N, D, H, W) that have an empty neighbour or a wall."""
-    padded = np.pad(stack, ((0, 0), (1, 1), (1, 1), (1, 1)))
-    inside = stack.copy()
-    for axis in (1, 2, 3):
-        for side in (slice(None, -2), slice(2, None)):
-            place = [slice(None), *(slice(1, -1),) * 3]
-            place[axis] = side
-            inside &= padded[tuple(place)]
-    return stack & ~inside
+    from scipy import ndimage
+
+    return stack & ~ndimage.binary_erosion(stack, _near(1))
 
 
 def _squared_distance(stack: np.ndarray) -> np.ndarray:

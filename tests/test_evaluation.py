@@ -13,6 +13,7 @@ import pytest
 
 from helpers import evaluation, metrics, topology, workshop
 from helpers.rollout import Persistence, next_frames, rollout
+from helpers.sequences import FrameFormat
 
 Format = namedtuple("Format", "name steps")  # the two attributes of a FrameFormat that count here
 
@@ -134,11 +135,12 @@ def test_persistence_is_judged_equal_to_persistence(sequences):
     assert not table["moving_null_jaccard"].equals(table["persistence_jaccard"])
 
 
-@pytest.mark.parametrize("dtype", [bool, np.float16, np.float32, np.float64])
-def test_any_dtype_gives_the_same_table(sequences, short, long, dtype):
+@pytest.mark.parametrize("dtype", [bool, np.float16, np.float64])
+def test_any_dtype_and_any_batches_give_the_same_table(sequences, short, long, dtype):
     other = sequences.astype(dtype)
     found = evaluation.next_frame(Fading(), other, frame_format="T20_TINC1", batch_size=2)
     pd.testing.assert_frame_equal(found, short)
+    other[:, 7:] = 1 - other[:, 7:].astype(int)  # what lies after the horizon is not used
     found = evaluation.long_term(Fading(), other, history=3, horizon=4, batch_size=2)
     pd.testing.assert_frame_equal(found, long)
 
@@ -155,110 +157,48 @@ def test_labels_of_the_rows(sequences):
     assert found["sample"].tolist() == [12, 7, 3, 900, 5, 6, 10]
 
 
-def test_the_threshold_reaches_the_distances_and_the_feedback(sequences):
-    found = evaluation.next_frame(Fading(), sequences, ("pooled", "per_frame"), threshold=0.25)
-    guess = next_frames(Fading(), sequences)
-    expected = [
-        distance(sequences[:, 1:], guess, threshold=0.25)
-        for distance in (metrics.pooled, metrics.per_frame)
-    ]
-    np.testing.assert_array_equal(found["prediction_jaccard"], np.concatenate(expected))
-    found = evaluation.long_term(Fading(), sequences, feedback="binary", threshold=0.25)
-    guess = rollout(Fading(), sequences[:, :5], 5, feedback="binary", threshold=0.25)
-    expected = metrics.jaccard_distance(sequences[:, 5:], guess, threshold=0.25)
-    np.testing.assert_array_equal(found["prediction_jaccard"], expected.ravel())
-    other = rollout(Fading(), sequences[:, :5], 5, feedback="binary")
-    assert not np.array_equal(expected, metrics.jaccard_distance(sequences[:, 5:], other))
-
-
-def test_frames_after_the_horizon_are_not_used(sequences, long):
-    other = sequences.copy()
-    other[:, 7:] = 1 - other[:, 7:]
-    found = evaluation.long_term(Fading(), other, history=3, horizon=4)
-    pd.testing.assert_frame_equal(found, long)
-
-
-BAD_LABELS = [
-    ({"sample_id": [1, 2]}, ValueError, "7 different whole numbers"),
-    ({"sample_id": [1, 2, 3, 4, 5, 6, 6]}, ValueError, "different"),
-    ({"sample_id": [1.0, 2, 3, 4, 5, 6, 7]}, ValueError, "whole"),
-    ({"frame_format": 20}, ValueError, "T20_TINC1"),
-    ({"frame_format": ""}, ValueError, "T20_TINC1"),
-    ({"frame_format": Format("T20_TINC1", 20)}, ValueError, "10 frames, T20_TINC1 has 20"),
-    ({"name": " "}, ValueError, "name="),
-    ({"name": 3}, ValueError, "name="),
-    ({"threshold": 0}, ValueError, "threshold"),
-    ({"threshold": 1.5}, ValueError, "threshold"),
-    ({"batch_size": 0}, ValueError, "batch_size"),
-    ({"batch_size": 2.0}, TypeError, "batch_size"),
-]
-
-
-@pytest.mark.parametrize(("options", "error", "words"), BAD_LABELS)
 @pytest.mark.parametrize("judge", [evaluation.next_frame, evaluation.long_term])
-def test_bad_options(sequences, judge, options, error, words):
-    fading = Fading()
-    with pytest.raises(error, match=words):
-        judge(fading, sequences, **options)
-    assert fading.calls == 0  # an hour of forecasts must not be spent first
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "words"),
-    [
-        ({"protocol": "mean"}, ValueError, "choose pooled, per_frame"),
-        ({"protocol": ()}, ValueError, "choose"),
-        ({"protocol": ("pooled", "pooled")}, ValueError, "choose"),
-        ({"first": 0}, ValueError, "first is 0"),
-        ({"first": 10}, ValueError, "10 frames.*at least 11"),
-        ({"first": 1.0}, TypeError, "first"),
-    ],
-)
-def test_bad_options_of_next_frame(sequences, options, error, words):
-    with pytest.raises(error, match=words):
-        evaluation.next_frame(Fading(), sequences, **options)
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "words"),
-    [
-        ({"history": 0}, ValueError, "history is 0"),
-        ({"horizon": 0}, ValueError, "horizon is 0"),
-        ({"horizon": 2.5}, TypeError, "horizon"),
-        ({"history": 6, "horizon": 5}, ValueError, "10 frames.*need 11"),
-        ({"feedback": "truth"}, ValueError, "feedback"),
-        ({"keep": 0}, ValueError, "keep"),
-    ],
-)
-def test_bad_options_of_long_term(sequences, options, error, words):
-    with pytest.raises(error, match=words):
-        evaluation.long_term(Fading(), sequences, **options)
-
-
-@pytest.mark.parametrize("judge", [evaluation.next_frame, evaluation.long_term])
-def test_bad_sequences_and_forecasters(sequences, judge):
+def test_nothing_is_forecast_where_something_is_wrong(sequences, judge):
     spoilt = sequences.astype(float)
     spoilt[6, 8] = np.nan  # in the last batch, in a frame that a rollout does not use
-    tall = sequences.copy()
-    tall[6, 8] = 2
     fading = Fading()
-    for bad, words in (
-        (spoilt, "NaN"),
-        (tall, "to 2"),
-        (sequences[:0], "at least one sequence"),
-        (sequences[..., None], "channel"),
-        (sequences[0], "newaxis"),
-        (sequences[:, :0], "0 frames"),
+    for options, error, words in (
+        ({"sequences": spoilt}, ValueError, "NaN"),
+        ({"sequences": sequences[..., None]}, ValueError, "channel"),
+        ({"sequences": sequences[0]}, ValueError, "newaxis"),
+        ({"sequences": sequences[:, :0]}, ValueError, "0 frames"),
+        ({"sample_id": [1, 2]}, ValueError, "7 different whole numbers"),
+        ({"sample_id": [1, 2, 3, 4, 5, 6, 6]}, ValueError, "different"),
+        ({"sample_id": [1.0, 2, 3, 4, 5, 6, 7]}, ValueError, "whole"),
+        ({"frame_format": Format("T20_TINC1", 20)}, ValueError, "10 frames, T20_TINC1 has 20"),
+        ({"name": " "}, ValueError, "name="),
+        ({"batch_size": 0}, ValueError, "batch_size"),
     ):
-        with pytest.raises(ValueError, match=words):
-            judge(fading, bad)
-    with pytest.raises(TypeError, match="dtype"):
-        judge(fading, sequences.astype(str))
-    assert fading.calls == 0
+        with pytest.raises(error, match=words):
+            judge(**{"forecaster": fading, "sequences": sequences, **options})
+    assert fading.calls == 0  # an hour of forecasts must not be spent first
     with pytest.raises(ValueError, match="give one with name"):
         judge(lambda history: history[:, -1], sequences)
     with pytest.raises(TypeError, match="not a forecaster"):
         judge(None, sequences, name="none")
+
+
+def test_bad_options(sequences):
+    for options, words in (
+        ({"protocol": "mean"}, "choose one of pooled, per_frame"),
+        ({"first": 0}, "first is 0"),
+        ({"first": 10}, "10 frames.*at least .* 11 frames"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            evaluation.next_frame(Fading(), sequences, **options)
+    for options, words in (
+        ({"history": 0}, "history is 0"),
+        ({"horizon": 0}, "horizon is 0"),
+        ({"history": 6, "horizon": 5}, "10 frames.* 11 frames"),
+        ({"feedback": "truth"}, "feedback"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            evaluation.long_term(Fading(), sequences, **options)
 
 
 def made(values, persistence=0.5, *, model="made", protocol="pooled", horizon=1, first_sample=0):
@@ -298,12 +238,13 @@ def test_means_are_those_of_the_samples(short, long):
     assert found["measure"].tolist() == [c for c in short if c.endswith(("_jaccard", "_mse"))]
     for line in found.itertuples():
         expected = metrics.summary(short[line.measure])
-        assert (line.mean, line.std, line.n) == (expected.mean, expected.std, 7)
+        assert line.mean == pytest.approx(expected.mean, abs=1e-15) and line.n == 7
+        assert line.std == pytest.approx(expected.std, abs=1e-15)
         assert line.low <= line.mean <= line.high
     found = evaluation.means(long, ["horizon", "model"]).set_index(["horizon", "measure"])
     for horizon in range(1, 5):
         values = long.loc[long["horizon"] == horizon, "prediction_mse"]
-        assert found.loc[(horizon, "prediction_mse"), "mean"] == metrics.summary(values).mean
+        assert found.loc[(horizon, "prediction_mse"), "mean"] == pytest.approx(values.mean())
     assert len(found) == 4 * 10
 
 
@@ -330,9 +271,9 @@ def test_the_interval_has_the_width_of_the_normal_one(rng):
 def test_the_interval_covers_the_true_mean_as_often_as_it_says():
     rng = np.random.default_rng(3)
     values = rng.beta(2, 5, (300, 30))  # 300 experiments of 30 samples; the true mean is 2/7
-    tables = [made(v, model=f"run {i}") for i, v in enumerate(values)]
-    found = evaluation.means(evaluation.combine(*tables))
-    found = found[found["measure"] == "prediction_jaccard"]
+    runs = {"model": np.repeat([f"run {i}" for i in range(300)], 30)}
+    table = made(values.ravel(), 0).assign(**runs, sample=np.tile(np.arange(30), 300))
+    found = evaluation.skill(table, "model").query("measure == 'jaccard'")
     covered = ((found["low"] <= 2 / 7) & (found["high"] >= 2 / 7)).mean()
     # For so few samples the bootstrap is a little narrow: 93 or 94 % are to be expected.
     assert 0.94 - 3.5 * math.sqrt(0.94 * 0.06 / 300) < covered < 0.98
@@ -376,21 +317,6 @@ def test_protocols_are_never_averaged(sequences):
     assert len(evaluation.means(both, "protocol")) == 2 * 6
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "words"),
-    [
-        ({"by": "sample"}, ValueError, "choose from model"),
-        ({"by": ["model", "frames"]}, ValueError, "choose from model"),
-        ({"by": []}, ValueError, "at least one"),
-        ({"by": ["model", "model"]}, ValueError, "each once"),
-    ],
-)
-@pytest.mark.parametrize("average", [evaluation.means, evaluation.skill])
-def test_bad_options_of_averages(short, average, options, error, words):
-    with pytest.raises(error, match=words):
-        average(short, **options)
-
-
 def test_a_part_of_a_table_is_not_averaged_over_horizons(long):
     with pytest.raises(ValueError, match="4 rows, others 3"):
         evaluation.means(long.drop(index=5), "model")
@@ -408,34 +334,27 @@ def spoil(table, column, value, index=3):
     [
         (lambda t: t.to_dict(), TypeError, "found dict"),
         (lambda t: t.iloc[:0], ValueError, "no rows"),
-        (lambda t: t.drop(columns="input_mse"), ValueError, r"missing \['input_mse'\]"),
-        (lambda t: t.assign(note=1), ValueError, r"unknown \['note'\]"),
-        (lambda t: t.assign(moving_null_mse=0.5), ValueError, "missing.*moving_null_jaccard"),
+        (lambda t: t.drop(columns="input_mse"), ValueError, r"missing or unknown: \['input_mse'\]"),
+        (lambda t: t.assign(note=1), ValueError, r"unknown: \['note'\]"),
+        (lambda t: t.assign(protocol="rollout"), ValueError, "unknown: .*'moving_null_jaccard'"),
         (lambda t: pd.concat([t, t[["model"]]], axis=1), ValueError, "each once"),
         (lambda t: spoil(t, "prediction_jaccard", np.nan), ValueError, "1 values.*nan in row 3"),
-        (lambda t: spoil(t, "persistence_mse", 1.01), ValueError, "outside 0…1"),
-        (lambda t: spoil(t, "input_jaccard", -0.1), ValueError, "outside 0…1"),
-        (lambda t: spoil(t, "input_jaccard", "low"), TypeError, "floats"),
-        (lambda t: spoil(t, "sample", 2), ValueError, "1 rows repeat.*sample 2"),
-        (lambda t: spoil(t, "horizon", 0), ValueError, "horizon holds 0"),
-        (lambda t: spoil(t, "history", 0), ValueError, "history holds 0"),
-        (lambda t: t.assign(sample=t["sample"] * 1.0), TypeError, "whole"),
-        (lambda t: spoil(t, "model", ""), TypeError, "model must hold names"),
-        (lambda t: t.assign(format=None), TypeError, "format must hold names"),
-        (lambda t: t.assign(protocol="rollout"), ValueError, "rollout does not go"),
-        (lambda t: t.assign(protocol="mean"), ValueError, "mean does not go"),
+        (lambda t: spoil(t, "persistence_mse", 1.01), ValueError, "first 1.01 in row 3"),
+        (lambda t: spoil(t, "input_jaccard", "low"), TypeError, "str"),
+        (lambda t: spoil(t, "model", ""), ValueError, "model has 1 values that cannot be"),
+        (lambda t: t.assign(format=None), ValueError, "format has 7 values"),
+        (lambda t: spoil(t, "sample", 2), ValueError, "1 rows repeat.*'sample': 2"),
     ],
 )
 def test_bad_tables(short, tmp_path, make, error, words):
     bad = make(short)
-    calls = (
+    for call in (
         evaluation.checked,
         evaluation.means,
         evaluation.skill,
         evaluation.combine,
         lambda t: evaluation.save(t, tmp_path / "table.csv"),
-    )
-    for call in calls:
+    ):
         with pytest.raises(error, match=words):
             call(bad)
     assert list(tmp_path.iterdir()) == []
@@ -455,11 +374,11 @@ def test_combine(short, long, sequences):
         evaluation.combine(short, other, short)
     with pytest.raises(ValueError, match="each kind for itself"):
         evaluation.combine(short, long)
-    with pytest.raises(ValueError, match="no tables"):
+    with pytest.raises(ValueError, match="Expected tables"):
         evaluation.combine()
 
 
-@pytest.mark.parametrize("name", ["fading", "NA", "nan", 'a, "b"', "two\nlines", "Große Töne", "1"])
+@pytest.mark.parametrize("name", ["NA", 'a, "b"', "two\nlines", "Große Töne", "1"])
 def test_files_give_back_the_table_to_the_last_bit(sequences, tmp_path, name):
     for table in (
         evaluation.next_frame(Fading(), sequences, ("pooled", "per_frame"), name=name),
@@ -480,50 +399,42 @@ def test_an_interrupted_save_keeps_the_old_file(short, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(OSError, match="not saved.*No space left") as caught:
+    with pytest.raises(OSError, match="No space left"):
         evaluation.save(short.assign(model="new"), path)
-    assert caught.value.errno == 28
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
-def test_an_unwritable_folder(short, tmp_path):
-    (tmp_path / "file").write_text("kept")
-    for path in (tmp_path / "missing" / "t.csv", tmp_path / "file" / "t.csv", tmp_path):
-        with pytest.raises(OSError, match="not saved"):
-            evaluation.save(short, path)
-    assert (tmp_path / "file").read_text() == "kept"
-
-
-def test_bad_files(short, tmp_path):
-    path = evaluation.save(short, tmp_path / "table.csv")
-    content = path.read_bytes()
-    header, first, *_ = content.splitlines(keepends=True)
-    with pytest.raises(FileNotFoundError, match="no such file"):
+def test_damaged_files(short, shaped, tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.csv"):
         evaluation.load(tmp_path / "none.csv")
-    for bad, words in (
-        (b"", "cut short"),
-        (content[:-1], "cut short"),
-        (content[:-9], "cut short"),
-        (content[:-30] + b"\n", "row 7 has 11 cells, the header 12"),
-        (content + b"\n", "row 8 has 0 cells"),
-        (content + first[:-1] + b",1\n", "row 8 has 13 cells"),
-        (content + first, "repeat"),
-        (header, "no rows"),
-        (b"\n", "not a table"),
-        (b"model,model\nx,y\n", "twice"),
-        (content.replace(b"fading", b"", 1), "names"),
-        (content.replace(b",1,1,", b",1,1.5,", 1), "'1.5'"),
-        (content.replace(b",1,1,", b",one,1,", 1), "'one'"),
-        (content.replace(b"0.", b"nan0.", 1), "nan0."),
-        (content.replace(b",0.", b",9.", 1), "outside 0…1"),
-        (content.replace(b"prediction_mse", b"prediction_rms"), "prediction_rms"),
-        (content + b'"open\n', "not a table"),
-        (gzip.compress(content), "does not hold text"),
-    ):
-        assert bad != content
-        path.write_bytes(bad)
-        with pytest.raises(ValueError, match=words):
-            evaluation.load(path)
+    for table in (short, shaped):
+        path = evaluation.save(table, tmp_path / "table.csv")
+        content = path.read_bytes()
+        header, first, *_ = content.splitlines(keepends=True)
+        damaged = [
+            *(content[:-n] for n in range(1, 40)),
+            *(content.rsplit(b",", n)[0] + b"\n" for n in range(1, 6)),
+            content + first[:-1] + b",1\n",
+            header + first[:-1] + b",1\n",
+            content + first,
+            header,
+            b"",
+            b"\n",
+            content.replace(b"fading", b"", 1),
+            content.replace(b",1,0,", b",1.5,0,", 1),
+            content.replace(b",1,0,", b",one,0,", 1),
+            content.replace(b"0.", b"nan0.", 1),
+            content.replace(b",0.", b",9.", 1),
+            content.replace(b",0.", b",,0.", 1),
+            content.replace(b"prediction_mse", b"prediction_rms"),
+            content + b'"open\n',
+            gzip.compress(content),
+        ]
+        for bad in damaged:
+            assert bad != content
+            path.write_bytes(bad)
+            with pytest.raises(ValueError, match="cut short|not a table of results"):
+                evaluation.load(path)
 
 
 def test_thesis_figures():
@@ -581,36 +492,6 @@ def test_thesis_figures_are_the_published_ones(thesis_folder):
         found = ours.loc[(line["model"], line["format"], protocol, int(line["horizon"]), measure)]
         assert (found["mean"], found["std"]) == (float(line["mean"]), float(line["std"]))
         assert found["n"] == int(line["n"])
-
-
-def test_beside_thesis(rng):
-    frames = (rng.random((6, 20, 4, 4, 4)) < 0.2).astype(np.uint8)
-    table = evaluation.next_frame(
-        Fading(), frames, ("pooled", "per_frame"), frame_format=Format("T80_TINC4", 20)
-    )
-    found = evaluation.beside_thesis(table).query("measure == 'prediction_jaccard'")
-    assert found["protocol"].tolist() == ["pooled"]  # the thesis has no other of its ConvLSTM
-    ours = row(evaluation.means(table[table["protocol"] == "pooled"]))
-    line = found.iloc[0]
-    assert (line["model"], line["thesis"], line["mean"]) == ("fading", 0.18798, ours.mean)
-    assert line["difference"] == ours.mean - 0.18798 and line["low"] == ours.low
-    gan = evaluation.beside_thesis(table, "AEncGAN3D single-frame")
-    assert gan["protocol"].eq("per_frame").all() and len(gan) == 6
-    rolled = evaluation.long_term(Fading(), frames, frame_format="T80_TINC4")
-    found = evaluation.beside_thesis(rolled)
-    assert set(found["measure"].str.removesuffix("_mse").str.removesuffix("_jaccard")) == {
-        "prediction",
-        "moving_null",
-        "moving_input",
-    }
-    assert len(found) == 5 * 6
-    # A rollout that starts from another frame is not the thesis's.
-    other = evaluation.long_term(Fading(), frames, history=4, frame_format="T80_TINC4")
-    for bad in (other, table.assign(format="T40_TINC4")):
-        with pytest.raises(ValueError, match="no.* counterpart|Nothing"):
-            evaluation.beside_thesis(bad)
-    with pytest.raises(ValueError, match="no model of the thesis 'LSTM'.*ConvLSTM3D"):
-        evaluation.beside_thesis(table, "LSTM")
 
 
 def test_import_brings_no_framework():
@@ -694,12 +575,15 @@ def test_persistence_on_the_thesis_s_records(fifty, length, step):
     # The thesis's null, over 992 samples, must be what these 50 are a draw from. That the GANs'
     # rollouts start after 1 and 3 frames was found so: only there their null agrees.
     models = ("AEncGAN3D single-frame", "AEncGAN3D three-frame", "ConvLSTM3D")
-    besides = [evaluation.beside_thesis(table, m) for m in ("ConvLSTM3D", models[0])]
-    besides += [evaluation.beside_thesis(t, m) for t, m in zip(tables, models)]
-    beside = pd.concat(besides)
+    judged = [(table, models[2]), (table, models[0]), *zip(tables, models)]
+    keys = ["format", "protocol", "history", "horizon"]
+    ours = pd.concat([evaluation.means(t, keys).assign(model=m) for t, m in judged])
+    keys += ["model", "measure"]
+    beside = ours.merge(evaluation.thesis_figures(), on=keys, suffixes=("", "_thesis"))
     beside = beside[beside["measure"].str.startswith(("persistence", "moving_null"))]
     assert len(beside) == 2 * 2 + 3 * 5 * 2
-    assert (beside["difference"].abs() < 4 * beside["std"] / math.sqrt(50)).all()
+    difference = (beside["mean"] - beside["mean_thesis"]).abs()
+    assert (difference < 4 * beside["std"] / math.sqrt(50)).all()
 
 
 def rolled(differences, *, model="made", frame_format="T20_TINC1", history=5, persistence=0.5):
@@ -779,12 +663,10 @@ def test_skill_horizon_without_any_doubt(means, steps):
 def test_the_interval_of_the_skill_horizon_covers_the_truth():
     rng = np.random.default_rng(4)
     trend = np.array([-0.05, -0.03, -0.02, 0.02, 0.05])  # the true skill horizon is 3
-    hits = 0
-    for _ in range(200):
-        table = rolled(trend + rng.normal(0, 0.05, (25, 5)))
-        (found,) = evaluation.skill_horizon(table).itertuples()
-        hits += found.low <= 3 <= found.high
-    assert hits >= 180
+    table = rolled(trend + rng.normal(0, 0.05, (200 * 25, 5)))
+    table = table.assign(model="run " + (table["sample"] // 25).astype(str))
+    found = evaluation.skill_horizon(table)
+    assert len(found) == 200 and found["low"].le(3).mul(found["high"].ge(3)).sum() >= 180
 
 
 def test_skill_horizon_of_persistence_is_zero(sequences):
@@ -803,22 +685,18 @@ def test_skill_horizon_says_what_is_wrong(short, long):
             evaluation.skill_horizon(bad)
 
 
-@pytest.mark.parametrize("step", [1, 2, 4])
+@pytest.mark.parametrize("step", [1, 4])
 def test_all_time_points_can_be_forecast(rng, step):
-    from helpers.sequences import FrameFormat
-
     chosen = FrameFormat(128, step)
     points = (rng.random((2, 128, 3, 3, 3)) < 0.3).astype(np.uint8)
-    frames = chosen.select(points)
     horizon = chosen.steps - 5
-    table = evaluation.long_term(Fading(), frames, horizon=horizon, frame_format=chosen)
-    assert table["horizon"].max() == 128 // step - 5 and len(table) == 2 * horizon
-    assert table["format"].eq(f"T128_TINC{step}").all()
+    table = evaluation.long_term(
+        Fading(), chosen.select(points), horizon=horizon, frame_format=chosen
+    )
+    assert len(table) == 2 * horizon and table["format"].eq(f"T128_TINC{step}").all()
     last = table[(table["sample"] == 1) & (table["horizon"] == horizon)]
     expected = metrics.jaccard_distance(points[1, 128 - step], points[1, 4 * step])
     assert last["persistence_jaccard"].item() == expected
-    with pytest.raises(ValueError, match=f"need {chosen.steps + 1}"):
-        evaluation.long_term(Fading(), frames, horizon=horizon + 1)
 
 
 @pytest.fixture
@@ -834,7 +712,7 @@ def several(rng):
 
 
 def test_overview_has_means_deviations_and_gaps(several):
-    found = evaluation.overview(several, horizons=[1, 6])
+    found = evaluation.overview(several[several["horizon"].isin([1, 6])])
     assert list(found.columns) == [(f, h) for f in ("T20_TINC1", "T80_TINC4") for h in (1, 6)]
     expected = metrics.summary(
         several.query("model == 'good' and format == 'T20_TINC1' and horizon == 6")[
@@ -848,7 +726,7 @@ def test_overview_has_means_deviations_and_gaps(several):
     assert found.loc["moving null", ("T20_TINC1", 1)] == "0.5000 ± 0.0000"
     assert found.loc["thesis: ConvLSTM3D", ("T80_TINC4", 1)].startswith("0.190")
     assert found.loc["thesis: ConvLSTM3D", ("T80_TINC4", 6)] == "missing"  # it stops at 5
-    alone = evaluation.overview(several, thesis=False, digits=2)
+    alone = evaluation.overview(several, thesis=[], digits=2)
     assert list(alone.index) == ["good", "bad", "persistence", "moving null"]
     assert alone.loc["persistence", ("T20_TINC1", 3)] == "0.50 ± 0.00"
 
@@ -875,67 +753,41 @@ def test_figures_of_two_protocols_never_meet(sequences):
     found = evaluation.overview(both, protocol="per_frame")
     assert {"thesis: AEncGAN3D single-frame", "fading"} <= set(found.index)
     assert "thesis: ConvLSTM3D" not in found.index  # the thesis has it pooled
-    with pytest.raises(ValueError, match="no protocol 'rollout' here; choose from pooled, per"):
+    with pytest.raises(ValueError, match="protocol is 'rollout'; choose one of pooled, per"):
         evaluation.overview(both, protocol="rollout")
 
 
 def test_other_samples_and_other_frames_are_told(several, rng):
     part = several.drop(several[(several.model == "bad") & (several["sample"] == 3)].index)
-    with pytest.raises(ValueError, match="bad lacks 1 of 12 samples in T20_TINC1.*leave out"):
+    with pytest.raises(ValueError, match="In T20_TINC1 .* bad has 11 of 12 samples"):
         evaluation.overview(part)
     elsewhere = several.copy()
     elsewhere.loc[several.model == "bad", "persistence_jaccard"] += 0.01
-    with pytest.raises(ValueError, match="persistence differs between models for sample 0"):
+    with pytest.raises(ValueError, match="persistence differs by up to 0.01"):
         evaluation.overview(elsewhere)
+    with pytest.raises(ValueError, match="thesis is 'GAN'; choose one of ConvLSTM3D"):
+        evaluation.overview(several, thesis=["GAN"])
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"horizons": [9]}, "no horizon 9 here"),
-        ({"formats": ["none"]}, "no rows of the formats"),
-        ({"thesis": ["GAN"]}, "no model of the thesis 'GAN'"),
-    ],
-)
-def test_bad_options_of_overview(several, options, words):
-    with pytest.raises(ValueError, match=words):
-        evaluation.overview(several, **options)
-    with pytest.raises(ValueError, match="no rows"):
-        evaluation.overview(several.iloc[:0])
-
-
-def test_sample_groups_and_breakdown(rng):
-    objects = np.array([[0, 1, 0, 0], [3, 0, 0, 0], [9, 0, 2, 0], [1, 1, 1, 1]] * 3, np.uint8)
-    frames = np.zeros((12, 2, 4, 4, 4), np.uint8)
-    for n in range(12):
-        frames[n].reshape(2, -1)[:, : n + 1] = 1
-    groups = evaluation.sample_groups(objects, frames, np.arange(12))
-    assert list(groups) == ["B⁴", "S¹×B³", "S²×B²", "S¹×S¹×B²", "cavities", "size"]
-    assert groups["B⁴"].tolist()[:4] == ["none", "3-5", "6 +", "1-2"]
-    assert groups["cavities"].tolist()[:4] == ["1-4", "1-4", "9-12", "1-4"]
-    assert groups["size"].value_counts().tolist() == [4, 4, 4]
-    assert groups["size"].iloc[0].startswith("small") and groups["size"].iloc[-1][0] == "l"
-
+def test_breakdown(rng):
+    kinds = pd.Categorical(["many", "few", "many", "none"] * 3, ["none", "few", "many"])
+    groups = pd.DataFrame({"rings": kinds, "size": ["small", "large"] * 6}, index=range(12))
     table = rolled(rng.normal(0, 0.1, (12, 2)))
     found = evaluation.breakdown(table, groups)
-    line = found.query("property == 'S²×B²' and group == '1-2' and horizon == 2").iloc[0]
-    chosen = table[table["sample"].isin([2, 3, 6, 7, 10, 11]) & (table["horizon"] == 2)]
-    assert line["prediction"] == pytest.approx(chosen["prediction_jaccard"].mean())
-    assert line["difference"] == pytest.approx(line["prediction"] - line["persistence"])
+    line = found.query("property == 'rings' and group == 'many' and horizon == 2").iloc[0]
+    chosen = table[table["sample"].isin(range(0, 12, 2)) & (table["horizon"] == 2)]
+    difference = (chosen["prediction_jaccard"] - chosen["persistence_jaccard"]).mean()
+    assert line["difference"] == pytest.approx(difference)
     assert line["low"] < line["difference"] < line["high"] and line["n"] == 6
-    assert set(found.query("property == 'cavities'")["group"]) == {"1-4", "9-12"}
+    order = found.loc[found["horizon"] == 1, "group"].tolist()
+    assert order == ["none", "few", "many", "large", "small"]  # as the categories; by name
     counts = found[found["horizon"] == 1].groupby("property")["n"].sum()
     assert counts.eq(12).all()  # each sample is in one group of each property
-
-    for bad, words in (
-        (groups.iloc[:5], "lacks 7 samples of the table, first 5"),
-        (pd.concat([groups, groups]), "several lines"),
-        (groups.assign(size=None), "no group in 'size'"),
-    ):
-        with pytest.raises(ValueError, match=words):
+    for bad in (groups.iloc[:5], groups.assign(size=None)):
+        with pytest.raises(ValueError, match="rows of the table have no group in"):
             evaluation.breakdown(table, bad)
-    with pytest.raises(ValueError, match=r"objects has shape \(12, 3\)"):
-        evaluation.sample_groups(objects[:, :3], frames, np.arange(12))
+    with pytest.raises(pd.errors.InvalidIndexError, match="unique"):
+        evaluation.breakdown(table, pd.concat([groups, groups]))
 
 
 def test_best_and_worst_cases():
@@ -950,8 +802,8 @@ def test_best_and_worst_cases():
     assert evaluation.cases(table[table["sample"] == 2], 3)["case"].tolist() == ["best 1"]
     for options, words in (
         ({"count": 0}, "count is 0"),
-        ({"judged_by": "luck"}, "no judged_by 'luck'"),
-        ({"horizon": 2}, "no horizon 2"),
+        ({"judged_by": "luck"}, "judged_by is 'luck'"),
+        ({"horizon": 2}, "horizon is 2"),
     ):
         with pytest.raises(ValueError, match=words):
             evaluation.cases(table, **options)
@@ -960,17 +812,15 @@ def test_best_and_worst_cases():
 @pytest.fixture
 def shaped(sequences):
     """Rollouts with shapes; the forecast vanishes in time."""
-    return evaluation.long_term(
-        Fading(), sequences, history=3, horizon=4, shape=True, batch_size=3, threshold=0.6
-    )
+    return evaluation.long_term(Fading(), sequences, history=3, horizon=4, shape=True, batch_size=3)
 
 
 def test_shapes_agree_with_topology(sequences, shaped):
-    plain = evaluation.long_term(Fading(), sequences, history=3, horizon=4, threshold=0.6)
+    plain = evaluation.long_term(Fading(), sequences, history=3, horizon=4)
     pd.testing.assert_frame_equal(shaped[plain.columns], plain)
     frames = {
         "truth": sequences[:, 3:7],
-        "prediction": rollout(Fading(), sequences[:, :3], 4) >= 0.6,
+        "prediction": rollout(Fading(), sequences[:, :3], 4),
         "persistence": metrics.persistence(sequences[:, :3], 4),
     }
     for who, array in frames.items():
@@ -1021,47 +871,16 @@ def test_tables_with_shapes_are_saved_combined_and_checked(shaped, long, tmp_pat
     path = evaluation.save(shaped, tmp_path / "shapes.csv")
     pd.testing.assert_frame_equal(evaluation.load(path), shaped, check_exact=True)
     assert len(evaluation.means(shaped)) == len(evaluation.means(long))
-    with pytest.raises(ValueError, match="with shapes have different columns"):
+    with pytest.raises(ValueError, match="combine each kind for itself"):
         evaluation.combine(shaped, long.assign(model="other"))
-    defined = shaped["prediction_surface_95"].notna().idxmax()
-    lost = shaped["prediction_surface_95"].isna().idxmax()
     for bad, words in (
-        (shaped.drop(columns="truth_voids"), r"missing \['truth_voids'\]"),
-        (spoil(shaped, "truth_tunnels", 0.5), "whole numbers"),
-        (spoil(shaped, "truth_tunnels", np.nan), "whole numbers"),
-        (spoil(shaped, "persistence_voids", -1.0), "at least 0"),
-        (spoil(shaped, "prediction_surface_95", np.nan, defined), "1 values that cannot be.*nan"),
-        (spoil(shaped, "prediction_surface_95", 3.0, lost), "must be NaN where just one"),
-        (spoil(shaped, "prediction_surface_mean", -1.0, defined), "cannot be, first -1.0"),
-        (shaped.assign(truth_voids=0), "must hold floats"),
+        (shaped.drop(columns="truth_voids"), r"unknown: \['truth_voids'\]"),
+        (spoil(shaped, "truth_tunnels", np.nan), "truth_tunnels has 1 values that cannot be"),
+        (spoil(shaped, "persistence_voids", -1.0), "first -1.0 in row 3"),
     ):
-        with pytest.raises((ValueError, TypeError), match=words):
+        with pytest.raises(ValueError, match=words):
             evaluation.checked(bad)
     with pytest.raises(ValueError, match="no shapes; make it with long_term"):
         evaluation.shape_means(long)
     with pytest.raises(ValueError, match="add 'horizon'"):
         evaluation.shape_means(shaped, "model")
-
-
-class TestReliability:
-    def test_counts_by_hand(self):
-        found = evaluation.reliability([0, 0, 1, 1, 1], [0.1, 0.2, 0.3, 0.99, 1.0])
-        found = found[found["voxels"] > 0]
-        assert list(found.index) == ["0.1 to 0.2", "0.2 to 0.4", "0.99 to 1"]
-        assert list(found["voxels"]) == [1, 2, 2]
-        np.testing.assert_allclose(found["mean probability"], [0.1, 0.25, 0.995])
-        np.testing.assert_allclose(found["share filled"], [0, 0.5, 1])
-
-    def test_an_empty_bin_has_no_share(self):
-        found = evaluation.reliability(np.zeros((1, 2, 2, 2)), np.full((1, 2, 2, 2), 0.05))
-        assert found["voxels"].sum() == 8 and found["share filled"].isna().sum() == 8
-
-    def test_a_calibrated_forecast_is_found_so(self):
-        rng = np.random.default_rng(1)
-        probability = rng.random((10, 16, 16, 16))
-        found = evaluation.reliability(rng.random(probability.shape) < probability, probability)
-        assert (found["mean probability"] - found["share filled"]).abs().max() < 0.02
-
-    def test_other_shapes_are_refused(self):
-        with pytest.raises(ValueError):
-            evaluation.reliability(np.zeros((2, 2, 2)), np.zeros((3, 2, 2)))

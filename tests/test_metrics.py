@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
@@ -118,28 +118,18 @@ GOOD = np.zeros((2, 3, 4, 4, 4))
     [
         (GOOD, GOOD[:, :2], {}, ValueError, "shapes must agree"),
         (GOOD, GOOD[:1], {}, ValueError, "shapes must agree"),
-        (GOOD, np.full(GOOD.shape, np.nan), {}, ValueError, "prediction holds NaN"),
         (np.full(GOOD.shape, np.nan), GOOD, {}, ValueError, "truth holds NaN"),
         (GOOD, GOOD - 0.1, {}, ValueError, "from -0.1"),
-        (GOOD, GOOD + 255, {}, ValueError, "expected 0…1"),
         (np.full(GOOD.shape, 2, np.uint8), GOOD, {}, ValueError, "from 2 to 2"),
-        (np.full(GOOD.shape, -1, np.int8), GOOD, {}, ValueError, "from -1"),
-        (GOOD, np.full(GOOD.shape, np.inf), {}, ValueError, "inf"),
-        (GOOD, GOOD.astype(complex), {}, TypeError, "complex"),
-        (GOOD.astype(str), GOOD, {}, TypeError, "truth has dtype <U"),
-        (GOOD.astype(object), GOOD, {}, TypeError, "object"),
-        (GOOD, GOOD, {"axes": (-6, -1)}, ValueError, "no axis -6"),
-        (GOOD, GOOD, {"axes": 5}, ValueError, "no axis 5"),
-        (GOOD, GOOD, {"axes": (4, -1)}, ValueError, "each one once"),
-        (GOOD, GOOD, {"axes": ()}, ValueError, "at least one axis"),
-        (GOOD, GOOD, {"axes": (0.5,)}, ValueError, "whole numbers"),
+        (GOOD, GOOD.astype(object), {}, TypeError, "object"),
+        (GOOD, GOOD, {"axes": (-6, -1)}, ValueError, "axis -6"),
+        (GOOD, GOOD, {"axes": (4, -1)}, ValueError, "repeated axis"),
+        (GOOD, GOOD, {"axes": (0.5,)}, TypeError, "integer"),
         (GOOD, GOOD, {"threshold": 0}, ValueError, "threshold"),
-        (GOOD, GOOD, {"threshold": 1.5}, ValueError, "threshold"),
-        (GOOD, GOOD, {"threshold": "a"}, ValueError, "threshold"),
         (GOOD, GOOD, {"threshold": math.nan}, ValueError, "threshold"),
         (GOOD[..., None], GOOD[..., None], {}, ValueError, "looks like a channel"),
         (GOOD[:, :, :0], GOOD[:, :, :0], {}, ValueError, "no voxels"),
-        (np.zeros(3), np.zeros(3), {}, ValueError, "no axis -3"),
+        (np.zeros(3), np.zeros(3), {}, ValueError, "axis -3"),
     ],
 )
 def test_bad_input_is_refused(truth, prediction, options, error, words):
@@ -167,16 +157,6 @@ def test_protocols_agree_with_their_definition(pair):
     union = (truth | prediction).sum(axis=(-3, -2, -1))
     weights = union / np.maximum(union.sum(-1, keepdims=True), 1)
     np.testing.assert_allclose(found, (weights * single).sum(-1), atol=1e-14)
-
-
-@given(pairs())
-def test_protocols_agree_where_all_unions_are_equal(pair):
-    truth, prediction = pair
-    assume(truth.size)
-    truth = truth | ~prediction  # every voxel is filled in one of the two
-    np.testing.assert_allclose(
-        metrics.pooled(truth, prediction), metrics.per_frame(truth, prediction), atol=1e-14
-    )
 
 
 def test_protocols_drop_the_channel(rng):
@@ -209,14 +189,6 @@ def test_persistence_repeats_the_last_frame(rng, channel, horizon):
     assert history.max() <= 1
 
 
-@pytest.mark.parametrize(
-    ("horizon", "error"), [(0, ValueError), (-1, ValueError), (1.0, TypeError)]
-)
-def test_persistence_refuses_other_horizons(horizon, error):
-    with pytest.raises(error):
-        metrics.persistence(GOOD, horizon)
-
-
 def test_moving_null_is_the_true_frame_before(rng):
     frames = rng.integers(0, 2, (2, 9, 3, 3, 3), dtype=np.uint8)
     found = metrics.moving_null(frames[:, :4], frames[:, 4:])
@@ -229,10 +201,10 @@ def test_moving_null_is_the_true_frame_before(rng):
             metrics.moving_null(frames[:, :4], future)
 
 
-@given(pairs(), st.randoms(use_true_random=False))
-def test_changed_voxels_agree_with_sets(pair, random):
+@given(pairs(), st.integers(0, 99))
+def test_changed_voxels_agree_with_sets(pair, seed):
     truth, prediction = pair
-    last = np.array([random.random() < 0.5 for _ in range(truth.size)]).reshape(truth.shape)
+    last = np.random.default_rng(seed).random(truth.shape) < 0.5
     found = metrics.changed_voxel_jaccard(last, truth, prediction)
     for index in np.ndindex(found.shape):
         expected = by_hand(truth[index] ^ last[index], prediction[index] ^ last[index])
@@ -241,15 +213,12 @@ def test_changed_voxels_agree_with_sets(pair, random):
 
 def test_changed_voxels_of_the_null_model_and_of_the_truth(rng):
     frames = rng.random((3, 4, 4, 4, 4)) < 0.3
-    last, truth = frames[:, :1], frames[:, 1:]
-    null = metrics.persistence(frames[:, :1], 3)
-    np.testing.assert_array_equal(metrics.changed_voxel_jaccard(last, truth, null), 1)
-    np.testing.assert_array_equal(metrics.changed_voxel_jaccard(last, truth, truth), 0)
+    truth, null = frames[:, 1:], metrics.persistence(frames[:, :1], 3)
+    np.testing.assert_array_equal(metrics.changed_voxel_jaccard(null, truth, null), 1)
+    np.testing.assert_array_equal(metrics.changed_voxel_jaccard(null, truth, truth), 0)
     np.testing.assert_array_equal(metrics.changed_voxel_jaccard(null, null, null), 0)
-    with pytest.raises(ValueError, match="last has shape"):
-        metrics.changed_voxel_jaccard(frames[:, :2], truth, null)
-    with pytest.raises(ValueError, match="last holds NaN"):
-        metrics.changed_voxel_jaccard(np.full(truth.shape, np.nan), truth, null)
+    with pytest.raises(ValueError, match="shapes must agree"):
+        metrics.changed_voxel_jaccard(frames[:, :1], truth, null)
 
 
 def test_volume_bias():
@@ -288,7 +257,7 @@ def test_summary():
     assert found.standard_error == found.std / 2
     assert str(found) == "0.2500 ± 0.0645 (sd 0.1291, n = 4)"
     assert math.isnan(metrics.summary(0.5).std)
-    for values, words in (([], "no values"), ([1, math.nan], "1 of 2 values")):
+    for values, words in (([], "0 of 0 values"), ([1, math.nan], "1 of 2 values")):
         with pytest.raises(ValueError, match=words):
             metrics.summary(values)
 
@@ -296,37 +265,42 @@ def test_summary():
 PROTOCOLS = ("pooled", "per_frame")
 
 
+def keras_distances(protocol, truth, guess):
+    """The distance of each sample, as the metric of a batch of one."""
+    metric, found = metrics.keras_jaccard(protocol), []
+    for pair in zip(truth, guess):
+        metric.reset_state()
+        metric.update_state(*(np.asarray(array)[None] for array in pair))
+        found.append(float(metric.result()))
+    return found
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("channel", [False, True])
 def test_keras_agrees(protocol, channel, rng):
-    truth = (rng.random((37, 6, 8, 8, 8)) < 0.05).astype(np.float32)
+    truth = (rng.random((13, 6, 8, 8, 8)) < 0.05).astype(np.float32)
     truth[:5, 2] = 0
     truth[11] = 0
     guess = np.clip(truth + rng.normal(0, 0.3, truth.shape), 0, 1).astype(np.float32)
     guess[:5, 2] = guess[11] = 0
     expected = getattr(metrics, protocol)(truth, guess)
+    if channel:
+        truth, guess = truth[..., None], guess[..., None]
+    np.testing.assert_allclose(keras_distances(protocol, truth, guess), expected, atol=1e-12)
     metric = metrics.keras_jaccard(protocol)
-    view = (lambda a: a[..., None]) if channel else (lambda a: a)
-    found = metric.distances(view(truth), view(guess))
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
-    for size in (37, 8, 1):  # the result does not depend on the batches
+    for size in (13, 8):  # the result does not depend on the batches
         metric.reset_state()
-        for start in range(0, 37, size):
-            metric.update_state(
-                view(truth[start : start + size]), view(guess[start : start + size])
-            )
-        mean = metrics.summary(expected).mean
-        assert float(metric.result()) == pytest.approx(mean, abs=1e-12)
+        for start in range(0, 13, size):
+            metric.update_state(truth[start : start + size], guess[start : start + size])
+        assert float(metric.result()) == pytest.approx(expected.mean(), abs=1e-12)
 
 
 @settings(max_examples=25)
 @given(hnp.arrays(np.float32, (2, 3, 4, 2, 3, 2), elements=st.floats(0, 1, width=32)))
 def test_keras_agrees_on_any_frames(pair):
-    truth, guess = pair
     for protocol in PROTOCOLS:
-        metric = metrics.keras_jaccard(protocol)
-        expected = getattr(metrics, protocol)(truth, guess)
-        np.testing.assert_allclose(metric.distances(truth, guess), expected, rtol=0, atol=1e-12)
+        expected = getattr(metrics, protocol)(*pair)
+        np.testing.assert_allclose(keras_distances(protocol, *pair), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("jit", [False, True])
@@ -336,10 +310,10 @@ def test_keras_agrees_inside_a_compiled_function(rng, jit):
     truth = (rng.random((16, 5, 8, 8, 8)) < 0.1).astype(np.uint8)
     guess = rng.random(truth.shape, dtype=np.float32)
     for protocol in PROTOCOLS:
-        metric = metrics.keras_jaccard(protocol, threshold=0.7)
+        metric = metrics.keras_jaccard(protocol)
         step = tf.function(metric.update_state, jit_compile=jit)
         step(truth, guess)
-        expected = metrics.summary(getattr(metrics, protocol)(truth, guess, threshold=0.7)).mean
+        expected = metrics.summary(getattr(metrics, protocol)(truth, guess)).mean
         assert float(metric.result()) == pytest.approx(expected, abs=1e-12)
 
 
@@ -350,12 +324,12 @@ def test_keras_metric_works_in_compile_fit_and_evaluate(rng, tmp_path):
     model = keras.Sequential(
         [keras.Input((4, 4, 4, 1)), keras.layers.Conv3D(1, 3, padding="same", activation="sigmoid")]
     )
-    model.compile("adam", "binary_crossentropy", metrics=[metrics.keras_jaccard(threshold=0.45)])
+    model.compile("adam", "binary_crossentropy", metrics=[metrics.keras_jaccard()])
     log = model.fit(truth, truth, epochs=2, batch_size=4, validation_data=(truth, truth), verbose=0)
     assert {"jaccard_pooled", "val_jaccard_pooled"} <= set(log.history)
     found = model.evaluate(truth, truth, batch_size=3, verbose=0, return_dict=True)
     guess = model.predict(truth, batch_size=10, verbose=0)
-    expected = metrics.jaccard_distance(truth, guess, axes=(-4, -3, -2, -1), threshold=0.45).mean()
+    expected = metrics.jaccard_distance(truth, guess, axes=(-4, -3, -2, -1)).mean()
     assert found["jaccard_pooled"] == pytest.approx(expected, abs=0.02)  # convolutions may round
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
@@ -373,16 +347,12 @@ def test_keras_metric_never_makes_a_number_of_bad_input():
         metric.reset_state()
         metric.update_state(good, bad)
         assert math.isnan(float(metric.result()))
-        assert float(metric.distances(good, bad)[0]) == 0
+        assert keras_distances("pooled", good, bad)[0] == 0
     for shape in ((2, 3, 4, 4, 5), (2, 2, 4, 4, 4), (2, 4, 4, 4), (4, 4, 4)):
         with pytest.raises(ValueError, match="has shape"):
             metric.update_state(good, np.zeros(shape, np.float32))
-    with pytest.raises(ValueError, match="sample weights"):
-        metric.update_state(good, good, sample_weight=np.ones(2))
     with pytest.raises(ValueError, match="protocol"):
         metrics.keras_jaccard("mean")
-    with pytest.raises(ValueError, match="threshold"):
-        metrics.keras_jaccard(threshold=2)
     metric.reset_state()
     metric.update_state(tf.zeros((2, 3, 4, 4, 4), tf.bool), tf.zeros((2, 3, 4, 4, 4, 1), tf.int32))
     assert float(metric.result()) == 0

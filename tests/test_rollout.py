@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import metrics
-from helpers.rollout import Persistence, checked_history, is_recurrent, next_frames, rollout
+from helpers.rollout import Persistence, checked_history, next_frames, rollout
 
 
 class Recorder:
@@ -99,19 +99,11 @@ def test_a_rollout_is_fed_its_own_predictions(rng):
 def test_binary_feedback_feeds_frames_of_0_and_1_and_returns_probabilities(rng):
     history = rng.random((2, 2, 3, 3, 3), dtype=np.float32)
     recorder = Recorder()
-    found = rollout(recorder, history, 3, feedback="binary", threshold=0.4)
+    found = rollout(recorder, history, 3, feedback="binary")
     for step, fed in enumerate(recorder.fed):
-        np.testing.assert_array_equal(fed[:, 2:], found[:, :step] >= np.float32(0.4))
+        np.testing.assert_array_equal(fed[:, 2:], found[:, :step] >= 0.5)
     assert ((found > 0.04) & (found < 0.9)).all()
     assert not np.array_equal(found, rollout(recorder, history, 3))
-
-
-def test_the_threshold_of_the_feedback_is_the_metric_s(rng):
-    """A value equal to the threshold counts as filled, in float32 as in the Jaccard distance."""
-    recorder = Recorder()
-    recorder_of_half = Returns(lambda h: recorder(h) * 0 + np.float32(0.7))
-    rollout(recorder_of_half, frames(rng, 1, 1), 2, feedback="binary", threshold=0.7)
-    np.testing.assert_array_equal(recorder.fed[1][:, 1], 1)
 
 
 @pytest.mark.parametrize("keep", [1, 2, 4, 10])
@@ -140,9 +132,8 @@ def test_a_carried_state_costs_one_step_for_each_frame(rng, observed, horizon):
 @pytest.mark.parametrize("feedback", ["probability", "binary"])
 def test_a_carried_state_changes_nothing(rng, feedback):
     history = rng.random((5, 3, 4, 4, 4))
-    options = {"feedback": feedback, "threshold": 0.3}
-    found = rollout(Leaky(), history, 6, batch_size=2, **options)
-    np.testing.assert_array_equal(found, rollout(Windowed(), history, 6, **options))
+    found = rollout(Leaky(), history, 6, batch_size=2, feedback=feedback)
+    np.testing.assert_array_equal(found, rollout(Windowed(), history, 6, feedback=feedback))
 
 
 @pytest.mark.parametrize(("keep", "steps"), [(None, 7), (7, 7), (6, 3 + 4 + 5 + 6 + 6), (2, 10)])
@@ -207,7 +198,6 @@ def test_next_frames_do_not_see_the_future(changed, first, carries):
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.float16, np.float64])
 def test_persistence_is_the_null_model(rng, dtype):
     history = frames(rng, 3, 4).astype(dtype)
-    assert Persistence().name == "persistence" and is_recurrent(Persistence())
     np.testing.assert_array_equal(
         rollout(Persistence(), history, 5), metrics.persistence(history, 5)
     )
@@ -246,31 +236,19 @@ def test_a_forecaster_may_return_the_same_array_again(rng):
 GOOD = np.zeros((2, 3, 4, 4, 4))
 
 
-def with_value(value):
-    array = GOOD.copy()
-    array[1, 2, 0, 3, 1] = value
-    return array
-
-
 @pytest.mark.parametrize(
     ("history", "error", "words"),
     [
         (GOOD[:, :0], ValueError, "0 frames.*at least"),
         (GOOD[:0], ValueError, "at least one sequence"),
-        (GOOD[:, :, :0], ValueError, "at least one sequence"),
         (GOOD[..., None], ValueError, r"channel.*\[\.\.\., 0\]"),
         (GOOD[0, ..., None], ValueError, "channel"),
         (GOOD[0], ValueError, "newaxis"),
         (GOOD[0, 0], ValueError, "expected"),
-        (with_value(np.nan), ValueError, "NaN in 1 of 384"),
-        (with_value(np.inf), ValueError, "to inf"),
-        (with_value(1.001), ValueError, "0…1"),
-        (with_value(-1), ValueError, "from -1.0"),
-        (with_value(2).astype(np.uint8), ValueError, "to 2"),
+        (GOOD + 1.001, ValueError, "0…1"),
         (GOOD.astype(str), TypeError, "dtype"),
-        (GOOD.astype(complex), TypeError, "dtype"),
         (None, TypeError, "dtype"),
-        ([[1, 2], [3]], ValueError, "not an array"),
+        ([[1, 2], [3]], ValueError, "inhomogeneous"),
     ],
 )
 def test_bad_histories(history, error, words):
@@ -292,7 +270,7 @@ def test_checked_history(rng):
     assert checked_history(found) is found
     with pytest.raises(ValueError, match=r"\(4, 5, 6\).*expected \(16, 16, 16\)"):
         checked_history(history, grid=(16, 16, 16))
-    with pytest.raises(ValueError, match="sequences has 3 frames.*at least 4"):
+    with pytest.raises(ValueError, match="sequences has 3 frames.* and 4 frames"):
         checked_history(history, frames=4, what="sequences")
 
 
@@ -300,13 +278,8 @@ def test_checked_history(rng):
     ("options", "error", "words"),
     [
         ({"horizon": 0}, ValueError, "horizon is 0"),
-        ({"horizon": -1}, ValueError, "horizon is -1"),
-        ({"horizon": 1.0}, TypeError, "horizon is 1.0"),
         ({"feedback": "truth"}, ValueError, "'truth'; choose one of probability, binary"),
-        ({"threshold": 0}, ValueError, "threshold"),
-        ({"threshold": np.nan}, ValueError, "threshold"),
         ({"keep": 0}, ValueError, "keep is 0"),
-        ({"keep": "10"}, TypeError, "keep"),
         ({"batch_size": 0}, ValueError, "batch_size is 0"),
         ({"forecaster": None}, TypeError, "not a forecaster"),
         ({"forecaster": Persistence}, TypeError, "not a forecaster"),
@@ -316,20 +289,9 @@ def test_bad_options(options, error, words):
     chosen = {"forecaster": Persistence(), "history": GOOD, "horizon": 2, **options}
     with pytest.raises(error, match=words):
         rollout(**chosen)
-
-
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [
-        ({"first": 0}, ValueError),
-        ({"first": 3}, ValueError),
-        ({"first": 1.5}, TypeError),
-        ({"batch_size": -1}, ValueError),
-    ],
-)
-def test_bad_options_of_next_frames(options, error):
-    with pytest.raises(error, match="first|batch_size|3 frames"):
-        next_frames(Persistence(), GOOD, **options)
+    for first, found in ((0, "first is 0"), (3, "and 4 frames")):
+        with pytest.raises(ValueError, match=found):
+            next_frames(Persistence(), GOOD, first=first)
 
 
 @pytest.mark.parametrize(
@@ -340,9 +302,7 @@ def test_bad_options_of_next_frames(options, error):
         (lambda h: h[:1, -1], ValueError, "one frame for each sequence"),
         (lambda h: h[:, -1] * np.nan, ValueError, "NaN"),
         (lambda h: h[:, -1] - 0.1, ValueError, "sigmoid"),
-        (lambda h: h[:, -1] + np.inf, ValueError, "sigmoid"),
         (lambda h: None, TypeError, "dtype"),
-        (lambda h: h[:, -1].astype(str), TypeError, "dtype"),
     ],
 )
 def test_bad_forecasts(make, error, words):
@@ -355,7 +315,7 @@ def test_bad_forecasts(make, error, words):
 def test_a_recurrent_forecaster_must_return_its_state(method):
     leaky = Leaky()
     setattr(leaky, method, lambda *_: GOOD[:, 0])
-    with pytest.raises(TypeError, match=f"{method} returned ndarray"):
+    with pytest.raises(ValueError, match=r"shape \(4, 4, 4\)"):
         rollout(leaky, GOOD, 2)
 
 
@@ -392,11 +352,7 @@ def test_several_frames_at_once_are_used_up_before_asking_again(feedback):
         np.testing.assert_allclose(found[0, :, 0, 0, 0], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(2, 81), (2, 3, 27, 1), (2, 0, 3, 3, 3)])
+@pytest.mark.parametrize("shape", [(2, 81), (2, 3, 27, 1)])
 def test_several_frames_of_a_wrong_shape_are_refused(shape):
-    class Wrong(Blocks):
-        def several(self, history):
-            return np.zeros(shape, np.float32)
-
-    with pytest.raises(ValueError, match="several returned shape"):
-        rollout(Wrong(), np.ones((2, 4, 3, 3, 3), np.float32), 2)
+    with pytest.raises(ValueError, match="prediction has shape"):
+        rollout(Blocks(shape), np.ones((2, 4, 3, 3, 3), np.float32), 2)

@@ -50,7 +50,7 @@ def judge(
     frames_read = record["configuration"].get("frames")  # of a model that reads so many
     protocol = "per_frame" if frames_read else "pooled"
     first, history = frames_read or 1, frames_read or shared.ROLLOUT_HISTORY
-    options = {"frame_format": frame_format, "sample_id": found.sample_id[:limit], "progress": True}
+    options = {"frame_format": frame_format, "sample_id": found.sample_id[:limit]}
     return (
         evaluation.next_frame(model, frames, protocol, first=first, **options),
         evaluation.long_term(model, frames, history=history, **options),

@@ -135,10 +135,15 @@ def report(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Set the means of tables from `evaluate` beside the figures that the thesis gives.
 
     Returns:
-        The columns of `helpers.evaluation.beside_thesis`; one row for each format, protocol,
-        horizon and measure.
+        The rows of `helpers.evaluation.means` for which the thesis has a figure of its ConvLSTM,
+        with the columns `thesis` (its mean) and `difference` (ours - thesis).
     """
-    return pd.concat([evaluation.beside_thesis(table) for table in tables], ignore_index=True)
+    published = evaluation.thesis_figures().query("model == 'ConvLSTM3D'")
+    keys = ["format", "protocol", "history", "horizon"]
+    ours = pd.concat([evaluation.means(table, ("model", *keys)) for table in tables])
+    theirs = published[[*keys, "measure", "mean"]].rename(columns={"mean": "thesis"})
+    found = ours.merge(theirs, on=[*keys, "measure"])
+    return found.assign(difference=found["mean"] - found["thesis"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
