@@ -58,7 +58,6 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("pack", help="make the packed cache of a folder in thesis layout")
     command.add_argument("folder", type=Path)
     command.add_argument("--cache", type=Path, help="where caches are kept")
-    command.add_argument("--skip-bad", action="store_true", help="leave bad records out")
     command.set_defaults(run=_pack)
     command = commands.add_parser("download", help="fetch the full thesis set")
     command.add_argument("folder", type=Path, nargs="?", help="default: the user's cache folder")
@@ -93,17 +92,15 @@ def _generate(chosen: argparse.Namespace) -> int:
 
 
 def _validate(chosen: argparse.Namespace) -> int:
-    good, bad = 0, []
+    count, bad = 0, []
     for paths in _groups(chosen.paths):
+        found = records.read_each(paths, lambda sample: None)
         options = {"total": len(paths), "desc": paths[0].parent.name, "unit": "file"}
-        with records.bar(None, True, **options) as bar:
-            for batch in records.read_batches(paths, "skip", lambda sample: None):
-                errors = [found for found in batch if found]
-                good, bad = good + len(batch) - len(errors), bad + errors
-                bar.update(len(batch))
+        bad += [error for error in records.bar(found, True, **options) if error]
+        count += len(paths)
     for error in bad:
         print(error, file=sys.stderr)
-    print(f"{good} good, {len(bad)} bad")
+    print(f"{count - len(bad)} good, {len(bad)} bad")
     return 1 if bad else 0
 
 
@@ -125,9 +122,8 @@ def _pack(chosen: argparse.Namespace) -> int:
             f"{chosen.folder}: expected a folder with {', '.join(SPLITS.values())}, found none of "
             "them."
         )
-    on_bad = "skip" if chosen.skip_bad else "raise"
     for split, folder in splits.items():
-        found = records.packed(folder, chosen.cache, on_bad=on_bad)
+        found = records.packed(folder, chosen.cache)
         print(f"{split}: {len(found)} samples of {found.shape} in {found.folder}")
     return 0
 
