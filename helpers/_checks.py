@@ -77,29 +77,12 @@ class Range:
 
 
 def whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
-    """Return a whole number as a Python integer, or say what is wrong with it.
-
-    Raises:
-        TypeError, ValueError: see `Range.check`.
-    """
+    """Return a whole number as a Python integer, or say what is wrong with it: `Range.check`."""
     return Range(least, most, whole=True).check(name, value)
 
 
-def number(name: str, value: Any, least: float | None = None, most: float | None = None, **ends):
-    """Return a number as a Python float, or say what is wrong with it; `ends` as in `Range`.
-
-    Raises:
-        TypeError, ValueError: see `Range.check`.
-    """
-    return Range(least, most, **ends).check(name, value)
-
-
 def choice(name: str, value: Any, choices: Sequence) -> Any:
-    """Return a value that is one of the choices, or name them.
-
-    Raises:
-        ValueError: it is none of them.
-    """
+    """Return a value that is one of the choices, or name them in a ValueError."""
     if value not in choices:
         raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(str, choices))}.")
     return value
@@ -120,10 +103,8 @@ def field(default: Any = dataclasses.MISSING, *, choices: Sequence = (), **ends)
 def configuration(owner: Any) -> None:
     """Check the fields of a frozen dataclass that were declared by `field`; call it at the end.
 
-    Numbers are kept as Python's own, whatever kind they came as.
-
-    Raises:
-        TypeError, ValueError: see `Range.check` and `choice`.
+    Numbers are kept as Python's own, whatever kind they came as. What is wrong is said by
+    `Range.check` or `choice`.
     """
     for each in dataclasses.fields(owner):
         value = getattr(owner, each.name)

@@ -134,10 +134,8 @@ def test_generate_interrupted(tmp_path, small_world, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "counts, error, message",
     [
-        ({"training": 1}, ValueError, "counts is for training; expected a number for each"),
-        ({"train": 1, "validation": 1, "test": 1}, ValueError, "counts is for train, validation"),
+        ({"training": 1}, TypeError, "counts of validation is None; expected a whole number"),
         ({**COUNTS, "validation": -1}, ValueError, "counts of validation is -1; expected at least"),
-        ({**COUNTS, "training": 1.5}, TypeError, "counts of training is 1.5; expected a whole"),
     ],
 )
 def test_wrong_counts(tmp_path, small_world, counts, error, message):
