@@ -53,12 +53,7 @@ class Range:
         )
 
     def check(self, name: str, value: Any) -> Any:
-        """Return a value as a Python number, or say what is wrong with it.
-
-        Raises:
-            TypeError: it is no number, or not a whole one where it must be. True is no number.
-            ValueError: it lies outside the range.
-        """
+        """Return a value as a Python number, or say what is wrong with it; True is no number."""
         if value is None and self.optional:
             return None
         kind = "a whole number" if self.whole else "a number"
@@ -91,10 +86,7 @@ def choice(name: str, value: Any, choices: Sequence) -> Any:
 def field(default: Any = dataclasses.MISSING, *, choices: Sequence = (), **ends) -> Any:
     """Declare a field of a configuration with what it may be, for `configuration` to check.
 
-    Args:
-        default: the field's default, if it has one.
-        choices: what it may be, or else
-        ends: its `Range`, for example `least=1, whole=True`.
+    It is one of `choices`, or else a number of the `Range` with these `ends`.
     """
     found = {"choices": tuple(choices)} if choices else {"range": Range(**ends)}
     return dataclasses.field(default=default, metadata=found)
@@ -119,9 +111,6 @@ def unmasked(name: str, array: ArrayLike) -> np.ndarray:
     """Return anything like an array as a plain one, if no voxel of it is masked.
 
     `np.asarray` drops a mask without a word, and what lies below it would count as a voxel.
-
-    Raises:
-        TypeError: a voxel is masked.
     """
     masked = _masked(array)
     if masked:

@@ -14,7 +14,7 @@ import numpy as np
 
 from helpers import _checks, _files
 from helpers.workshop import cores, tensorflow
-from helpers.world.cavities import Sample
+from helpers.world.cavities import Sample, betti_numbers
 
 FEATURES = ("object4d", "labelBetti", "labelObjs")
 NAME = re.compile(r"4d_mixed_#(\d+)_(\d+)_(\d+)\.tfrecords")
@@ -91,12 +91,7 @@ def write(path: Path, sample: Sample) -> None:
 
 
 def checked(sample: Sample) -> Sample:
-    """Return a sample with plain arrays if it keeps the rules of the format.
-
-    Raises:
-        RecordError: it breaks them.
-        TypeError: voxels or labels are masked.
-    """
+    """Return a sample with plain arrays, or say in which way it breaks the rules of the format."""
     what = f"sample {sample.sample_id}"
     arrays = {
         name: _checks.unmasked(f"{what}: {name}", getattr(sample, name))
@@ -176,14 +171,13 @@ def _parse(file_name: str, payload: bytes) -> Sample:
             f"found {frames.size} bytes; the name or the content is wrong."
         )
     sample = Sample(frames.reshape(-1, edge, edge, edge), betti, objects, sample_id=sample_id)
-    problem = _problem(sample)
-    if not problem and count != betti[3]:
-        problem = (
+    if problem := _problem(sample):
+        raise RecordError(problem)
+    if count != betti[3]:
+        raise RecordError(
             f"expected {count} cavities as the file name says, found {betti[3]} in the labels; "
             "the name or the content is wrong."
         )
-    if problem:
-        raise RecordError(problem)
     return sample
 
 
@@ -202,14 +196,15 @@ def _values(payload: bytes) -> list[bytes]:
             f"expected the features {', '.join(FEATURES)}, found "
             f"{', '.join(sorted(features)) or 'none'}; write the file with write_sample."
         )
-    for name in FEATURES:
-        kind, values = features[name].WhichOneof("kind"), features[name].bytes_list.value
-        if len(values) != 1:
+    found = [features[name] for name in FEATURES]
+    for name, each in zip(FEATURES, found):
+        if len(each.bytes_list.value) != 1:
             raise RecordError(
-                f"expected {name} to be a bytes_list with one value, found {kind or 'nothing'} "
-                f"with {len(values)} of them; store the raw uint8 buffer."
+                f"expected {name} to be a bytes_list with one value, found "
+                f"{each.WhichOneof('kind') or 'nothing'} with {len(each.bytes_list.value)} of "
+                "them; store the raw uint8 buffer."
             )
-    return [features[name].bytes_list.value[0] for name in FEATURES]
+    return [each.bytes_list.value[0] for each in found]
 
 
 def _problem(sample: Sample) -> str | None:
@@ -232,9 +227,10 @@ def _problem(sample: Sample) -> str | None:
     for name, label in zip(FEATURES[1:], (sample.betti, sample.objects)):
         if label.shape != (4,) or label.dtype != np.uint8:
             return f"expected {name} as uint8 (4,), found {label.dtype} {label.shape}."
-    n0, n1, n2, n3 = map(int, sample.objects)
-    # Plain integers: uint8 sums would wrap and hide an error.
-    betti = [1, n2 + n3, n1 + 2 * n3, n0 + n1 + n2 + n3]
+    try:
+        betti = betti_numbers(sample.objects).tolist()
+    except ValueError as error:
+        return str(error)
     if betti != sample.betti.tolist():
         return (
             f"expected Betti numbers {betti} for the cavities {sample.objects.tolist()}, found "

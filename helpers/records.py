@@ -57,10 +57,8 @@ def read_sample(path: str | Path) -> Sample:
 
     Raises:
         FileNotFoundError: there is no such file.
-        RecordError: the file is not GZIP, is cut short, is not a TFRecord, fails its CRC, does not
-            hold exactly one example with exactly the three features of the right size, holds a
-            voxel other than 0 or 1, or more than `LIMIT` of them, or its labels or its name
-            disagree with its content.
+        RecordError: the file is damaged or no such TFRecord, holds a voxel other than 0 and 1, or
+            its labels or its name disagree with its content.
     """
     path = Path(path)
     if not path.is_file():
@@ -80,8 +78,7 @@ def record_paths(folder: str | Path, limit: int | None = None) -> list[Path]:
         limit: only the first so many.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        RecordError: the folder holds no record.
+        FileNotFoundError, RecordError: there is no such folder, or no record in it.
         TypeError, ValueError: the limit is not a whole number of at least 1.
     """
     folder = Path(folder)
@@ -176,11 +173,7 @@ def read_each(
 
 
 def split_digest(folder: str | Path) -> str:
-    """Return one split's digest: SHA-256 over each record's name, NUL, and SHA-256 of its content.
-
-    Raises:
-        FileNotFoundError, RecordError: as `record_paths`.
-    """
+    """Return one split's digest: SHA-256 of each record's name, NUL, and SHA-256 of its content."""
     digest = hashlib.sha256()
     for path in record_paths(folder):
         digest.update(path.name.encode() + b"\0" + bytes.fromhex(_files.digest(path)))

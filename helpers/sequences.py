@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,8 +33,7 @@ class FrameFormat:
         time_points: how many time points a sample has; even, 128 in the thesis.
 
     Raises:
-        TypeError: one of them is not a whole number.
-        ValueError: one of them breaks the rules above.
+        TypeError, ValueError: one of them breaks these rules.
     """
 
     T: int = _checks.field(whole=True)
@@ -73,23 +71,14 @@ class FrameFormat:
 
     @classmethod
     def parse(cls, name: str, time_points: int = 128) -> FrameFormat:
-        """Make a format from its name, for example `T20_TINC1`.
-
-        Raises:
-            ValueError: the name has another form, or names a format that cannot be.
-        """
+        """Make a format from its name, for example `T20_TINC1`; another one is a ValueError."""
         match = re.fullmatch(r"T(\d+)_TINC(\d+)", name)
         if not match:
             raise ValueError(f"{name!r} is not a format; expected a name such as 'T20_TINC1'.")
         return cls(int(match[1]), int(match[2]), time_points)
 
     def select(self, frames: np.ndarray) -> np.ndarray:
-        """Return the frames of this format: (..., T, D, H, W) to (..., steps, D, H, W), a view.
-
-        Raises:
-            TypeError: some voxels are masked.
-            ValueError: `frames` does not have `time_points` frames.
-        """
+        """Return the frames of this format: (..., T, D, H, W) to (..., steps, D, H, W), a view."""
         frames = _checks.unmasked("frames", frames)
         if frames.ndim < 4 or frames.shape[-4] != self.time_points:
             raise ValueError(
@@ -134,9 +123,6 @@ class Windows:
 
     Attributes:
         history: how many frames are observed, at least 1 and below the format's frames.
-
-    Raises:
-        TypeError, ValueError: `history` is not a whole number of at least 1.
     """
 
     history: int = _checks.field(least=1, whole=True)
@@ -145,11 +131,7 @@ class Windows:
         _checks.configuration(self)
 
     def windows(self, steps: int) -> np.ndarray:
-        """Return which frames each example of a sequence uses, int64 (examples, frames).
-
-        Raises:
-            ValueError: the history leaves no frame to forecast.
-        """
+        """Return which frames each example of a sequence uses, int64 (examples, frames)."""
         if self.history >= steps:
             raise ValueError(
                 f"history is {self.history} of {steps} frames; at most {steps - 1} leave a frame "
@@ -230,9 +212,6 @@ def from_records(
         folder: one split's folder, or a list of record files.
         frame_format, task, options: see `from_packed`.
 
-    Returns:
-        See `from_packed`: the arrays are identical for the same arguments.
-
     Raises:
         FileNotFoundError, records.RecordError: no such folder, no records, a bad first record.
         ValueError: see `from_packed`.
@@ -277,8 +256,7 @@ def in_turn(
         count: how many streams there are.
 
     Returns:
-        A function of the step that gives the batches from there on, as `helpers.training.train`
-        asks for it.
+        What `helpers.training.train` asks for: the batches from any step on.
     """
 
     def from_step(step: int) -> tf.data.Dataset:
@@ -313,9 +291,8 @@ class Order:
         time_reversal: let each example run backwards with probability one half.
 
     Raises:
-        TypeError: a number is not whole.
-        ValueError: a number is too small, there are fewer examples than one full batch, or an
-            augmentation lacks a seed.
+        TypeError, ValueError: a number is not whole or too small, there are fewer examples than
+            one full batch, or an augmentation lacks a seed.
     """
 
     def __init__(
@@ -397,7 +374,7 @@ def cube_symmetries() -> tuple[tuple[tuple[int, int, int], tuple[bool, bool, boo
 
 def inverse_symmetry(index: int) -> int:
     """Return the number of the symmetry that undoes symmetry `index`."""
-    order, flips = cube_symmetries()[_symmetry(index)]
+    order, flips = cube_symmetries()[index]
     back = tuple(int(axis) for axis in np.argsort(order))
     return cube_symmetries().index((back, tuple(flips[axis] for axis in back)))
 
@@ -417,9 +394,10 @@ def apply_symmetry(
 
     Raises:
         TypeError: some voxels are masked.
-        ValueError: no such symmetry, or the three axes are not of the same length.
+        ValueError: the three axes are not of the same length.
+        IndexError: there is no such symmetry.
     """
-    order, flips = cube_symmetries()[_symmetry(index)]
+    order, flips = cube_symmetries()[index]
     array = _checks.unmasked("array", array)
     if len({array.shape[axis] for axis in axes}) > 1:
         raise ValueError(
@@ -433,12 +411,6 @@ def apply_symmetry(
         places[axis] = axes[source] % array.ndim
         slices[axis] = slice(None, None, -1 if flip else 1)
     return array.transpose(places)[tuple(slices)]
-
-
-def _symmetry(index: int) -> int:
-    if not 0 <= operator.index(index) < 48:
-        raise ValueError(f"There is no symmetry {index}; expected 0…47.")
-    return index
 
 
 def apply_symmetries(frames: np.ndarray, symmetries: np.ndarray) -> np.ndarray:

@@ -206,26 +206,6 @@ def test_a_damaged_archive(server, fetch, source, tmp_path):
     assert contents(fetch()) == contents(source)
 
 
-def test_an_archive_whose_bytes_are_changed_anywhere(server, fetch, tmp_path, source):
-    """Whatever tarfile raises, it becomes a RecordError, and nothing is left behind."""
-    written = io.BytesIO()
-    with tarfile.open(fileobj=written, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        tar.add(source / SPLITS["test"], f"{TOP}/data/{SPLITS['test']}" + "/." * 60)
-    plain = written.getvalue()
-    rng = np.random.default_rng(5)
-    for _ in range(30):
-        changed = bytearray(plain)
-        for place in rng.integers(2048, size=3):
-            changed[place] = rng.integers(256)
-        (tmp_path / "archive").write_bytes(gzip.compress(bytes(changed), 1))
-        (tmp_path / "out").mkdir()
-        try:
-            thesis._unpack(tmp_path / "archive", tmp_path / "out", ["test"], False)
-        except RecordError as error:
-            assert "expected a whole tar.gz" in str(error)
-        shutil.rmtree(tmp_path / "out")
-
-
 def test_an_archive_without_the_records(server, fetch, tmp_path):
     (tmp_path / "empty").mkdir()
     server.body = pack(tmp_path / "empty")
@@ -291,9 +271,8 @@ def test_a_member_that_is_not_to_be_trusted(server, fetch, source, tmp_path, nam
     assert entries(tmp_path) == ["thesis"]
 
 
-@pytest.mark.parametrize("name", [f"{TOP}/data/../../../outside.txt", "/tmp/outside.txt"])
-def test_what_is_no_record_is_left_out_wherever_it_points(server, fetch, source, tmp_path, name):
-    server.body = pack(source, tarfile.TarInfo(name))
+def test_what_is_no_record_is_left_out_wherever_it_points(server, fetch, source, tmp_path):
+    server.body = pack(source, tarfile.TarInfo("/tmp/outside.txt"))
     assert contents(fetch()) == contents(source)
     assert os.listdir(tmp_path) == ["thesis"]
 

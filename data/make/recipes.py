@@ -43,8 +43,7 @@ class Recipe:
         drawn: options of `batches` and `validation` of the model. A `scout` and a `feeder` are the
             files of their weights among those that are shipped; None for none.
         learned: options of `compile_options` of the model.
-        checked: so many examples are validated, as many of each format.
-        anew: these examples are windows, drawn from however few sequences there are.
+        checked: so many examples are validated at most, as many of each format.
     """
 
     model: str
@@ -54,7 +53,6 @@ class Recipe:
     drawn: Mapping[str, Any] = field(default_factory=dict)
     learned: Mapping[str, Any] = field(default_factory=dict)
     checked: int = 192
-    anew: bool = False
 
     @property
     def kind(self) -> ModuleType:
@@ -86,15 +84,9 @@ class Recipe:
     def validation(
         self, split: records.PackedSplit, formats: Sequence[FrameFormat]
     ) -> tf.data.Dataset:
-        """Return what is validated, as many examples of each format."""
+        """Return what is validated, as many examples of each format; kept once it was read."""
         count = self.checked // len(formats)
         return self.kind.validation(split, formats, self.config, count, **self._options()).cache()
-
-    def validated(self, split: records.PackedSplit, formats: Sequence[FrameFormat]) -> int:
-        """Return how many examples `validation` takes, those of each format counted anew."""
-        if self.anew:
-            return self.checked
-        return len(formats) * min(self.checked // len(formats), len(split))
 
     def networks(self) -> dict[str, Path]:
         """Return the weights of the networks that take part in the training, by their part."""
@@ -177,7 +169,6 @@ def _surfacenet(config=surfacenet.shipped, **drawn) -> tuple[dict, dict]:
         | drawn,
         "learned": {"later_weight": 2.0, "muon": True},
         "checked": 960,
-        "anew": True,
     }
 
 
@@ -254,7 +245,6 @@ def train(
         "recipe": recipe.described(),
         "formats": [found.name for found in formats],
         "data": f"{len(split)} training samples: {split.source}",
-        "validated": recipe.validated(checked, formats),
         "commit": commit(),
         "machine": training.machine(),
     }
@@ -268,6 +258,9 @@ def train(
     for name, path in recipe.networks().items():
         note[f"{name}_sha256"] = training.read_record(path).get("sha256")
     with training.owning(folder), hardware.scope():
+        validation = recipe.validation(checked, formats)
+        leaves = workshop.tensorflow().nest.flatten
+        note["validated"] = sum(len(leaves(batch)[0]) for batch in validation)
         _keep_note(note, folder)
         model = recipe.kind.build(recipe.config)
         if start is not None:
@@ -281,7 +274,7 @@ def train(
             model,
             recipe.batches(split, formats),
             checkpoint,
-            validation=recipe.validation(checked, formats),
+            validation=validation,
             callbacks=[stop, Progress(checkpoint, stop)],
         )
     if run.step < run.plan.steps:
@@ -317,33 +310,29 @@ def _keep_note(note: dict, folder: Path) -> None:
 
 
 def ship(folder: Path, out: Path, keep: str = "best") -> Path:
-    """Write the weights of a run, with a record of how they came to be.
+    """Write the weights of a run, finished or not, with a record of how they came to be.
 
     Args:
-        folder: of the run, finished or not.
-        out: the `.npz` to write; its record goes beside it.
         keep: those of the `"best"` round in validation or the `"last"` ones: validation does not
             see what a critic is for.
     """
     note = json.loads((folder / NOTE).read_text("utf-8"))
-    recipe = note.pop("recipe")
-    kind = register.MODELS[note["model"]].kind
-    plan = recipe.pop("plan")
+    recipe, validated = note.pop("recipe"), note.pop("validated")
+    kind, plan = register.MODELS[note["model"]].kind, recipe.pop("plan")
     config = kind.Config(**recipe.pop("config"))
-    model = kind.build(config)
-    monitor, validated = kind.monitor(config), note.pop("validated")
-    load = training.load_last if keep == "last" else training.load_best
-    kept = load(folder, model)
+    model, monitor = kind.build(config), kind.monitor(config)
+    kept = {"best": training.load_best, "last": training.load_last}[keep](folder, model)
     log = pd.read_csv(folder / training.LOG)
     last = kept if keep == "last" else log.iloc[-1]
-    before = note.get("began_with", {})
+    before, steps = note.get("began_with", {}), int(last["step"])
+    minutes = round(last["seconds"] / 60, 1)
     record = {
         **note,
         "made": datetime.date.today().isoformat(),
         "plan": plan,
         **recipe,
-        "steps": (steps := int(last["step"])),
-        "minutes": (minutes := round(last["seconds"] / 60, 1)),
+        "steps": steps,
+        "minutes": minutes,
         # With the runs that this one went on from.
         "minutes_in_all": round(minutes + before.get("minutes_in_all", 0), 1),
         "examples_in_all": steps * plan["batch_size"] + before.get("examples_in_all", 0),

@@ -37,12 +37,12 @@ def write_sample_set(
         overwrite: replace a set that this function wrote, if nothing was added or changed.
 
     Raises:
-        TypeError, ValueError: `counts` does not give 0 or more samples for each of the splits.
+        TypeError, ValueError: a count or the seed is not a whole number of at least 0.
         FileExistsError: the folder exists, and `overwrite` is False or it holds other things,
             which the message names.
         OSError: the folder cannot be written, or the disk is full.
     """
-    folder = Path(folder)
+    folder, seed = Path(folder), _checks.whole("seed", seed, 0)
     counts = {split: _checks.whole(f"counts of {split}", counts.get(split), 0) for split in SPLITS}
     with _files.writing(folder, "choose another folder"):
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -208,10 +208,10 @@ def betti_numbers(objects: Sequence[int] | np.ndarray) -> np.ndarray:
     b = [1, n2 + n3, n1 + 2·n3, n0 + n1 + n2 + n3] (Hannouch & Chalup, arXiv 2306.14442).
 
     Args:
-        objects: (4,) non-negative whole numbers, cavities of each kind in `SOLIDS`.
+        objects: (4,) whole numbers of at least 0, cavities of each kind in `SOLIDS`.
 
     Raises:
-        ValueError: not four non-negative whole numbers, or a Betti number beyond 255.
+        ValueError: they are not, or a Betti number is above 255.
     """
     counts = np.asarray(objects)
     if counts.shape != (4,) or not np.issubdtype(counts.dtype, np.integer) or (counts < 0).any():
@@ -243,15 +243,11 @@ def sample_sequence(
 ) -> Sample:
     """Draw one cube and return it as a sequence: `frames` (T, D, H, W) and its exact labels.
 
-    The counts are uniform over `allowed_counts()`; `place` draws the cavities.
-
-    Args:
-        rng: NumPy's random generator; the sample depends on nothing else.
-        world: how the cube is made.
-        sample_id: the number the sample gets.
+    The counts are uniform over `allowed_counts()`; `place` draws the cavities. The sample depends
+    on the random generator and the world alone.
 
     Raises:
-        RuntimeError: the cavities found no place in a bounded number of attempts.
+        RuntimeError: see `place`.
     """
     table = allowed_counts()
     return render(place(table[rng.integers(len(table))], rng, world), world, sample_id=sample_id)
@@ -267,12 +263,9 @@ def place(
     finds no place, all start again with new radii but the same counts: so counts stay uniform.
 
     Args:
-        objects: (4,) how many of each kind in `SOLIDS`.
-        rng: NumPy's random generator.
-        world: how the cube is made.
+        objects: (4,) how many of each kind in `SOLIDS`, whole numbers.
 
     Raises:
-        ValueError: the counts are not four whole numbers of at least 0.
         RuntimeError: no room was found after `world.restarts` restarts.
     """
     betti_numbers(objects)
@@ -393,11 +386,9 @@ def generate(
     sample is taken, and when the caller stops early or is interrupted.
 
     Args:
-        count: how many samples.
-        seed: a whole number of at least 0.
+        count, seed, first_id: whole numbers of at least 0.
         world: how the cubes are made.
         processes: how many samples are made side by side; 1 makes them in this process.
-        first_id: number of the first sample.
 
     Raises:
         TypeError, ValueError: a number that is not whole, a negative one, or no process.
@@ -498,12 +489,7 @@ def _decide(value: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _any_voxel(solid: Solid, corner: list[np.ndarray], size: int) -> np.ndarray:
-    """Tell for each block whether it holds a voxel of the solid: bool (blocks,).
-
-    Args:
-        corner: time and first voxel of each block: four int arrays (blocks,) for T, D, H, W.
-        size: edge of the blocks.
-    """
+    """Tell for blocks of this edge, from their first voxels (T, D, H, W), whether they are hit."""
     hit = np.zeros(len(corner[0]), bool)
     owner = np.arange(len(hit))
     t, *space = corner
