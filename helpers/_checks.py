@@ -53,12 +53,7 @@ class Range:
         )
 
     def check(self, name: str, value: Any) -> Any:
-        """Return a value as a Python number, or say what is wrong with it.
-
-        Raises:
-            TypeError: it is no number, or not a whole one where it must be. True is no number.
-            ValueError: it lies outside the range.
-        """
+        """Return a value as a Python number, or say what is wrong with it; True is no number."""
         if value is None and self.optional:
             return None
         kind = "a whole number" if self.whole else "a number"
@@ -77,29 +72,12 @@ class Range:
 
 
 def whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
-    """Return a whole number as a Python integer, or say what is wrong with it.
-
-    Raises:
-        TypeError, ValueError: see `Range.check`.
-    """
+    """Return a whole number as a Python integer, or say what is wrong with it: `Range.check`."""
     return Range(least, most, whole=True).check(name, value)
 
 
-def number(name: str, value: Any, least: float | None = None, most: float | None = None, **ends):
-    """Return a number as a Python float, or say what is wrong with it; `ends` as in `Range`.
-
-    Raises:
-        TypeError, ValueError: see `Range.check`.
-    """
-    return Range(least, most, **ends).check(name, value)
-
-
 def choice(name: str, value: Any, choices: Sequence) -> Any:
-    """Return a value that is one of the choices, or name them.
-
-    Raises:
-        ValueError: it is none of them.
-    """
+    """Return a value that is one of the choices, or name them in a ValueError."""
     if value not in choices:
         raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(str, choices))}.")
     return value
@@ -108,10 +86,7 @@ def choice(name: str, value: Any, choices: Sequence) -> Any:
 def field(default: Any = dataclasses.MISSING, *, choices: Sequence = (), **ends) -> Any:
     """Declare a field of a configuration with what it may be, for `configuration` to check.
 
-    Args:
-        default: the field's default, if it has one.
-        choices: what it may be, or else
-        ends: its `Range`, for example `least=1, whole=True`.
+    It is one of `choices`, or else a number of the `Range` with these `ends`.
     """
     found = {"choices": tuple(choices)} if choices else {"range": Range(**ends)}
     return dataclasses.field(default=default, metadata=found)
@@ -120,10 +95,8 @@ def field(default: Any = dataclasses.MISSING, *, choices: Sequence = (), **ends)
 def configuration(owner: Any) -> None:
     """Check the fields of a frozen dataclass that were declared by `field`; call it at the end.
 
-    Numbers are kept as Python's own, whatever kind they came as.
-
-    Raises:
-        TypeError, ValueError: see `Range.check` and `choice`.
+    Numbers are kept as Python's own, whatever kind they came as. What is wrong is said by
+    `Range.check` or `choice`.
     """
     for each in dataclasses.fields(owner):
         value = getattr(owner, each.name)
@@ -138,9 +111,6 @@ def unmasked(name: str, array: ArrayLike) -> np.ndarray:
     """Return anything like an array as a plain one, if no voxel of it is masked.
 
     `np.asarray` drops a mask without a word, and what lies below it would count as a voxel.
-
-    Raises:
-        TypeError: a voxel is masked.
     """
     masked = _masked(array)
     if masked:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import errno
-import gzip
-import io
 import os
 import re
-import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,13 +14,12 @@ import numpy as np
 
 from helpers import _checks, _files
 from helpers.workshop import cores, tensorflow
-from helpers.world.cavities import Sample
+from helpers.world.cavities import Sample, betti_numbers
 
 FEATURES = ("object4d", "labelBetti", "labelObjs")
 NAME = re.compile(r"4d_mixed_#(\d+)_(\d+)_(\d+)\.tfrecords")
 # Voxels of a sample; the thesis's have 2**19. A small file may unpack to more than there is memory.
 LIMIT = 2**28
-VANISHED = "the record vanished while it was read; read again when nothing changes the folder."
 
 
 class RecordError(ValueError):
@@ -40,11 +36,7 @@ def bad(path: Path, problem: str) -> RecordError:
 
 
 def read(path: Path) -> Sample:
-    """Read one file and check all of it but the checksums, which `refused` looks at.
-
-    Raises:
-        RecordError: see `helpers.records.read_sample`.
-    """
+    """Read one file and check all of it but the checksums, which `refused` looks at."""
     try:
         return _parse(path.name, _payload(path))
     except RecordError as error:
@@ -62,22 +54,19 @@ def refused(paths: Sequence[Path]) -> dict[Path, str]:
     tf = tensorflow()
     # A path that is no UTF-8 reaches the file only as the bytes that the system knows it by.
     names = [os.fsencode(path) for path in paths]
-    records = tf.data.TFRecordDataset(names, compression_type="GZIP", num_parallel_reads=workers())
     try:
-        if int(records.reduce(np.int64(0), lambda count, _: count + 1)) == len(paths):
-            return {}
-        problem = "the file changed while it was read; read it again."
-    except tf.errors.DataLossError:
-        problem = (
-            "expected a TFRecord with matching checksums, found a CRC that does not match its "
-            "data; the program that wrote the file is at fault: get or write it again."
-        )
-    except tf.errors.NotFoundError:
-        problem = VANISHED
+        records = tf.data.TFRecordDataset(names, "GZIP", num_parallel_reads=workers())
+        records.reduce(np.int64(0), lambda count, _: count + 1)
+        return {}
     except tf.errors.OpError as error:
-        problem = f"TensorFlow cannot read the file: {error.message}"
-    if len(paths) == 1:
-        return {paths[0]: problem}
+        if len(paths) == 1:
+            problem = f"TensorFlow cannot read the file: {error.message}"
+            if isinstance(error, tf.errors.DataLossError):
+                problem = (
+                    "expected a TFRecord with matching checksums, found a CRC that does not match "
+                    "its data; the program that wrote the file is at fault: get or write it again."
+                )
+            return {paths[0]: problem}
     half = len(paths) // 2
     return refused(paths[:half]) | refused(paths[half:])
 
@@ -93,23 +82,16 @@ def write(path: Path, sample: Sample) -> None:
     example = tf.train.Example(features=tf.train.Features(feature=feature))
     with _files.replacing_by(path) as temporary:
         try:
-            with tf.io.TFRecordWriter(os.fsencode(temporary), options="GZIP") as writer:
+            with tf.io.TFRecordWriter(os.fsencode(temporary), "GZIP") as writer:
                 writer.write(example.SerializeToString(deterministic=True))
         except tf.errors.OpError as error:
             full = isinstance(error, tf.errors.ResourceExhaustedError)
-            number = errno.ENOSPC if full else errno.EIO
-            raise OSError(
-                number, f"{path}: the record cannot be written: {error.message}"
-            ) from error
+            message = f"{path}: the record cannot be written: {error.message}"
+            raise OSError(errno.ENOSPC if full else errno.EIO, message) from error
 
 
 def checked(sample: Sample) -> Sample:
-    """Return a sample with plain arrays if it keeps the rules of the format.
-
-    Raises:
-        RecordError: it breaks them.
-        TypeError: voxels or labels are masked.
-    """
+    """Return a sample with plain arrays, or say in which way it breaks the rules of the format."""
     what = f"sample {sample.sample_id}"
     arrays = {
         name: _checks.unmasked(f"{what}: {name}", getattr(sample, name))
@@ -134,8 +116,6 @@ def _payload(path: Path) -> bytes:
         if path.stat().st_size > most:
             raise RecordError(too_large)
         packed = path.read_bytes()
-    except FileNotFoundError:
-        raise RecordError(VANISHED) from None
     except OSError as error:
         raise RecordError(f"the file cannot be read: {error}") from error
     if not packed:
@@ -145,33 +125,32 @@ def _payload(path: Path) -> bytes:
             "expected a GZIP-compressed TFRecord, found a file that is not GZIP; write it with "
             "write_sample, or with TensorFlow's option GZIP."
         )
-    data = b""
+    unpacker = zlib.decompressobj(wbits=31)  # GZIP, with its checksum
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
-            while len(data) <= most and (block := file.read(1 << 24)):
-                data += block
-    except EOFError as error:
-        raise RecordError(
-            f"expected a whole GZIP file, found one that is cut short after {len(packed)} bytes; "
-            "get it again."
-        ) from error
-    except (OSError, zlib.error, struct.error) as error:
+        data = unpacker.decompress(packed, most)
+    except zlib.error as error:
         raise RecordError(
             f"expected a GZIP file, found damaged data ({error}); get it again."
         ) from error
-    if len(data) > most:
+    if len(data) == most:
         raise RecordError(too_large)
+    if not unpacker.eof:
+        raise RecordError(
+            f"expected a whole GZIP file, found one that is cut short after {len(packed)} bytes; "
+            "get it again."
+        )
     # A TFRecord: length (8 bytes), its CRC (4), the data, their CRC (4).
     length = int.from_bytes(data[:8], "little")
+    more = len(data) - 16 - length + len(unpacker.unused_data)
     if len(data) < 16 or length > len(data) - 16:
         raise RecordError(
             f"expected a TFRecord, found {len(data)} bytes of something else; the file was not "
             "written as a TFRecord, or its writer was interrupted."
         )
-    if length < len(data) - 16:
+    if more:
         raise RecordError(
-            f"expected one example, found {len(data) - 16 - length} more bytes after it; write "
-            "each sample to a file of its own."
+            f"expected one example, found {more} more bytes after it; write each sample to a file "
+            "of its own."
         )
     return data[12 : 12 + length]
 
@@ -192,14 +171,13 @@ def _parse(file_name: str, payload: bytes) -> Sample:
             f"found {frames.size} bytes; the name or the content is wrong."
         )
     sample = Sample(frames.reshape(-1, edge, edge, edge), betti, objects, sample_id=sample_id)
-    problem = _problem(sample)
-    if not problem and count != betti[3]:
-        problem = (
+    if problem := _problem(sample):
+        raise RecordError(problem)
+    if count != betti[3]:
+        raise RecordError(
             f"expected {count} cavities as the file name says, found {betti[3]} in the labels; "
             "the name or the content is wrong."
         )
-    if problem:
-        raise RecordError(problem)
     return sample
 
 
@@ -218,14 +196,15 @@ def _values(payload: bytes) -> list[bytes]:
             f"expected the features {', '.join(FEATURES)}, found "
             f"{', '.join(sorted(features)) or 'none'}; write the file with write_sample."
         )
-    for name in FEATURES:
-        kind, values = features[name].WhichOneof("kind"), features[name].bytes_list.value
-        if len(values) != 1:
+    found = [features[name] for name in FEATURES]
+    for name, each in zip(FEATURES, found):
+        if len(each.bytes_list.value) != 1:
             raise RecordError(
-                f"expected {name} to be a bytes_list with one value, found {kind or 'nothing'} "
-                f"with {len(values)} of them; store the raw uint8 buffer."
+                f"expected {name} to be a bytes_list with one value, found "
+                f"{each.WhichOneof('kind') or 'nothing'} with {len(each.bytes_list.value)} of "
+                "them; store the raw uint8 buffer."
             )
-    return [features[name].bytes_list.value[0] for name in FEATURES]
+    return [each.bytes_list.value[0] for each in found]
 
 
 def _problem(sample: Sample) -> str | None:
@@ -248,9 +227,10 @@ def _problem(sample: Sample) -> str | None:
     for name, label in zip(FEATURES[1:], (sample.betti, sample.objects)):
         if label.shape != (4,) or label.dtype != np.uint8:
             return f"expected {name} as uint8 (4,), found {label.dtype} {label.shape}."
-    n0, n1, n2, n3 = map(int, sample.objects)
-    # Plain integers: uint8 sums would wrap and hide an error.
-    betti = [1, n2 + n3, n1 + 2 * n3, n0 + n1 + n2 + n3]
+    try:
+        betti = betti_numbers(sample.objects).tolist()
+    except ValueError as error:
+        return str(error)
     if betti != sample.betti.tolist():
         return (
             f"expected Betti numbers {betti} for the cavities {sample.objects.tolist()}, found "

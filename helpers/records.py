@@ -8,14 +8,12 @@ Command line: `python -m helpers {generate,validate,pack,download} --help`.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
-import operator
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,9 +30,8 @@ __all__ = ["FEATURES", "NAME", "PackedSplit", "RecordError"]  # those that come 
 
 LABELS = np.dtype([("betti", "u1", (4,)), ("objects", "u1", (4,)), ("sample_id", "<i8")])
 PACKED_FILES = ("frames.bits", "labels.npy")
-PACKED_FORMAT = 2
+PACKED_FORMAT = 3
 BATCH = 256
-ON_BAD = ("raise", "skip")
 
 
 class Samples(list):
@@ -60,16 +57,16 @@ def read_sample(path: str | Path) -> Sample:
 
     Raises:
         FileNotFoundError: there is no such file.
-        RecordError: the file is not GZIP, is cut short, is not a TFRecord, fails its CRC, does not
-            hold exactly one example with exactly the three features of the right size, holds a
-            voxel other than 0 or 1, or more than `LIMIT` of them, or its labels or its name
-            disagree with its content.
+        RecordError: the file is damaged or no such TFRecord, holds a voxel other than 0 and 1, or
+            its labels or its name disagree with its content.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a record, found no such file; check the path.")
-    ((sample,),) = read_batches([path])
-    return sample
+    (found,) = read_each([path])
+    if isinstance(found, RecordError):
+        raise found
+    return found
 
 
 def record_paths(folder: str | Path, limit: int | None = None) -> list[Path]:
@@ -81,8 +78,7 @@ def record_paths(folder: str | Path, limit: int | None = None) -> list[Path]:
         limit: only the first so many.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        RecordError: the folder holds no record.
+        FileNotFoundError, RecordError: there is no such folder, or no record in it.
         TypeError, ValueError: the limit is not a whole number of at least 1.
     """
     folder = Path(folder)
@@ -117,86 +113,71 @@ def read_folder(folder: str | Path, *, on_bad: str = "raise", limit: int | None 
         FileNotFoundError, TypeError, ValueError: as `record_paths`.
         RecordError: the folder is empty, a file is bad and `on_bad` is `"raise"`, or all are bad.
     """
-    _checks.choice("on_bad", on_bad, ON_BAD)
+    _checks.choice("on_bad", on_bad, ("raise", "skip"))
     samples, skipped = Samples(), []
-    for batch in read_batches(record_paths(folder, limit), on_bad):
-        for found in batch:
-            (skipped if isinstance(found, RecordError) else samples).append(found)
+    for found in read_each(record_paths(folder, limit)):
+        if not isinstance(found, RecordError):
+            samples.append(found)
+        elif on_bad == "raise":
+            raise found
+        else:
+            skipped.append(found)
     samples.skipped = tuple(skipped)
-    _report_skipped(folder, skipped, len(samples))
+    if skipped:
+        problems = "\n".join(f"  {problem}" for problem in skipped[:10])
+        problems += f"\n  and {len(skipped) - 10} more" if len(skipped) > 10 else ""
+        if not samples:
+            raise RecordError(f"{folder}: no record is good:\n{problems}", folder)
+        found = f"{len(skipped)} of {len(samples) + len(skipped)} records are bad"
+        warnings.warn(f"{folder}: {found} and were skipped:\n{problems}", stacklevel=2)
     return samples
 
 
-def read_batches(
-    paths: list[Path], on_bad: str = "raise", convert: Callable = lambda sample: sample
-) -> Iterator[list]:
-    """Read files one batch after the other, so that a split need not fit into memory.
+def read_each(
+    paths: list[Path], convert: Callable[[Sample], Any] = lambda sample: sample
+) -> Iterator[Any]:
+    """Read files some at a time, so that a split need not fit into memory.
 
     Args:
         paths: the files; all must have frames of the shape of the first good one.
-        on_bad: `"raise"` stops at the first bad file; `"skip"` puts its error in its place.
         convert: what to make of each `Sample`; it runs in the reading threads.
 
     Yields:
-        What `convert` made of each file of the batch, or its `RecordError`.
+        What `convert` made of each file, or the `RecordError` of a bad one.
     """
     tensorflow()
 
-    def read(path: Path) -> tuple[tuple[int, ...], Any] | RecordError:
+    def read(path: Path) -> tuple[tuple[int, ...], Any]:
         try:
             sample = _tfrecord.read(path)
         except RecordError as error:
-            return error
+            return (), error
         return sample.frames.shape, convert(sample)
 
     expected = None
     with ThreadPoolExecutor(_tfrecord.workers()) as pool:
         for start in range(0, len(paths), BATCH):
-            chosen = paths[start : start + BATCH]
-            found = dict(zip(chosen, pool.map(read, chosen)))
-            parsed = [path for path, each in found.items() if not isinstance(each, RecordError)]
-            refused = _tfrecord.refused(parsed)
-            for path in parsed:
-                shape, content = found[path]
+            found = dict(zip(chosen := paths[start : start + BATCH], pool.map(read, chosen)))
+            refused = _tfrecord.refused([path for path, (shape, _) in found.items() if shape])
+            for path, (shape, content) in found.items():
                 if path in refused:
-                    content = bad(path, refused[path])
-                elif shape != (expected := expected or shape):
-                    content = bad(
+                    yield bad(path, refused[path])
+                elif shape and shape != (expected := expected or shape):
+                    yield bad(
                         path,
                         f"expected frames of shape {expected} as in the records before it, found "
                         f"{shape}; keep records of different sizes in different folders.",
                     )
-                found[path] = content
-            for each in found.values():
-                if isinstance(each, RecordError) and on_bad == "raise":
-                    raise each
-            yield list(found.values())
+                else:
+                    yield content
 
 
 def split_digest(folder: str | Path) -> str:
-    """Return one split's digest: SHA-256 over each record's name, NUL, and SHA-256 of its content.
-
-    Raises:
-        FileNotFoundError, RecordError: as `record_paths`.
-    """
+    """Return one split's digest: SHA-256 of each record's name, NUL, and SHA-256 of its content."""
     digest = hashlib.sha256()
     for path in record_paths(folder):
         digest.update(path.name.encode() + b"\0" + bytes.fromhex(_files.digest(path)))
     return digest.hexdigest()
-
-
-def _report_skipped(folder: str | Path, problems: Sequence[RecordError], good: int) -> None:
-    if not problems:
-        return
-    listed = "\n".join(f"  {problem}" for problem in problems[:10])
-    listed += f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
-    if not good:
-        raise RecordError(f"{folder}: no record is good:\n{listed}", folder)
-    warnings.warn(
-        f"{folder}: {len(problems)} of {good + len(problems)} records are bad and were skipped:\n"
-        f"{listed}",
-        stacklevel=3,
-    )
 
 
 # Writing
@@ -230,80 +211,58 @@ def write_sample(folder: str | Path, sample: Sample) -> Path:
 class PackedSplit:
     """One split, bit-packed and memory-mapped, as `packed` makes it.
 
-    Opening it compares the labels with their checksum; `verify` does so with the frames.
+    Opening it compares all of it with its checksums.
 
     Attributes:
         shape: (T, D, H, W) of each sample's frames.
         betti: uint8 (N, 4), Betti numbers b0..b3.
         objects: uint8 (N, 4), cavities of each kind.
         sample_id: int64 (N,).
-        skipped: one `RecordError` for each bad record that was left out.
         folder: where the cache lies.
         source: the folder it was packed from.
         checksum: SHA-256 of each of its files, by file name.
 
     Raises:
-        FileNotFoundError: nothing is packed in the folder.
-        RecordError: what is there is damaged, or was made by another version of the course.
+        RecordError: nothing is packed in the folder, what is there is damaged, or it was made by
+            another version of the course.
     """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        path = self.folder / "manifest.json"
-        if not path.exists():
-            raise FileNotFoundError(f"{folder}: expected a packed split, found no {path.name}.")
         try:
-            manifest = _files.read_json(path)
-            found = manifest["format"]
-            if found != PACKED_FORMAT:
+            manifest = _files.read_json(self.folder / "manifest.json")
+            if manifest["format"] != PACKED_FORMAT:
                 raise bad(
                     self.folder,
                     "this packed split was made by another version of the course (its format is "
-                    f"{found}, ours {PACKED_FORMAT}); pack the records again.",
+                    f"{manifest['format']}, ours {PACKED_FORMAT}); pack the records again.",
                 )
             if manifest.pop("digest") != _manifest_digest(manifest):
                 raise ValueError("a manifest.json that was changed")
             self.shape, self.source = tuple(manifest["shape"]), manifest["source"]
-            self.skipped = tuple(RecordError(*note) for note in manifest["skipped"])
             self.checksum = manifest["checksum"]
-            content = (self.folder / "labels.npy").read_bytes()
-            if _files.digest(content) != self.checksum["labels.npy"]:
-                raise ValueError("another checksum of labels.npy")
-            labels = np.load(io.BytesIO(content))
+            for name, expected in self.checksum.items():
+                if _files.digest(self.folder / name) != expected:
+                    raise ValueError(f"another checksum of {name}")
+            labels = np.load(self.folder / "labels.npy")
             size = (len(labels), self.shape[0], math.ceil(math.prod(self.shape[1:]) / 8))
-            frames = self.folder / "frames.bits"
-            if frames.stat().st_size != math.prod(size):
-                raise ValueError(f"{frames.stat().st_size} bytes of frames")
             # A plain view: indexing a np.memmap itself is slower.
-            self._bits = np.memmap(frames, np.uint8, "r", shape=size).view(np.ndarray)
+            bits = np.memmap(self.folder / "frames.bits", np.uint8, "r", shape=size)
+            self._bits = bits.view(np.ndarray)
         except RecordError:
             raise
         except (ValueError, TypeError, KeyError, OSError) as error:
-            raise self._damaged(str(error)) from error
+            raise bad(
+                self.folder,
+                f"the packed split is damaged: expected it as it was written, found {error}; "
+                "delete the folder and pack again.",
+            ) from error
         self.betti, self.objects, self.sample_id = (
             np.array(labels[name], order="C") for name in LABELS.names
         )
 
     def __len__(self) -> int:
         return len(self.sample_id)
-
-    def __repr__(self) -> str:
-        return f"PackedSplit({len(self)} samples of {self.shape} from {self.source})"
-
-    def __reduce__(self):
-        # To another process goes the place, not the data.
-        return PackedSplit, (self.folder,)
-
-    def __getitem__(self, index: int) -> Sample:
-        """Return one sample as `read_sample` would."""
-        index = operator.index(index)
-        frames = self.frames(index)[0]
-        return Sample(
-            frames,
-            self.betti[index].copy(),
-            self.objects[index].copy(),
-            sample_id=int(self.sample_id[index]),
-        )
 
     def frames(self, samples=slice(None), times=slice(None)) -> np.ndarray:
         """Unpack the chosen frames of the chosen samples.
@@ -329,52 +288,31 @@ class PackedSplit:
         voxels = np.unpackbits(bits, axis=-1, count=math.prod(self.shape[1:]))
         return voxels.reshape(bits.shape[:2] + self.shape[1:])
 
-    def verify(self) -> None:
-        """Read all frames and compare them with their checksum.
-
-        Raises:
-            RecordError: they differ from what was packed.
-        """
-        if _files.digest(self.folder / "frames.bits") != self.checksum["frames.bits"]:
-            raise self._damaged("another checksum of frames.bits")
-
-    def _damaged(self, found: str) -> RecordError:
-        return bad(
-            self.folder,
-            f"the packed split is damaged: expected it as it was written, found {found}; delete "
-            "the folder and pack again.",
-        )
-
 
 def packed(
     folder: str | Path,
     cache: str | Path | None = None,
     *,
     limit: int | None = None,
-    on_bad: str = "raise",
     progress: bool = True,
 ) -> PackedSplit:
     """Open the packed cache of one split's folder; pack it first where that is needed.
 
     It is packed anew when a name, size or modification time in the folder has changed, when the
-    cache is damaged, or when another version of the course made it. All of the cache is compared
-    with its checksums. An old cache stays until the new one is complete. When two processes pack
-    the same folder, one waits.
+    cache is damaged, or when another version of the course made it. An old cache stays until the
+    new one is complete. When two processes pack the same folder, one waits.
 
     Args:
         folder: one split's folder of records.
         cache: where caches are kept; `cache_folder() / "packed"` when None.
         limit: only the first so many files, sorted by name.
-        on_bad: `"raise"` stops at the first bad file; `"skip"` leaves bad files out, warns with
-            their names and lists them in `skipped`.
         progress: show a bar on stderr when it takes longer than a second.
 
     Raises:
         FileNotFoundError, TypeError, ValueError: as `record_paths`.
-        RecordError: the folder is empty, or a file is bad and `on_bad` is `"raise"`.
+        RecordError: the folder is empty, or a file is bad; `python -m helpers validate` names all.
         OSError: the disk is full, or the cache cannot be written or locked.
     """
-    _checks.choice("on_bad", on_bad, ON_BAD)
     folder = Path(folder).resolve()
     paths = record_paths(folder, limit)
     cache = Path(cache) if cache else cache_folder() / "packed"
@@ -388,16 +326,13 @@ def packed(
             cache.mkdir(parents=True, exist_ok=True)
             with _files.lock(cache / f"{name}.lock", REMEDY):
                 # Another process may have packed while this one waited.
-                split = _opened(entry) or _pack(paths, entry, fingerprint, on_bad, progress)
+                split = _opened(entry) or _pack(paths, entry, fingerprint, progress)
                 # Whoever still reads an old cache keeps it; where the system refuses to remove
                 # files in use, the next packing does it.
                 for old in cache.iterdir():
                     ours = old.is_dir() and old.name.lstrip(".").startswith(name)
                     if ours and old != entry:
                         shutil.rmtree(old, ignore_errors=True)
-    if split.skipped and on_bad == "raise":
-        raise split.skipped[0]
-    _report_skipped(folder, split.skipped, len(split))
     return split
 
 
@@ -410,35 +345,25 @@ def open_split(data: Path, split: str, limit: int | None = None) -> PackedSplit:
 
 
 def _opened(entry: Path) -> PackedSplit | None:
-    """Open a packed split if it is there and all of it is good."""
+    """Open a packed split if it is there and good."""
     try:
-        split = PackedSplit(entry)
-        split.verify()
-        return split
-    except (FileNotFoundError, RecordError):
+        return PackedSplit(entry)
+    except RecordError:
         return None
 
 
-def _pack(
-    paths: list[Path], entry: Path, fingerprint: str, on_bad: str, progress: bool
-) -> PackedSplit:
-    folder, labels, skipped, shape = paths[0].parent, [], [], None
+def _pack(paths: list[Path], entry: Path, fingerprint: str, progress: bool) -> PackedSplit:
+    folder, labels, shape = paths[0].parent, [], None
     with _files.replacing_folder(entry) as place:
         # Written, not mapped: on a full disk a write fails, but a map kills the process.
-        with (
-            open(place / "frames.bits", "wb") as file,
-            bar(None, progress, total=len(paths), desc=folder.name) as shown,
-        ):
-            for batch in read_batches(paths, on_bad, _bits):
-                skipped += [found for found in batch if isinstance(found, RecordError)]
-                for found in batch:
-                    if not isinstance(found, RecordError):
-                        shape, label, bits = found
-                        labels.append(label)
-                        file.write(bits)
-                shown.update(len(batch))
-        if not labels:
-            _report_skipped(folder, skipped, 0)
+        with open(place / "frames.bits", "wb") as file:
+            found = read_each(paths, _bits)
+            for each in bar(found, progress, total=len(paths), desc=folder.name):
+                if isinstance(each, RecordError):
+                    raise each
+                shape, label, bits = each
+                labels.append(label)
+                file.write(bits)
         if _fingerprint(paths) != fingerprint:
             raise bad(
                 folder,
@@ -452,7 +377,6 @@ def _pack(
             "format": PACKED_FORMAT,
             "source": str(folder),
             "shape": shape,
-            "skipped": [(str(error), str(error.path)) for error in skipped],
             "checksum": {name: _files.digest(place / name) for name in PACKED_FILES},
         }
         manifest["digest"] = _manifest_digest(manifest)
@@ -476,16 +400,10 @@ def _fingerprint(paths: list[Path]) -> str:
     """Return a SHA-256 over the format of the cache and each record's name, size and time."""
     digest = hashlib.sha256(f"{PACKED_FORMAT}\n".encode())
     for path in paths:
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            raise bad(path, _tfrecord.VANISHED) from None
+        status = path.stat()
         name = os.fsencode(path.name)
         digest.update(name + f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
-
-
-# Small things that several of the above need
 
 
 def bar(items, progress: bool, **options) -> tqdm:

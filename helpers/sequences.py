@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import functools
 import itertools
-import operator
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helpers import _checks, records
+from helpers import _checks, _tfrecord, records
 from helpers.records import PackedSplit
 from helpers.workshop import tensorflow
 
-tf = tensorflow()
+if TYPE_CHECKING:  # an order of examples and their symmetries need NumPy alone
+    import tensorflow as tf
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ class FrameFormat:
         time_points: how many time points a sample has; even, 128 in the thesis.
 
     Raises:
-        TypeError: one of them is not a whole number.
-        ValueError: one of them breaks the rules above.
+        TypeError, ValueError: one of them breaks these rules.
     """
 
     T: int = _checks.field(whole=True)
@@ -72,23 +71,14 @@ class FrameFormat:
 
     @classmethod
     def parse(cls, name: str, time_points: int = 128) -> FrameFormat:
-        """Make a format from its name, for example `T20_TINC1`.
-
-        Raises:
-            ValueError: the name has another form, or names a format that cannot be.
-        """
+        """Make a format from its name, for example `T20_TINC1`; another one is a ValueError."""
         match = re.fullmatch(r"T(\d+)_TINC(\d+)", name)
         if not match:
             raise ValueError(f"{name!r} is not a format; expected a name such as 'T20_TINC1'.")
         return cls(int(match[1]), int(match[2]), time_points)
 
     def select(self, frames: np.ndarray) -> np.ndarray:
-        """Return the frames of this format: (..., T, D, H, W) to (..., steps, D, H, W), a view.
-
-        Raises:
-            TypeError: some voxels are masked.
-            ValueError: `frames` does not have `time_points` frames.
-        """
+        """Return the frames of this format: (..., T, D, H, W) to (..., steps, D, H, W), a view."""
         frames = _checks.unmasked("frames", frames)
         if frames.ndim < 4 or frames.shape[-4] != self.time_points:
             raise ValueError(
@@ -96,7 +86,7 @@ class FrameFormat:
                 f"(..., {self.time_points}, D, H, W). "
                 f"For other data write FrameFormat({self.T}, {self.TINC}, time_points=...)."
             )
-        first = (self.time_points - self.T) // 2
+        first = self.times[0]
         return frames[..., first : first + self.T : self.TINC, :, :, :]
 
 
@@ -133,9 +123,6 @@ class Windows:
 
     Attributes:
         history: how many frames are observed, at least 1 and below the format's frames.
-
-    Raises:
-        TypeError, ValueError: `history` is not a whole number of at least 1.
     """
 
     history: int = _checks.field(least=1, whole=True)
@@ -144,11 +131,7 @@ class Windows:
         _checks.configuration(self)
 
     def windows(self, steps: int) -> np.ndarray:
-        """Return which frames each example of a sequence uses, int64 (examples, frames).
-
-        Raises:
-            ValueError: the history leaves no frame to forecast.
-        """
+        """Return which frames each example of a sequence uses, int64 (examples, frames)."""
         if self.history >= steps:
             raise ValueError(
                 f"history is {self.history} of {steps} frames; at most {steps - 1} leave a frame "
@@ -173,15 +156,15 @@ def from_packed(
         split: opened by `helpers.records.packed`; its samples have `frame_format.time_points`.
         frame_format: which frames of a sample are used.
         task: `Shifted()` or `Windows(history=...)`; says what the shapes are.
-        options: those of `Order`: `batch_size`, `seed`, `epoch`, `start_step`, `repeat`,
-            `drop_remainder`, `symmetries`, `time_reversal`.
+        options: those of `Order`: `batch_size`, `seed`, `start_step`, `repeat`, `drop_remainder`,
+            `symmetries`, `time_reversal`.
 
     Returns:
         A dataset of (input, target), float32 in {0, 1}, with the channel axis last. Its
         cardinality is known, or infinite with `repeat=True`. `from_records` gives identical
         arrays for the same arguments. To train, write `model.fit(from_packed(..., seed=1,
-        repeat=True), steps_per_epoch=steps_per_epoch(...), shuffle=False)`: each epoch then has
-        an order of its own, which a dataset of one epoch has not.
+        repeat=True), steps_per_epoch=..., shuffle=False)`: each epoch then has an order of its
+        own, which a dataset of one epoch has not.
 
     Raises:
         TypeError: `split` is not a packed split, or an option is unknown.
@@ -192,46 +175,29 @@ def from_packed(
             f"split is {split!r}; expected a packed split. Open one with helpers.records.packed."
         )
     order = Order(len(split), frame_format, task, **options)
-    _check_shape(split.shape, frame_format, order.symmetries)
-    frames = order.windows.shape[1]
+    if split.shape[0] != frame_format.time_points:
+        raise ValueError(
+            f"The samples have {split.shape[0]} time points, the format "
+            f"{frame_format.time_points}; write FrameFormat({frame_format.T}, "
+            f"{frame_format.TINC}, time_points={split.shape[0]})."
+        )
+    tf = tensorflow()
 
     def gather(step: np.ndarray) -> np.ndarray:
         samples, times, symmetries = order.batch(int(step))
         return apply_symmetries(split.frames(samples, times), symmetries)
 
-    def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def batch(step: tf.Tensor) -> tuple[tf.Tensor, ...]:
         found = tf.numpy_function(gather, [step], tf.uint8, stateful=False)
-        found.set_shape((order.static_batch, frames, *split.shape[1:]))
-        return _cast(task, found)
+        size = order.batch_size if order.drop_remainder else None
+        found.set_shape((size, order.windows.shape[1], *split.shape[1:]))
+        return tuple(tf.cast(part[..., tf.newaxis], tf.float32) for part in task.split(found))
 
-    data = order.step_numbers().map(batch, num_parallel_calls=2, deterministic=True)
-    return data.prefetch(4)
-
-
-def in_turn(
-    stream: Callable[[int, int], tf.data.Dataset], count: int
-) -> Callable[[int], tf.data.Dataset]:
-    """Let streams of batches take turns: a batch of each follows the other.
-
-    Args:
-        stream: gives the batches of a stream without end, from the stream's number, 0…count-1,
-            and the step to begin with.
-        count: how many streams there are.
-
-    Returns:
-        A function of the step that gives the batches from there on, as `helpers.training.train`
-        asks for it.
-    """
-
-    def from_step(step: int) -> tf.data.Dataset:
-        # Of the first `step` batches, so many were of this stream.
-        streams = [stream(n, (step - n + count - 1) // count) for n in range(count)]
-        if count == 1:
-            return streams[0]
-        choice = tf.data.Dataset.counter(step).map(lambda number: number % count)
-        return tf.data.Dataset.choose_from_datasets(streams, choice)
-
-    return from_step
+    if order.repeat:
+        steps = tf.data.Dataset.counter(order.start_step)
+    else:
+        steps = tf.data.Dataset.range(order.start_step, order.steps_per_epoch)
+    return steps.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
 
 
 def from_records(
@@ -246,62 +212,63 @@ def from_records(
         folder: one split's folder, or a list of record files.
         frame_format, task, options: see `from_packed`.
 
-    Returns:
-        See `from_packed`: the arrays are identical for the same arguments.
-
     Raises:
         FileNotFoundError, records.RecordError: no such folder, no records, a bad first record.
         ValueError: see `from_packed`.
         tf.errors.OpError: while reading, at a bad record further on. `python -m helpers
-            validate` names all of them and checks more, labels and checksums included.
+            validate` names all of them and checks more, their own checksums included.
     """
     if isinstance(folder, (str, Path)):
         paths = records.record_paths(folder)
     elif not (paths := [Path(path) for path in folder]):
         raise ValueError("The list of record files is empty; expected at least one.")
-    shape = records.read_sample(paths[0]).frames.shape
-    names = [os.fsencode(path) for path in paths]
-    order = Order(len(names), frame_format, task, **options)
-    _check_shape(shape, frame_format, order.symmetries)
-    frames = order.windows.shape[1]
+    return from_packed(_Files(paths), frame_format, task, **options)
 
-    def read(name: tf.Tensor, times: tf.Tensor, symmetry: tf.Tensor) -> tf.data.Dataset:
-        # A file holds one record; a batch of two would show that it holds more.
-        serialised = tf.data.TFRecordDataset(name, compression_type="GZIP").batch(2)
-        return serialised.map(lambda content: cut(content, times, symmetry, name))
 
-    def cut(content: tf.Tensor, times: tf.Tensor, symmetry: tf.Tensor, name: tf.Tensor):
-        found = ["expected one example, found several in", name]
-        tf.debugging.Assert(tf.equal(tf.size(content), 1), found)
-        feature = {"object4d": tf.io.FixedLenFeature([], tf.string)}
-        example = tf.io.parse_single_example(content[0], feature)
-        voxels = tf.reshape(tf.io.decode_raw(example["object4d"], tf.uint8), shape)
-        binary = tf.reduce_max(voxels) <= tf.constant(1, tf.uint8)
-        tf.debugging.Assert(binary, ["expected voxels of 0 and 1, found others in", name])
-        chosen = tf.gather(voxels, times)[tf.newaxis]
-        if order.symmetries:
-            chosen = tf.numpy_function(apply_symmetries, [chosen, symmetry[tf.newaxis]], tf.uint8)
-        return tf.ensure_shape(chosen, (1, frames, *shape[1:]))[0]
+class _Files:
+    """Record files, to be read as a packed split is."""
 
-    def batch(step: tf.Tensor) -> tf.data.Dataset:
-        samples, times, symmetries = tf.numpy_function(
-            lambda number: order.batch(int(number)), [step], [tf.int64] * 3
-        )
-        samples.set_shape((None,))
-        times.set_shape((None, frames))
-        symmetries.set_shape((None,))
-        chosen = tf.gather(tf.constant(names), samples)
-        examples = tf.data.Dataset.from_tensor_slices((chosen, times, symmetries))
-        found = examples.flat_map(read).batch(order.batch_size)
-        return found.map(lambda frames: finish(frames, chosen))
+    def __init__(self, paths: Sequence[Path]):
+        self.paths, self.shape = paths, records.read_sample(paths[0]).frames.shape
 
-    def finish(found: tf.Tensor, names: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        complete = tf.equal(tf.shape(found)[0], tf.size(names))
-        tf.debugging.Assert(complete, ["expected one example in each of", names], summarize=-1)
-        return _cast(task, tf.ensure_shape(found, (order.static_batch, *found.shape[1:])))
+    def __len__(self) -> int:
+        return len(self.paths)
 
-    data = order.step_numbers().flat_map(batch).prefetch(2)
-    return data.apply(tf.data.experimental.assert_cardinality(order.cardinality))
+    def frames(self, samples: np.ndarray, times: np.ndarray) -> np.ndarray:
+        chosen = [self.paths[sample] for sample in samples]
+        return np.stack([self._read(path)[own] for path, own in zip(chosen, times)])
+
+    def _read(self, path: Path) -> np.ndarray:
+        frames = _tfrecord.read(path).frames
+        if frames.shape != self.shape:
+            raise _tfrecord.bad(path, f"expected frames {self.shape}, found {frames.shape}.")
+        return frames
+
+
+def in_turn(
+    stream: Callable[[int, int], tf.data.Dataset], count: int
+) -> Callable[[int], tf.data.Dataset]:
+    """Let streams of batches take turns: a batch of each follows the other.
+
+    Args:
+        stream: gives the batches of a stream without end, from the stream's number, 0…count-1,
+            and the step to begin with.
+        count: how many streams there are.
+
+    Returns:
+        What `helpers.training.train` asks for: the batches from any step on.
+    """
+
+    def from_step(step: int) -> tf.data.Dataset:
+        data = tensorflow().data.Dataset
+        # Of the first `step` batches, so many were of this stream.
+        streams = [stream(n, (step - n + count - 1) // count) for n in range(count)]
+        if count == 1:
+            return streams[0]
+        choice = data.counter(step).map(lambda number: number % count)
+        return data.choose_from_datasets(streams, choice)
+
+    return from_step
 
 
 class Order:
@@ -310,22 +277,22 @@ class Order:
     An example is a sequence (`Shifted`) or a sequence and a window of it (`Windows`). In epoch e
     the examples of the whole split come in the order `default_rng([seed, e]).permutation`, so
     the shuffle needs no buffer, and any step can be reached at once: to go on where a run
-    stopped, pass the number of steps it has done as `start_step`.
+    stopped, pass the number of steps it has done as `start_step`. NumPy alone is needed:
+    `apply_symmetries(split.frames(samples, times), symmetries)` are the frames of what `batch`
+    returns.
 
     Attributes:
         batch_size: examples in a batch, at least 1.
         seed: 0 or above; None keeps the order of the files.
-        epoch: the first epoch, from 0.
-        start_step: so many batches after the start of that epoch to begin with.
+        start_step: so many batches have been seen already.
         repeat: go on with the next epoch without end; False is one epoch.
         drop_remainder: leave out the last batch of an epoch if it is short.
         symmetries: turn and mirror each example by one of the 48 cube symmetries.
         time_reversal: let each example run backwards with probability one half.
 
     Raises:
-        TypeError: a number is not whole.
-        ValueError: a number is too small, there are fewer examples than one full batch, a single
-            epoch has fewer batches than `start_step`, or an augmentation lacks a seed.
+        TypeError, ValueError: a number is not whole or too small, there are fewer examples than
+            one full batch, or an augmentation lacks a seed.
     """
 
     def __init__(
@@ -336,7 +303,6 @@ class Order:
         *,
         batch_size: int = 32,
         seed: int | None = None,
-        epoch: int = 0,
         start_step: int = 0,
         repeat: bool = False,
         drop_remainder: bool = False,
@@ -345,7 +311,6 @@ class Order:
     ):
         self.batch_size = _checks.whole("batch_size", batch_size, 1)
         self.seed = None if seed is None else _checks.whole("seed", seed, 0)
-        self.epoch = _checks.whole("epoch", epoch, 0)
         self.start_step = _checks.whole("start_step", start_step, 0)
         self.repeat, self.drop_remainder = bool(repeat), bool(drop_remainder)
         self.symmetries, self.time_reversal = bool(symmetries), bool(time_reversal)
@@ -358,37 +323,13 @@ class Order:
                 f"{self.examples} examples make no batch of {self.batch_size}; take a smaller "
                 "batch_size or keep the remainder."
             )
-        if not self.repeat and self.start_step > self.steps_per_epoch:
-            raise ValueError(
-                f"start_step is {self.start_step}, but an epoch has {self.steps_per_epoch} steps; "
-                "pass repeat=True to go on beyond it."
-            )
         if self.seed is None and (self.symmetries or self.time_reversal):
             raise ValueError("Augmentation is drawn at random; give it a seed.")
         # The latest epochs only: they are used again for each of their batches.
         self._of_epoch = functools.lru_cache(maxsize=2)(self._draw)
 
-    @property
-    def static_batch(self) -> int | None:
-        """The size of every batch, or None where the last one may be shorter."""
-        return self.batch_size if self.drop_remainder else None
-
-    @property
-    def cardinality(self) -> int:
-        """How many batches the dataset yields."""
-        if self.repeat:
-            return tf.data.INFINITE_CARDINALITY
-        return self.steps_per_epoch - self.start_step
-
-    def step_numbers(self) -> tf.data.Dataset:
-        """Return the numbers of the batches, counted from epoch 0, as a dataset of int64."""
-        first = self.epoch * self.steps_per_epoch
-        if self.repeat:
-            return tf.data.Dataset.counter(first + self.start_step)
-        return tf.data.Dataset.range(first + self.start_step, first + self.steps_per_epoch)
-
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what makes up one batch.
+        """Return what makes up one batch, counted from the first of the first epoch.
 
         Returns:
             int64: the samples (B,), the time points of their frames (B, frames), and the cube
@@ -417,19 +358,6 @@ class Order:
         return examples, symmetries, backwards
 
 
-def steps_per_epoch(samples: int, frame_format: FrameFormat, task: Task, **options) -> int:
-    """Return how many batches an epoch has: what `fit` needs to know with `repeat=True`.
-
-    Args:
-        samples: how many samples the split has.
-        frame_format, task, options: as in `from_packed`.
-
-    Raises:
-        ValueError: see `from_packed`.
-    """
-    return Order(samples, frame_format, task, **options).steps_per_epoch
-
-
 @functools.cache
 def cube_symmetries() -> tuple[tuple[tuple[int, int, int], tuple[bool, bool, bool]], ...]:
     """Return the 48 symmetries of the cube as (order of the axes, axes to flip) pairs.
@@ -446,7 +374,7 @@ def cube_symmetries() -> tuple[tuple[tuple[int, int, int], tuple[bool, bool, boo
 
 def inverse_symmetry(index: int) -> int:
     """Return the number of the symmetry that undoes symmetry `index`."""
-    order, flips = cube_symmetries()[_symmetry(index)]
+    order, flips = cube_symmetries()[index]
     back = tuple(int(axis) for axis in np.argsort(order))
     return cube_symmetries().index((back, tuple(flips[axis] for axis in back)))
 
@@ -466,9 +394,10 @@ def apply_symmetry(
 
     Raises:
         TypeError: some voxels are masked.
-        ValueError: no such symmetry, or the three axes are not of the same length.
+        ValueError: the three axes are not of the same length.
+        IndexError: there is no such symmetry.
     """
-    order, flips = cube_symmetries()[_symmetry(index)]
+    order, flips = cube_symmetries()[index]
     array = _checks.unmasked("array", array)
     if len({array.shape[axis] for axis in axes}) > 1:
         raise ValueError(
@@ -484,12 +413,6 @@ def apply_symmetry(
     return array.transpose(places)[tuple(slices)]
 
 
-def _symmetry(index: int) -> int:
-    if not 0 <= operator.index(index) < 48:
-        raise ValueError(f"There is no symmetry {index}; expected 0…47.")
-    return index
-
-
 def apply_symmetries(frames: np.ndarray, symmetries: np.ndarray) -> np.ndarray:
     """Apply to each example (T, D, H, W) of a batch its own symmetry."""
     if not symmetries.any():
@@ -498,19 +421,3 @@ def apply_symmetries(frames: np.ndarray, symmetries: np.ndarray) -> np.ndarray:
     for example, (source, index) in enumerate(zip(frames, symmetries)):
         turned[example] = apply_symmetry(source, index)
     return turned
-
-
-def _cast(task: Task, frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Split into input and target, add the channel axis and make float32 of uint8."""
-    history, target = task.split(frames)
-    return tuple(tf.cast(part[..., tf.newaxis], tf.float32) for part in (history, target))
-
-
-def _check_shape(shape: tuple[int, ...], frame_format: FrameFormat, symmetries: bool) -> None:
-    if shape[0] != frame_format.time_points:
-        raise ValueError(
-            f"The samples have {shape[0]} time points, the format {frame_format.time_points}; "
-            f"write FrameFormat({frame_format.T}, {frame_format.TINC}, time_points={shape[0]})."
-        )
-    if symmetries and len(set(shape[1:])) > 1:
-        raise ValueError(f"Cube symmetries need D = H = W; the frames are {shape[1:]}.")

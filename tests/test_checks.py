@@ -25,13 +25,13 @@ def test_what_is_no_whole_number(value):
 
 @pytest.mark.parametrize("value", [0.5, 1, Fraction(1, 2), np.float32(0.25)])
 def test_numbers_become_pythons_own(value):
-    assert type(_checks.number("share", value, 0, 1)) is float
+    assert type(_checks.Range(0, 1).check("share", value)) is float
 
 
 @pytest.mark.parametrize("value", [True, "1", None, 1j])
 def test_what_is_no_number(value):
     with pytest.raises(TypeError, match="share is .*; expected a number, 0 to 1."):
-        _checks.number("share", value, 0, 1)
+        _checks.Range(0, 1).check("share", value)
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ def test_what_is_no_number(value):
 def test_ranges_say_what_was_expected(ends, bad, expected):
     for value in bad:
         with pytest.raises(ValueError, match=f"rate is .*; expected {expected}\\."):
-            _checks.number("rate", value, **ends)
+            _checks.Range(**ends).check("rate", value)
     if ends.get("optional"):
-        assert _checks.number("rate", None, **ends) is None
+        assert _checks.Range(**ends).check("rate", None) is None
 
 
 def test_a_configuration_carries_its_ranges():

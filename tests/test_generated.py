@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from test_records import empty, make_folder, make_sample
+from test_records import make_folder, make_sample
 
 from helpers import __main__ as commands
 from helpers import records
@@ -75,16 +75,14 @@ TRAINING = SPLITS["training"]
     [
         (lambda folder: (folder / "notes.txt").touch(), "notes.txt"),
         (lambda folder: (folder / TRAINING / "notes.txt").touch(), f"{TRAINING}/notes.txt"),
-        (lambda folder: (folder / TRAINING / "old").mkdir(), f"{TRAINING}/old"),
         (
             lambda folder: records.write_sample(folder / TRAINING, make_sample(77)),
             f"{TRAINING}/records that were added",
         ),
         (
-            lambda folder: empty(records.record_paths(folder / TRAINING)[0]),
+            lambda folder: records.record_paths(folder / TRAINING)[0].write_bytes(b""),
             f"{TRAINING}/records that were added, changed or removed",
         ),
-        (lambda folder: (folder / generated.MARK).unlink(), "its mark, is missing"),
         (lambda folder: (folder / generated.MARK).write_text("[]"), "its mark, is missing"),
     ],
 )
@@ -132,16 +130,14 @@ def test_generate_interrupted(tmp_path, small_world, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "counts, error, message",
+    "counts, message",
     [
-        ({"training": 1}, ValueError, "counts is for training; expected a number for each"),
-        ({"train": 1, "validation": 1, "test": 1}, ValueError, "counts is for train, validation"),
-        ({**COUNTS, "validation": -1}, ValueError, "counts of validation is -1; expected at least"),
-        ({**COUNTS, "training": 1.5}, TypeError, "counts of training is 1.5; expected a whole"),
+        ({"training": 1}, "counts of validation is None; expected a whole number"),
+        ({**COUNTS, "validation": -1}, "counts of validation is -1; expected at least 0"),
     ],
 )
-def test_wrong_counts(tmp_path, small_world, counts, error, message):
-    with pytest.raises(error, match=message):
+def test_wrong_counts(tmp_path, counts, message):
+    with pytest.raises((TypeError, ValueError), match=message):
         generated.write_sample_set(tmp_path / "sample", counts, 1)
     assert os.listdir(tmp_path) == []
 
@@ -169,8 +165,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
-def test_workers_end_with_their_parent(tmp_path, how):
+def test_workers_end_with_their_parent(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(MAKING)
     root = str(Path(records.__file__).parent.parent)
@@ -184,7 +179,7 @@ def test_workers_end_with_their_parent(tmp_path, how):
         assert child.stdout.readline() == "made\n"
         workers = psutil.Process(child.pid).children(recursive=True)
         assert len(workers) >= 2
-        child.send_signal(getattr(signal, how))
+        child.kill()
         child.wait(60)
         _, alive = psutil.wait_procs(workers, timeout=60)
         child.stdout.close()
@@ -200,45 +195,27 @@ def test_validate_and_pack(tmp_path, capsys):
     assert commands.main(["validate", str(tmp_path / "set")]) == 0
     assert capsys.readouterr().out == "9 good, 0 bad\n"
     bad = tmp_path / "set" / SPLITS["test"] / make_sample(21).file_name
-    empty(bad)
+    bad.write_bytes(b"")
     good = bad.with_name(make_sample(20).file_name)
     assert commands.main(["validate", str(good), str(bad)]) == 1
     told = capsys.readouterr()
     assert told.out == "1 good, 1 bad\n"
     assert str(bad) in told.err
-    assert commands.main(["validate", str(tmp_path / "absent")]) == 1
     pack = ["pack", str(tmp_path / "set"), "--cache", str(tmp_path / "cache")]
     assert commands.main(pack) == 1
     assert str(bad) in capsys.readouterr().err
-    assert commands.main([*pack, "--skip-bad"]) == 0
-    told = capsys.readouterr()
-    assert "test: 2 samples of (4, 4, 4, 4)" in told.out
-    assert told.err.startswith("warning: ") and "1 of 3 records are bad" in told.err
+    bad.unlink()
+    assert commands.main(pack) == 0
+    assert "test: 2 samples of (4, 4, 4, 4)" in capsys.readouterr().out
     assert commands.main(["pack", str(tmp_path)]) == 1
     assert "found none of them" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as caught:
-        commands.main(["generate", str(tmp_path), "--seed", "-1"])
-    assert caught.value.code == 2
-
-
-def test_the_bar_of_validate_counts_files(tmp_path, monkeypatch):
-    folder, bars = make_folder(tmp_path / "records", 5), []
-
-    class Bar(records.tqdm):
-        def __init__(self, *arguments, **options):
-            super().__init__(*arguments, **options | {"delay": 0})
-            bars.append(self)
-
-    monkeypatch.setattr(records, "tqdm", Bar)
-    monkeypatch.setattr(records, "BATCH", 2)
-    empty(records.record_paths(folder)[0])
-    assert commands.main(["validate", str(folder)]) == 1
-    assert [(bar.n, bar.total, bar.unit) for bar in bars] == [(5, 5, "file")]
+    assert commands.main(["generate", str(tmp_path), "--seed", "-1"]) == 1
+    assert "seed is -1; expected at least 0" in capsys.readouterr().err
 
 
 def test_a_command_ends_without_a_traceback(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "helpers", "validate", str(tmp_path / "absent")],
+        [sys.executable, "-m", "helpers", "pack", str(tmp_path / "absent")],
         capture_output=True,
         text=True,
         timeout=120,

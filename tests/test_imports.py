@@ -77,9 +77,11 @@ def test_world_checks_and_distances_need_no_tensorflow():
         import sys
         sys.modules["tensorflow"] = sys.modules["keras"] = None
         import numpy as np
-        from helpers import _checks, metrics
+        from helpers import _checks, metrics, sequences
         from helpers.world import cavities
         frames = next(cavities.generate(1, seed=1)).frames
+        order = sequences.Order(4, sequences.T20_TINC1, sequences.Windows(3), seed=1)
+        assert len(order.batch(1)[0]) == 32
         print(metrics.jaccard_distance(frames[0], frames[0]))
     """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

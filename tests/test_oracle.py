@@ -103,12 +103,12 @@ def small_recipes() -> dict[str, recipes.Recipe]:
     voxels = {"voxels": 64, "candidates": 256}
     return {
         "convlstm": small(
-            recipes.convlstm_recipe(20), {"filters": (4,), "width": 16, "blocks": 1, "patch": 4}
+            recipes.recipe("convlstm", 20), {"filters": (4,), "width": 16, "blocks": 1, "patch": 4}
         ),
-        "patchnet": small(recipes.patchnet_recipe(20), patch),
-        "surfacenet": small(recipes.surfacenet_recipe(20), near, **voxels, scout=None),
-        SCOUTED: small(recipes.surfacenet_recipe(20), near, **voxels),
-        "wgan_gp": small(recipes.wgan_recipe(20, frames=1, adversarial=0.01), gan),
+        "patchnet": small(recipes.recipe("patchnet", 20), patch),
+        "surfacenet": small(recipes.recipe("surfacenet", 20), near, **voxels, scout=None),
+        SCOUTED: small(recipes.recipe("surfacenet", 20), near, **voxels),
+        "wgan_gp": small(recipes.recipe("wgan_gp", 20, frames=1, adversarial=0.01), gan),
     }
 
 

@@ -122,8 +122,7 @@ def contents(folder):
 
 
 def entries(folder):
-    own = (".lock", "verified.json")
-    return sorted(path.name for path in folder.iterdir() if path.name not in own)
+    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
 
 
 def test_the_digest_is_the_documented_one(tmp_path):
@@ -207,36 +206,6 @@ def test_a_damaged_archive(server, fetch, source, tmp_path):
     assert contents(fetch()) == contents(source)
 
 
-def test_an_archive_whose_bytes_are_changed_anywhere(server, fetch, tmp_path, source):
-    """Whatever tarfile raises, it becomes a RecordError, and nothing is left behind."""
-    written = io.BytesIO()
-    with tarfile.open(fileobj=written, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        tar.add(source / SPLITS["test"], f"{TOP}/data/{SPLITS['test']}" + "/." * 60)
-    plain = written.getvalue()
-    rng = np.random.default_rng(5)
-    for _ in range(60):
-        changed = bytearray(plain)
-        for place in rng.integers(2048, size=3):
-            changed[place] = rng.integers(256)
-        (tmp_path / "archive").write_bytes(gzip.compress(bytes(changed), 1))
-        (tmp_path / "out").mkdir()
-        try:
-            thesis._unpack(tmp_path / "archive", tmp_path / "out", ["test"], False)
-        except RecordError as error:
-            assert "expected a whole tar.gz" in str(error)
-        shutil.rmtree(tmp_path / "out")
-
-
-def test_a_value_error_of_tarfile(server, fetch, tmp_path, monkeypatch):
-    def failing(*_):
-        raise ValueError("invalid literal for int()")
-
-    monkeypatch.setattr(tarfile.TarFile, "next", failing)
-    with pytest.raises(RecordError, match="found: invalid literal"):
-        fetch()
-    assert entries(tmp_path / "thesis") == []
-
-
 def test_an_archive_without_the_records(server, fetch, tmp_path):
     (tmp_path / "empty").mkdir()
     server.body = pack(tmp_path / "empty")
@@ -246,39 +215,18 @@ def test_an_archive_without_the_records(server, fetch, tmp_path):
     assert entries(tmp_path / "thesis") == []
 
 
-def test_an_archive_that_lacks_a_split(server, fetch, source, tmp_path):
-    shutil.copytree(source, tmp_path / "part")
-    shutil.rmtree(tmp_path / "part" / SPLITS["test"])
-    server.body = pack(tmp_path / "part")
-    with pytest.raises(RecordError, match="the test split.*found no records.*\nBy hand"):
-        fetch()
-    assert entries(tmp_path / "thesis") == []
-
-
-def test_what_is_there_is_checked_once(server, fetch, source, tmp_path, monkeypatch):
+def test_what_is_there_already_is_checked_and_not_fetched(server, fetch, source, tmp_path):
     shutil.copytree(source, tmp_path / "thesis")
-    asked, split_digest = [], records.split_digest
-    monkeypatch.setattr(
-        records, "split_digest", lambda folder: asked.append(folder.name) or split_digest(folder)
-    )
-    for _ in range(2):
-        assert contents(fetch()) == contents(source)
-    assert asked == list(SPLITS.values())
+    assert contents(fetch()) == contents(source)
     assert server.asked == 0
-    # A mark is worth nothing for other digests, or when it is damaged.
-    (tmp_path / "thesis" / "verified.json").write_text("[")
-    fetch()
-    assert asked == 2 * list(SPLITS.values())
 
 
-@pytest.mark.parametrize("kind", ["empty", "part", "other", "file"])
+@pytest.mark.parametrize("kind", ["part", "other", "file"])
 def test_a_split_that_is_there_and_wrong(server, fetch, source, tmp_path, kind):
     place = tmp_path / "thesis" / SPLITS["training"]
     place.parent.mkdir()
     if kind == "file":
         place.write_text("mine")
-    elif kind == "empty":
-        place.mkdir()
     else:
         shutil.copytree(source / SPLITS["training"], place)
         first = records.record_paths(place)[0]
@@ -294,19 +242,6 @@ def test_a_split_that_is_there_and_wrong(server, fetch, source, tmp_path, kind):
     assert contents(fetch()) == contents(source)
 
 
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        ({"digests": {"train": "0" * 64}}, "expected the splits training.*found train"),
-        ({"address": "nonsense"}, "starts with https://, found 'nonsense'"),
-    ],
-)
-def test_wrong_arguments(tmp_path, options, message):
-    with pytest.raises(ValueError, match=message):
-        thesis.download(tmp_path / "thesis", progress=False, **options)
-    assert not (tmp_path / "thesis").exists()
-
-
 def test_an_old_python(server, fetch, monkeypatch, tmp_path):
     monkeypatch.delattr(tarfile, "data_filter")
     with pytest.raises(RuntimeError, match="Python 3.10.12, 3.11.4 or a later one"):
@@ -320,13 +255,9 @@ RECORD = f"{TOP}/data/{SPLITS['test']}/4d_mixed_#99_3_8.tfrecords"
 @pytest.mark.parametrize(
     "name, kind, message",
     [
-        (f"../{SPLITS['test']}/4d_mixed_#99_3_8.tfrecords", tarfile.REGTYPE, "outside"),
-        (f"{TOP}/../../{SPLITS['test']}/4d_mixed_#99_3_8.tfrecords", tarfile.REGTYPE, "outside"),
-        (RECORD, tarfile.SYMTYPE, "link to an absolute path"),
-        (RECORD, tarfile.LNKTYPE, "link to an absolute path"),
-        (RECORD, tarfile.CHRTYPE, "special file"),
-        (RECORD, tarfile.FIFOTYPE, "special file"),
-        (RECORD, tarfile.DIRTYPE, "no plain file"),
+        (RECORD, tarfile.SYMTYPE, "no plain file"),
+        (RECORD, tarfile.FIFOTYPE, "no plain file"),
+        (f"../../{SPLITS['test']}/4d_mixed_#99_3_8.tfrecords", tarfile.REGTYPE, "expected digest"),
     ],
 )
 def test_a_member_that_is_not_to_be_trusted(server, fetch, source, tmp_path, name, kind, message):
@@ -340,11 +271,8 @@ def test_a_member_that_is_not_to_be_trusted(server, fetch, source, tmp_path, nam
     assert entries(tmp_path) == ["thesis"]
 
 
-@pytest.mark.parametrize("name", [f"{TOP}/data/../../../outside.txt", "/tmp/outside.txt"])
-def test_what_is_no_record_is_left_out_wherever_it_points(server, fetch, source, tmp_path, name):
-    link = tarfile.TarInfo(f"{TOP}/{SPLITS['test']}")
-    link.type, link.linkname = tarfile.SYMTYPE, "/etc"
-    server.body = pack(source, tarfile.TarInfo(name), link)
+def test_what_is_no_record_is_left_out_wherever_it_points(server, fetch, source, tmp_path):
+    server.body = pack(source, tarfile.TarInfo("/tmp/outside.txt"))
     assert contents(fetch()) == contents(source)
     assert os.listdir(tmp_path) == ["thesis"]
 
@@ -361,17 +289,11 @@ def sparse(name: str, size: int) -> bytes:
     return gzip.compress(bytes(header) + bytes(1024))
 
 
-@pytest.mark.parametrize(
-    "name, size",
-    [(RECORD, 2**40), (RECORD, 2**27), (f"{TOP}/video.mp4", 2**40)],
-)
-def test_a_member_of_a_terabyte(server, fetch, source, tmp_path, name, size):
-    good, server.body = server.body, sparse(name, size)
-    with pytest.raises(RecordError, match="is too large"):
+def test_a_member_of_a_terabyte(server, fetch, tmp_path):
+    server.body = sparse(RECORD, 2**40)
+    with pytest.raises(RecordError, match="too large"):
         fetch()
     assert entries(tmp_path / "thesis") == []
-    server.body = good
-    assert contents(fetch()) == contents(source)
 
 
 def test_a_full_disk(server, fetch, source, tmp_path, monkeypatch):

@@ -25,9 +25,8 @@ NEEDED = {  # of the options, by each task
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train a model of the course, ship its weights, or judge them on the test split."""
-    options = _options(arguments)
     try:
-        _do(options)
+        _do(_options(arguments))
     except recipes.Stopped as stopped:
         print(stopped, file=sys.stderr)
         return 130  # as after Ctrl-C, so that `train … && ship …` ships nothing half-trained
@@ -75,11 +74,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _do(options: argparse.Namespace) -> None:
-    """Do the task of a command line.
-
-    Raises:
-        data.make.recipes.Stopped: a training was stopped.
-    """
+    """Do the task of a command line."""
     formats = list(FORMATS.values()) if options.format == MIXED else [FORMATS[options.format]]
     names = ("learning_rate", "policy", "frames", "adversarial")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
@@ -92,27 +87,18 @@ def _do(options: argparse.Namespace) -> None:
         for variant in options.variants:
             judging.tune(options.weights, options.data, formats, variant, options.limit)
     elif options.task == "ablate":
-        print(
-            ablations.ablate(
-                options.model,
-                options.data,
-                formats,
-                options.run,
-                options.out,
-                options.steps,
-            )
-        )
+        place = options.run, options.out, options.steps
+        print(ablations.ablate(options.model, options.data, formats, *place))
     elif options.task == "ship":
         recipes.ship(options.run, options.weights, options.keep)
     else:
-        make = recipes.RECIPES[options.model]
         try:
-            recipe = make(options.steps, seed=options.seed, decay=options.decay, **given)
-        except TypeError as error:  # an option of another model
+            recipe = recipes.recipe(
+                options.model, options.steps, seed=options.seed, decay=options.decay, **given
+            )
+        except (TypeError, ValueError) as error:  # an option of another model
             raise SystemExit(f"error: {error}") from None
-        recipes.completed(
-            recipes.train(recipe, options.data, formats, options.run, start=options.start)
-        )
+        recipes.train(recipe, options.data, formats, options.run, start=options.start)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,23 +42,6 @@ ABLATIONS = {
         "a start at ±1 in place of ±4": {"config": {"residual": 1.0}},
         "blocks not normalised": {"config": {"normalise": False}},
     },
-    "surfacenet": {
-        "as it is": {},
-        "neighbourhoods as they lie": {"config": {"canonical": False}},
-        "neighbours within 2 voxels": {"config": {"radius": 2}},
-        "neighbours within 4 voxels": {"config": {"radius": 4}},
-        "8 frames of history": {"config": {"history": 8}},
-        "half as wide": {"config": {"width": 192}},
-        "AdamW, half the rate": {"learned": {"muon": False}, "plan": {"learning_rate": 2.5e-3}},
-        "half the rate": {"plan": {"learning_rate": 2.5e-3}},
-        "twice the rate": {"plan": {"learning_rate": 1e-2}},
-        "only the next frame": {"config": {"ahead": 1}},
-        "T80_TINC4 only": {"formats": ("T80_TINC4",)},
-        "without blocks": {"config": {"blocks": 0}},
-        "voxels drawn by distance alone": {"drawn": {"scout": None}},
-        "histories of all lengths alike": {"drawn": {"fives": 0.0}},
-        "later frames a quarter of the weight": {"learned": {"later_weight": 0.5}},
-    },
 }
 ABLATION_SAMPLES = 64
 
@@ -79,13 +61,10 @@ def ablate(
         data: a folder in thesis layout.
         formats: what all of them learn, unless the change says otherwise.
         folder: for the runs; those that are there are not done again.
-        out: the CSV to write, with all that the folder holds.
+        out: the CSV to write: `change`, `parameters`, `million_multiply_adds`, `examples`,
+            `minutes`, and for each format the pooled next-frame distance on the first 64
+            validation sequences; in the last row that of persistence.
         steps: of the recipe's batches; fewer where a batch is larger.
-
-    Returns:
-        `change`, `parameters`, `million_multiply_adds`, `examples`, `minutes`, and for each format
-        the pooled next-frame distance on the first 64 validation sequences; in the last row that
-        of persistence.
 
     Raises:
         ValueError: a model without ablations.
@@ -93,20 +72,21 @@ def ablate(
     """
     if model not in ABLATIONS:
         raise ValueError(f"there are no ablations of {model}; choose {' or '.join(ABLATIONS)}.")
-    changes = ABLATIONS[model]
+    rows = []
     samples = records.open_split(data, "validation").frames(slice(ABLATION_SAMPLES))
-    for number, (change, values) in enumerate(changes.items()):
+    for number, (change, values) in enumerate(ABLATIONS[model].items()):
         place = folder / str(number)
         if (place / "row.json").exists():
+            rows.append(_files.read_json(place / "row.json"))
             continue
-        recipe, values = recipes.RECIPES[model](steps), dict(values)
+        recipe, values = recipes.recipe(model, steps), dict(values)
         chosen = [FORMATS[name] for name in values.pop("formats", [each.name for each in formats])]
         plan = {"warm_up": min(100, steps // 4), "decay_from": 0.4, **values.pop("plan", {})}
         batch_size = plan.get("batch_size", recipe.plan.batch_size)
         plan["steps"] = plan["validate_every"] = steps * recipe.plan.batch_size // batch_size
         recipe = recipe.changed(plan=plan, **values)
         print(change)
-        run = recipes.completed(recipes.train(recipe, data, chosen, place))
+        run = recipes.train(recipe, data, chosen, place)
         network = recipe.kind.build(recipe.config)
         training.load_best(place, network)
         row = {
@@ -121,11 +101,8 @@ def ablate(
             after = rollout.next_frames(recipe.kind.forecaster(network, found), frames)
             row[found.name] = round(float(metrics.pooled(frames[:, 1:], after).mean()), 4)
         _files.write_json(place / "row.json", row)
+        rows.append(row)
         training.free_memory()
-    rows = [
-        json.loads((folder / str(number) / "row.json").read_text("utf-8"))
-        for number in range(len(changes))
-    ]
     null = {"change": "persistence"}
     for found in formats:
         frames = found.select(samples)

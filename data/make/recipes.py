@@ -10,11 +10,11 @@ import dataclasses
 import datetime
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -23,7 +23,8 @@ from helpers.models import patchnet, register, surfacenet
 from helpers.panels.progress import Progress
 from helpers.sequences import FrameFormat
 
-tf = workshop.tensorflow()
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 NOTE = "recipe.json"
 NETWORKS = ("scout", "feeder")  # that take part in the training of a SurfaceNet
@@ -42,8 +43,7 @@ class Recipe:
         drawn: options of `batches` and `validation` of the model. A `scout` and a `feeder` are the
             files of their weights among those that are shipped; None for none.
         learned: options of `compile_options` of the model.
-        checked: so many examples are validated, as many of each format.
-        anew: these examples are windows, drawn from however few sequences there are.
+        checked: so many examples are validated at most, as many of each format.
     """
 
     model: str
@@ -53,7 +53,6 @@ class Recipe:
     drawn: Mapping[str, Any] = field(default_factory=dict)
     learned: Mapping[str, Any] = field(default_factory=dict)
     checked: int = 192
-    anew: bool = False
 
     @property
     def kind(self) -> ModuleType:
@@ -80,168 +79,137 @@ class Recipe:
 
     def batches(self, split: records.PackedSplit, formats: Sequence[FrameFormat]):
         """Return what `training.train` asks for: the batches from any step on."""
-        return self.kind.batches(split, formats, self.config, self.plan, **self._with_networks())
+        return self.kind.batches(split, formats, self.config, self.plan, **self._options())
 
     def validation(
         self, split: records.PackedSplit, formats: Sequence[FrameFormat]
     ) -> tf.data.Dataset:
-        """Return what is validated, as many examples of each format."""
+        """Return what is validated, as many examples of each format; kept once it was read."""
         count = self.checked // len(formats)
-        options = self._with_networks()
-        return self.kind.validation(split, formats, self.config, count, **options).cache()
-
-    def validated(self, split: records.PackedSplit, formats: Sequence[FrameFormat]) -> int:
-        """Return how many examples `validation` takes, those of each format counted anew."""
-        if self.anew:
-            return self.checked
-        return len(formats) * min(self.checked // len(formats), len(split))
+        return self.kind.validation(split, formats, self.config, count, **self._options()).cache()
 
     def networks(self) -> dict[str, Path]:
         """Return the weights of the networks that take part in the training, by their part."""
         found = {name: self.drawn.get(name) for name in NETWORKS}
         return {name: register.WEIGHTS / file for name, file in found.items() if file}
 
-    def _with_networks(self) -> dict:
-        loaded = {name: self.kind.load(path) for name, path in self.networks().items()}
-        return {**self.drawn, **loaded}
+    def _options(self) -> dict:
+        return {**self.drawn, **{name: self.kind.load(p) for name, p in self.networks().items()}}
 
 
-def _plan(steps: int, batch_size: int, *, warm_up: int = 200, every: int = 500, **more):
-    """Return a plan with what the recipes have in common, also where there are few steps."""
-    common = {"decay_from": 0.3, "weight_decay": 1e-4, "validate_every": min(every, steps)}
-    return training.Plan(steps, batch_size, warm_up=min(warm_up, steps), **common | more)
-
-
-def convlstm_recipe(
+def recipe(
+    model: str,
     steps: int,
     *,
-    seed: int = 1,
-    learning_rate: float = 2e-3,
-    decay: str = "linear",
-    policy: str = "float32",
-) -> Recipe:
-    """Return the recipe of the `workshop()` ConvLSTM: batches of 2 sequences, 38 forecasts.
-
-    The shipped ones were trained with the policy `mixed_bfloat16`, which is faster on processors
-    that compute with bfloat16 (AVX-512 BF16, AMX), and many times slower on all others.
-    """
-    plan = _plan(steps, 2, learning_rate=learning_rate, decay=decay, seed=seed)
-    learned = {"jaccard_weight": 0.05}
-    return Recipe("convlstm", convlstm.workshop(), plan, policy, learned=learned)
-
-
-def patchnet_recipe(
-    steps: int,
-    *,
-    seed: int = 1,
-    learning_rate: float = 4e-3,
-    decay: str = "linear",
-    policy: str = "float32",
-) -> Recipe:
-    """Return the recipe of the shipped PatchNet: batches of 12 windows in mixed formats.
-
-    For the policy `mixed_bfloat16`, see `convlstm_recipe`.
-    """
-    plan = _plan(steps, 12, warm_up=300, learning_rate=learning_rate, decay=decay, seed=seed)
-    return Recipe(
-        "patchnet",
-        patchnet.shipped(),
-        plan,
-        policy,
-        drawn={"format_weights": patchnet.FORMAT_WEIGHTS},
-        learned={"jaccard_weight": 0.05, "later_weight": 0.5},
-        checked=456,  # histories: 8 of each length in three formats
-    )
-
-
-def surfacenet_recipe(
-    steps: int,
-    *,
-    seed: int = 1,
-    learning_rate: float = 5e-3,
-    decay: str = "linear",
-    policy: str = "float32",
-) -> Recipe:
-    """Return the recipe of the shipped SurfaceNet: batches of 64 windows, 256 voxels of each."""
-    plan = _plan(
-        steps,
-        64,
-        every=1000,
-        decay_from=0.4,
-        weight_decay=1e-2,
-        learning_rate=learning_rate,
-        decay=decay,
-        seed=seed,
-    )
-    drawn = {
-        "voxels": surfacenet.Examples.voxels,
-        "chances": surfacenet.Examples.chances,
-        "scout": "scout.npz",
-        "candidates": surfacenet.Examples.candidates,
-        "fives": 0.25,
-        "feeder": None,
-        "fed_back": surfacenet.Examples.fed_back,  # plays no role without a feeder
-        "format_weights": surfacenet.FORMAT_WEIGHTS,
-    }
-    learned = {"later_weight": 2.0, "muon": True}
-    checked = {"checked": 960, "anew": True}
-    return Recipe("surfacenet", surfacenet.shipped(), plan, policy, drawn, learned, **checked)
-
-
-def scout_recipe(steps: int, **options) -> Recipe:
-    """Return the recipe of the shipped scout, trained as the SurfaceNet; options: the same."""
-    recipe = surfacenet_recipe(steps, **options).changed(drawn={"scout": None})
-    return dataclasses.replace(recipe, model="scout", config=surfacenet.scout())
-
-
-def follower_recipe(steps: int, **options) -> Recipe:
-    """Return the recipe of the shipped follower, trained as the SurfaceNet; options: the same.
-
-    It is a second SurfaceNet, which learns to go on from what the first one forecast.
-    """
-    recipe = surfacenet_recipe(steps, **options).changed(drawn={"feeder": "surfacenet.npz"})
-    return dataclasses.replace(recipe, model="follower")
-
-
-def wgan_recipe(
-    steps: int,
-    *,
-    frames: int = 3,
-    adversarial: float = 0.0,
     seed: int = 1,
     learning_rate: float | None = None,
     decay: str = "linear",
+    policy: str = "float32",
+    **options,
 ) -> Recipe:
-    """Return the recipe of a WGAN-GP: batches of 16 windows, one format after the other.
+    """Return the recipe of shipped weights.
+
+    Args:
+        model: one of `RECIPES`.
+        steps, seed, decay: see `helpers.training.Plan`.
+        learning_rate: the highest; the recipe's unless told.
+        policy: `"mixed_bfloat16"` is faster on processors that compute with bfloat16 (AVX-512
+            BF16, AMX), and many times slower on all others.
+        options: of a WGAN-GP, see `_wgan_gp`.
+
+    Raises:
+        TypeError: an option of another model.
+        ValueError: another policy for a WGAN-GP.
+    """
+    if model == "wgan_gp" and policy != "float32":
+        raise ValueError(f"policy is {policy!r}; a WGAN-GP is trained in float32 alone.")
+    plan, parts = RECIPES[model](**options)
+    common = {"warm_up": 200, "decay_from": 0.3, "weight_decay": 1e-4, "validate_every": 500}
+    plan = common | plan | {"decay": decay, "seed": seed}
+    plan["learning_rate"] = learning_rate or plan["learning_rate"]
+    for name in ("warm_up", "validate_every"):
+        plan[name] = min(plan[name], steps)
+    return Recipe(model, plan=training.Plan(steps, **plan), policy=policy, **parts)
+
+
+# Each gives what its plan has of its own, and the other parts of its recipe.
+
+
+def _convlstm() -> tuple[dict, dict]:
+    """The `workshop()` ConvLSTM: batches of 2 sequences, 38 forecasts."""
+    plan = {"batch_size": 2, "learning_rate": 2e-3}
+    return plan, {"config": convlstm.workshop(), "learned": {"jaccard_weight": 0.05}}
+
+
+def _patchnet() -> tuple[dict, dict]:
+    """The PatchNet: batches of 12 windows in mixed formats."""
+    return {"batch_size": 12, "learning_rate": 4e-3, "warm_up": 300}, {
+        "config": patchnet.shipped(),
+        "drawn": {"format_weights": patchnet.FORMAT_WEIGHTS},
+        "learned": {"jaccard_weight": 0.05, "later_weight": 0.5},
+        "checked": 456,  # histories: 8 of each length in three formats
+    }
+
+
+def _surfacenet(config=surfacenet.shipped, **drawn) -> tuple[dict, dict]:
+    """The SurfaceNet: batches of 64 windows, 256 voxels of each."""
+    plan = {"batch_size": 64, "learning_rate": 5e-3, "validate_every": 1000}
+    return plan | {"decay_from": 0.4, "weight_decay": 1e-2}, {
+        "config": config(),
+        "drawn": {
+            "voxels": surfacenet.Examples.voxels,
+            "chances": surfacenet.Examples.chances,
+            "scout": "scout.npz",
+            "candidates": surfacenet.Examples.candidates,
+            "fives": 0.25,
+            "feeder": None,
+            "fed_back": surfacenet.Examples.fed_back,  # plays no role without a feeder
+            "format_weights": surfacenet.FORMAT_WEIGHTS,
+        }
+        | drawn,
+        "learned": {"later_weight": 2.0, "muon": True},
+        "checked": 960,
+    }
+
+
+def _scout() -> tuple[dict, dict]:
+    """The scout, trained as the SurfaceNet."""
+    return _surfacenet(surfacenet.scout, scout=None)
+
+
+def _follower() -> tuple[dict, dict]:
+    """A second SurfaceNet, which learns to go on from what the first one forecast."""
+    return _surfacenet(feeder="surfacenet.npz")
+
+
+def _wgan_gp(frames: int = 3, adversarial: float = 0.0) -> tuple[dict, dict]:
+    """A WGAN-GP: batches of 16 windows, one format after the other.
 
     It is trained in two runs: the generator alone, and from there on with the critic.
 
     Args:
-        steps: of the generator.
         frames: how many it reads; the network for one frame also reads noise, since much of what
             comes next cannot be known from one.
-        adversarial: weight of the critic's opinion; 0 trains the generator alone.
-        seed, decay: see `helpers.training.Plan`.
-        learning_rate: of the generator at most; 4e-3 alone and 1e-4 with the critic unless told.
-            (With 5e-4 and a weight of 0.03 the critic drove a trained generator for one frame from
-            0.232 to 0.296 in 500 steps.)
+        adversarial: weight of the critic's opinion; 0 trains the generator alone. With the critic
+            the rate is lower. (With 5e-4 and a weight of 0.03 the critic drove a trained generator
+            for one frame from 0.232 to 0.296 in 500 steps.)
     """
-    rate = learning_rate or (1e-4 if adversarial else 4e-3)
-    every = 100 if adversarial else 500
-    plan = _plan(steps, 16, every=every, learning_rate=rate, decay=decay, seed=seed)
+    plan = {"batch_size": 16, "learning_rate": 4e-3}
+    if adversarial:
+        plan |= {"learning_rate": 1e-4, "validate_every": 100}
     # The weight rises from step 150 to step 300 of the second run, while the critic catches up.
     noise = 4 if frames == 1 else 0
     config = wgan_gp.workshop(frames, noise=noise, adversarial=adversarial, warm_up=150)
-    return Recipe("wgan_gp", config, plan, learned={"jaccard_weight": 0.05, "critic_rate": 5e-4})
+    return plan, {"config": config, "learned": {"jaccard_weight": 0.05, "critic_rate": 5e-4}}
 
 
-RECIPES = {
-    "convlstm": convlstm_recipe,
-    "patchnet": patchnet_recipe,
-    "surfacenet": surfacenet_recipe,
-    "scout": scout_recipe,
-    "follower": follower_recipe,
-    "wgan_gp": wgan_recipe,
+RECIPES: dict[str, Callable[..., tuple[dict, dict]]] = {
+    "convlstm": _convlstm,
+    "patchnet": _patchnet,
+    "surfacenet": _surfacenet,
+    "scout": _scout,
+    "follower": _follower,
+    "wgan_gp": _wgan_gp,
 }
 
 
@@ -263,9 +231,10 @@ def train(
         start: weights to begin with, for example those of the mixed run; None begins anew.
 
     Returns:
-        The checkpoint: where the run stands now.
+        The checkpoint at the end of the run.
 
     Raises:
+        Stopped: it was stopped before its end.
         ValueError: a run was stopped in this folder that had another recipe or beginning.
     """
     split, checked = (records.open_split(data, part) for part in ("training", "validation"))
@@ -276,7 +245,6 @@ def train(
         "recipe": recipe.described(),
         "formats": [found.name for found in formats],
         "data": f"{len(split)} training samples: {split.source}",
-        "validated": recipe.validated(checked, formats),
         "commit": commit(),
         "machine": training.machine(),
     }
@@ -290,6 +258,9 @@ def train(
     for name, path in recipe.networks().items():
         note[f"{name}_sha256"] = training.read_record(path).get("sha256")
     with training.owning(folder), hardware.scope():
+        validation = recipe.validation(checked, formats)
+        leaves = workshop.tensorflow().nest.flatten
+        note["validated"] = sum(len(leaves(batch)[0]) for batch in validation)
         _keep_note(note, folder)
         model = recipe.kind.build(recipe.config)
         if start is not None:
@@ -299,27 +270,23 @@ def train(
         monitor = recipe.kind.monitor(recipe.config)
         checkpoint = training.Checkpoint(folder, recipe.plan, monitor)
         stop = training.Stop(folder)
-        return training.train(
+        run = training.train(
             model,
             recipe.batches(split, formats),
             checkpoint,
-            validation=recipe.validation(checked, formats),
+            validation=validation,
             callbacks=[stop, Progress(checkpoint, stop)],
         )
-
-
-class Stopped(Exception):
-    """A training was stopped before its end; the same command goes on from there."""
-
-
-def completed(run: training.Checkpoint) -> training.Checkpoint:
-    """Return a run that reached its end, or raise `Stopped`."""
     if run.step < run.plan.steps:
         raise Stopped(
             f"stopped; step {run.step} of {run.plan.steps} is kept, and the same command goes on "
             "from there"
         )
     return run
+
+
+class Stopped(Exception):
+    """A training was stopped before its end; the same command goes on from there."""
 
 
 def _keep_note(note: dict, folder: Path) -> None:
@@ -329,11 +296,12 @@ def _keep_note(note: dict, folder: Path) -> None:
         _files.write_json(place, note)
         return
     before, note = json.loads(place.read_text("utf-8")), json.loads(json.dumps(note))
-    began = (each.get("began_with", {}).get("sha256") for each in (before, note))
     same = {name: before.get(name) == note.get(name) for name in ("recipe", "formats", "data")}
-    same["beginning"] = len(set(began)) == 1
-    for name, key in ((name, f"{name}_sha256") for name in NETWORKS):
-        same[name] = before.get(key, note.get(key)) == note.get(key)
+    began = [each.get("began_with", {}).get("sha256") for each in (before, note)]
+    same["beginning"] = began[0] == began[1]
+    for name in NETWORKS:
+        digest = note.get(f"{name}_sha256")
+        same[name] = before.get(f"{name}_sha256", digest) == digest
     if other := [name for name, equal in same.items() if not equal]:
         raise ValueError(
             f"The run in {folder} was started with another {', '.join(other)}. Start in another "
@@ -342,33 +310,29 @@ def _keep_note(note: dict, folder: Path) -> None:
 
 
 def ship(folder: Path, out: Path, keep: str = "best") -> Path:
-    """Write the weights of a run, with a record of how they came to be.
+    """Write the weights of a run, finished or not, with a record of how they came to be.
 
     Args:
-        folder: of the run, finished or not.
-        out: the `.npz` to write; its record goes beside it.
         keep: those of the `"best"` round in validation or the `"last"` ones: validation does not
             see what a critic is for.
     """
     note = json.loads((folder / NOTE).read_text("utf-8"))
-    recipe = note.pop("recipe")
-    kind = register.MODELS[note["model"]].kind
-    plan = recipe.pop("plan")
+    recipe, validated = note.pop("recipe"), note.pop("validated")
+    kind, plan = register.MODELS[note["model"]].kind, recipe.pop("plan")
     config = kind.Config(**recipe.pop("config"))
-    model = kind.build(config)
-    monitor, validated = kind.monitor(config), note.pop("validated")
-    load = training.load_last if keep == "last" else training.load_best
-    kept = load(folder, model)
+    model, monitor = kind.build(config), kind.monitor(config)
+    kept = {"best": training.load_best, "last": training.load_last}[keep](folder, model)
     log = pd.read_csv(folder / training.LOG)
     last = kept if keep == "last" else log.iloc[-1]
-    before = note.get("began_with", {})
+    before, steps = note.get("began_with", {}), int(last["step"])
+    minutes = round(last["seconds"] / 60, 1)
     record = {
         **note,
         "made": datetime.date.today().isoformat(),
         "plan": plan,
         **recipe,
-        "steps": (steps := int(last["step"])),
-        "minutes": (minutes := round(last["seconds"] / 60, 1)),
+        "steps": steps,
+        "minutes": minutes,
         # With the runs that this one went on from.
         "minutes_in_all": round(minutes + before.get("minutes_in_all", 0), 1),
         "examples_in_all": steps * plan["batch_size"] + before.get("examples_in_all", 0),
@@ -390,13 +354,9 @@ def _columns(log: pd.DataFrame) -> dict[str, list]:
 
 def commit() -> str:
     """Return the commit of this checkout, with `+` where files differ from it."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    options = {"cwd": workshop.REPOSITORY, "capture_output": True, "text": True}
     try:
-        here = {"cwd": workshop.REPOSITORY, "capture_output": True, "text": True, "check": True}
-        found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], **here).stdout.strip()
-        changed = subprocess.run(
-            ["git", "diff", "--quiet", "HEAD", "--", "helpers", "data/make"],
-            **{**here, "check": False},
-        ).returncode
+        return subprocess.run(command, check=True, **options).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return found + ("+" if changed else "")

@@ -37,18 +37,13 @@ def write_sample_set(
         overwrite: replace a set that this function wrote, if nothing was added or changed.
 
     Raises:
-        TypeError, ValueError: `counts` does not give 0 or more samples for each of the splits.
+        TypeError, ValueError: a count or the seed is not a whole number of at least 0.
         FileExistsError: the folder exists, and `overwrite` is False or it holds other things,
             which the message names.
         OSError: the folder cannot be written, or the disk is full.
     """
-    folder = Path(folder)
-    if set(counts) != set(SPLITS):
-        raise ValueError(
-            f"counts is for {', '.join(map(str, counts))}; expected a number for each of "
-            f"{', '.join(SPLITS)}, 0 for a split without samples."
-        )
-    counts = {split: _checks.whole(f"counts of {split}", counts[split], 0) for split in SPLITS}
+    folder, seed = Path(folder), _checks.whole("seed", seed, 0)
+    counts = {split: _checks.whole(f"counts of {split}", counts.get(split), 0) for split in SPLITS}
     with _files.writing(folder, "choose another folder"):
         folder.parent.mkdir(parents=True, exist_ok=True)
         _files.recover_folder(folder)
@@ -85,11 +80,9 @@ def _others(folder: Path) -> str:
     known = {MARK, *SPLITS.values()}
     found = [path for path in folder.iterdir() if path.name not in known]
     for split, name in SPLITS.items():
-        names = (
-            [path.name for path in (folder / name).iterdir()] if (folder / name).is_dir() else []
-        )
-        others = [each for each in names if not records.NAME.fullmatch(each)]
-        found += [folder / name / each for each in others]
-        if not others and names and records.split_digest(folder / name) != digests.get(split):
+        inside = list((folder / name).glob("*"))
+        others = [path for path in inside if not records.NAME.fullmatch(path.name)]
+        found += others
+        if not others and inside and records.split_digest(folder / name) != digests.get(split):
             found.append(folder / name / "records that were added, changed or removed")
     return ", ".join(os.path.relpath(path, folder) for path in found[:5])

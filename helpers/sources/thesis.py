@@ -7,9 +7,8 @@ import platform
 import shutil
 import tarfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
 
 from helpers import _files, records
 from helpers.records import RecordError
@@ -28,91 +27,88 @@ BY_HAND = (
     f"By hand: git clone {REPOSITORY}, git checkout {COMMIT}, then set WORKSHOP_DATA to the "
     "clone's folder data."
 )
-VERIFIED = "verified.json"
 LARGEST = 2**26  # bytes of one record in the archive
-ALL = 2**35  # bytes of all that is in it, unpacked
 
 
 def download(
     folder: str | Path | None = None,
     *,
     address: str = ARCHIVE,
-    digests: Mapping[str, str] | None = None,
+    digests: Mapping[str, str] = DIGESTS,
     progress: bool = True,
 ) -> Path:
     """Fetch the full thesis set from its author's repository, once, and return its folder.
 
-    A split appears in the folder only when its digest is right. What is already there is not
-    fetched again; its digest is checked once, and `verified.json` notes that it was right.
+    A split appears in the folder only when its digest is right. What is already there is checked
+    in the same way and not fetched again.
 
     Args:
         folder: where to put it; `cache_folder() / "thesis"` when None. Set `WORKSHOP_DATA` to the
             returned folder to work with it.
         address: of a tar.gz archive with the split folders at any depth.
-        digests: `helpers.records.split_digest` of each wanted split by its name; `DIGESTS` when
-            None.
+        digests: `helpers.records.split_digest` of each wanted split by its name.
         progress: show bars on stderr.
-
-    Returns:
-        A folder in thesis layout.
 
     Raises:
         ConnectionError: the archive cannot be fetched; the message says what to do by hand.
-        RecordError: the archive is damaged or too large, or a digest is wrong; or a split folder
-            that is already there holds something else: it is left as it is.
-        ValueError: the address is none, or `digests` names an unknown split.
+        RecordError: the archive is damaged, or a digest is wrong; or a split folder that is already
+            there holds something else: it is left as it is.
         OSError: the disk is full, or the folder cannot be written or locked.
         RuntimeError: this Python cannot unpack an archive safely.
     """
     folder = Path(folder or cache_folder() / "thesis").expanduser().resolve()
-    digests = DIGESTS if digests is None else digests
-    if unknown := [str(split) for split in digests if split not in SPLITS]:
-        raise ValueError(
-            f"digests: expected the splits {', '.join(SPLITS)}, found {', '.join(unknown)}."
-        )
-    if urlsplit(address).scheme not in ("http", "https"):
-        raise ValueError(f"address: expected one that starts with https://, found {address!r}.")
-    if all(_is_verified(folder, split, digests[split]) for split in digests):
-        return folder
-    if not hasattr(tarfile, "data_filter"):
-        raise RuntimeError(
-            "To unpack an archive safely, Python 3.10.12, 3.11.4 or a later one is needed; this "
-            f"is {platform.python_version()}. Update Python.\n{BY_HAND}"
-        )
     with _files.writing(folder, REMEDY):
         folder.mkdir(parents=True, exist_ok=True)
         with _files.lock(folder / ".lock", REMEDY):
             missing = [split for split in digests if not _is_there(folder, split, digests[split])]
-            if missing:
-                _fill(folder, address, {split: digests[split] for split in missing}, progress)
+            work = folder / ".download"
+            shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+            try:
+                if missing:
+                    _unpack(_fetch(address, work, progress), work, missing, progress)
+                for split in missing:
+                    found = _digest(work / SPLITS[split])
+                    if found != digests[split]:
+                        raise RecordError(
+                            f"the {split} split: expected digest {digests[split]}, found {found}; "
+                            "nothing was kept. Try again; if it stays so, the published files have "
+                            f"changed.\n{BY_HAND}"
+                        )
+                for split in missing:
+                    os.replace(work / SPLITS[split], folder / SPLITS[split])
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
     return folder
 
 
-def _fill(folder: Path, address: str, digests: Mapping[str, str], progress: bool) -> None:
-    """Fetch the archive and put its splits in place, or leave nothing behind."""
-    work = folder / ".download"
-    shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+def _is_there(folder: Path, split: str, expected: str) -> bool:
+    place = folder / SPLITS[split]
+    if place.exists() and (found := _digest(place)) != expected:
+        raise RecordError(
+            f"{place}: expected the {split} split with digest {expected}, found {found}; it is "
+            "another one, or a part of it. Nothing in it was changed: move it away and call "
+            "download() again.",
+            place,
+        )
+    return place.exists()
+
+
+def _digest(folder: Path) -> str:
     try:
-        archive = _fetch(address, work, progress)
-        _unpack(archive, work, digests, progress)
-        for split, expected in digests.items():
-            found = _digest(work / SPLITS[split])
-            if found != expected:
-                raise RecordError(
-                    f"the {split} split: expected digest {expected}, found {found}; nothing was "
-                    f"kept. Try again; if it stays so, the published files have changed.\n{BY_HAND}"
-                )
-        for split, digest in digests.items():
-            os.replace(work / SPLITS[split], folder / SPLITS[split])
-            _note(folder, split, digest)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        return records.split_digest(folder)
+    except (FileNotFoundError, RecordError):
+        return "no records"
 
 
 def _fetch(address: str, work: Path, progress: bool) -> Path:
     import pooch
     from requests.exceptions import RequestException
 
+    if not hasattr(tarfile, "data_filter"):
+        raise RuntimeError(
+            "To unpack an archive safely, Python 3.10.12, 3.11.4 or a later one is needed; this "
+            f"is {platform.python_version()}. Update Python.\n{BY_HAND}"
+        )
     pooch.get_logger().setLevel("WARNING")
     store = pooch.create(
         work, base_url="", registry={"archive": None}, urls={"archive": address}, retry_if_failed=2
@@ -129,31 +125,19 @@ def _fetch(address: str, work: Path, progress: bool) -> Path:
         ) from error
 
 
-def _unpack(archive: Path, target: Path, splits: Iterable[str], progress: bool) -> None:
+def _unpack(archive: Path, target: Path, splits: list[str], progress: bool) -> None:
     """Write the records of the wanted splits into `target`, and nothing else of the archive."""
-    wanted, size = {SPLITS[split] for split in splits}, 0
-    for name in wanted:
-        (target / name).mkdir()
+    wanted = {SPLITS[split] for split in splits}
     try:
-        with (
-            tarfile.open(archive, "r:gz") as tar,
-            records.bar(None, progress, desc="unpack", unit="file") as shown,
-        ):
-            while (member := tar.next()) is not None:
-                tar.members.clear()  # or it would keep a list of them all
-                size += max(member.size, 0)
+        with tarfile.open(archive, "r:gz") as tar:
+            for member in records.bar(tar, progress, desc="unpack", unit="file"):
                 place = PurePosixPath(member.name)
-                is_record = len(place.parts) > 1 and place.parts[-2] in wanted
-                is_record = is_record and bool(records.NAME.fullmatch(place.name))
-                if size > ALL or (is_record and member.size > LARGEST):
-                    raise ValueError(f"{member.name!r} is too large")
-                if is_record:
-                    tarfile.data_filter(member, target)  # no name that points elsewhere
-                    if not member.isreg() or member.issparse():
-                        raise ValueError(f"{member.name!r} is no plain file")
-                    member = member.replace(name=f"{place.parts[-2]}/{place.name}", deep=False)
+                if place.parent.name in wanted and records.NAME.fullmatch(place.name):
+                    if not member.isreg() or member.size > LARGEST:
+                        raise ValueError(f"{member.name!r} is no plain file, or too large")
+                    # So it lands here, whatever its name says.
+                    member = member.replace(name=f"{place.parent.name}/{place.name}", deep=False)
                     tar.extract(member, target, filter="data")
-                shown.update()
     except (tarfile.TarError, EOFError, zlib.error, ValueError, OSError) as error:
         if getattr(error, "errno", None):  # of the disk, not of the archive
             raise
@@ -161,44 +145,3 @@ def _unpack(archive: Path, target: Path, splits: Iterable[str], progress: bool) 
             f"the archive: expected a whole tar.gz file that can be trusted, found: {error}. "
             f"Nothing of it was kept; call download() again.\n{BY_HAND}"
         ) from error
-
-
-def _is_there(folder: Path, split: str, expected: str) -> bool:
-    """Say whether a split is there; check its digest once."""
-    place = folder / SPLITS[split]
-    if not place.exists():
-        return False
-    if not _is_verified(folder, split, expected):
-        found = _digest(place)
-        if found != expected:
-            raise RecordError(
-                f"{place}: expected the {split} split with digest {expected}, found {found}; it is "
-                "another one, or a part of it. Nothing in it was changed: move it away and call "
-                "download() again.",
-                place,
-            )
-        _note(folder, split, expected)
-    return True
-
-
-def _digest(folder: Path) -> str:
-    try:
-        return records.split_digest(folder)
-    except (FileNotFoundError, RecordError):
-        return "no records"
-
-
-def _is_verified(folder: Path, split: str, digest: str) -> bool:
-    return _noted(folder).get(split) == digest and (folder / SPLITS[split]).is_dir()
-
-
-def _note(folder: Path, split: str, digest: str) -> None:
-    _files.write_json(folder / VERIFIED, _noted(folder) | {split: digest})
-
-
-def _noted(folder: Path) -> dict[str, str]:
-    try:
-        found = _files.read_json(folder / VERIFIED)
-    except (FileNotFoundError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

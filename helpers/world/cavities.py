@@ -14,7 +14,7 @@ import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from itertools import islice
 
 import numpy as np
@@ -23,6 +23,13 @@ from helpers import _checks, _processes
 
 SOLIDS = ("B⁴", "S¹×B³", "S²×B²", "S¹×S¹×B²")
 BALL, RING, SHELL, TORUS = range(4)
+
+# Of each kind the typical radii (a), (a, r) or (a, r, R), in 128ths of the cube. A cavity's radii
+# are these times one size, uniform in SIZES, times a factor of its own for each radius, uniform in
+# 1 ± JITTER. So its kind keeps its holes, whatever is drawn.
+RADII = ((15.0,), (8.6, 17.0), (6.2, 13.5), (4.65, 7.9, 16.4))
+SIZES = (0.53, 1.47)
+JITTER = 0.12
 
 # The order in which `random_rotation` turns by angles: the last of the four axes is moved first.
 _PLANES = ((2, 3), (1, 3), (1, 2), (0, 3), (0, 2), (0, 1))
@@ -103,39 +110,9 @@ class Solid:
         return self.R + self.r + self.a
 
 
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """One sequence with its labels.
-
-    Attributes:
-        frames: uint8 (T, D, H, W), values 0 and 1; 1 = some of the voxel lies in a cavity.
-        betti: uint8 (4,), Betti numbers b0…b3 of the material around the cavities.
-        objects: uint8 (4,), how many cavities of each kind in `SOLIDS`.
-        sample_id: its number in a data set.
-        solids: the cavities themselves; empty for a sample that was read from a file.
-        resolution: voxels per axis of the cube; 0 for a sample that was read from a file.
-    """
-
-    frames: np.ndarray
-    betti: np.ndarray
-    objects: np.ndarray
-    sample_id: int = 0
-    solids: tuple[Solid, ...] = ()
-    resolution: int = 0
-
-    @property
-    def file_name(self) -> str:
-        """Its file name in the thesis layout, for example `4d_mixed_#7_12_16.tfrecords`."""
-        cavities = int(np.sum(self.objects, dtype=int))
-        return f"4d_mixed_#{self.sample_id}_{cavities}_{self.frames.shape[-1]}.tfrecords"
-
-
 @dataclass(frozen=True)
 class World:
-    """How a cube is made; radii, `gap` and `border` are fitted to the thesis's data.
-
-    A cavity's radii are its kind's typical radii times one size, uniform in `size`, times a factor
-    of its own for each radius, uniform in 1 ± `jitter`.
+    """How a cube is made; `RADII`, `SIZES`, `gap` and `border` are fitted to the thesis's data.
 
     How this was fitted, to the 25,600 training samples: sizes to how long isolated balls last
     (radii of 7 to 25, evenly between 9 and 20, fading out on both sides); typical radii and turns
@@ -152,37 +129,38 @@ class World:
         border: so many layers of voxels stay free on each side of each axis.
         gap: cavities keep further apart than this, in 128ths of the cube, and in any case further
             than 2 voxels: then no voxel of one is a neighbour of another's, not even diagonally.
-        size: smallest and largest size, relative to the typical radii.
-        jitter: how far each radius varies on its own.
-        ball: typical a of B⁴, in 128ths of the cube.
-        ring: typical (a, r) of S¹×B³.
-        shell: typical (a, r) of S²×B².
-        torus: typical (a, r, R) of S¹×S¹×B²; its tilt is uniform in 0…π/2.
-        turns: how cavities are turned, `"angles"` as in the thesis's data or `"uniform"` over
-            SO(4); see `random_rotation`.
         attempts: turns and positions tried for one cavity before all are drawn anew.
         restarts: how often all are drawn anew, with the same counts, before giving up.
+
+    Raises:
+        TypeError, ValueError: a number is not whole or too small, sizes do not divide each other,
+            or the largest cavity does not fit into the cube.
     """
 
-    resolution: int = 128
-    pooling: int = 8
-    time_points: int = 128
-    border: int = 1
-    gap: float = 6.0
-    size: tuple[float, float] = (0.53, 1.47)
-    jitter: float = 0.12
-    ball: float = 15.0
-    ring: tuple[float, float] = (8.6, 17.0)
-    shell: tuple[float, float] = (6.2, 13.5)
-    torus: tuple[float, float, float] = (4.65, 7.9, 16.4)
-    turns: str = "angles"
-    attempts: int = 100
-    restarts: int = 50
+    resolution: int = _checks.field(128, least=1, whole=True)
+    pooling: int = _checks.field(8, least=1, whole=True)
+    time_points: int = _checks.field(128, least=1, whole=True)
+    border: int = _checks.field(1, least=0, whole=True)
+    gap: float = _checks.field(6.0, least=0)
+    attempts: int = _checks.field(100, least=1, whole=True)
+    restarts: int = _checks.field(50, least=1, whole=True)
 
-    @property
-    def times(self) -> np.ndarray:
-        """The position of each frame on the time axis of the cube, in voxels: int (T,)."""
-        return _times(self.resolution, self.time_points)
+    def __post_init__(self):
+        _checks.configuration(self)
+        for name in ("pooling", "time_points"):
+            if self.resolution % getattr(self, name):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; expected a divisor of the resolution, "
+                    f"{self.resolution}."
+                )
+        # In a coarse cube tubes are widened to a voxel, see `_draw_shape`: no radius is above 8.
+        largest = max(8, SIZES[1] * (1 + JITTER) * sum(RADII[TORUS]) * self.scale)
+        if int(largest) + self.border > (self.resolution - 1) // 2:
+            raise ValueError(
+                f"The largest cavity has a radius of {largest:.0f} voxels and does not fit into a "
+                f"cube of resolution {self.resolution} with border {self.border}; use a higher "
+                "resolution or a thinner border."
+            )
 
     @property
     def scale(self) -> float:
@@ -190,13 +168,37 @@ class World:
         return self.resolution / 128
 
     @property
-    def clearance(self) -> float:
-        """Cavities keep further apart than this, in voxels."""
-        return max(2.0, self.gap * self.scale)
+    def times(self) -> np.ndarray:
+        """The position of each frame on the time axis of the cube, in voxels: int (T,)."""
+        stride = self.resolution // self.time_points
+        return np.arange(self.time_points) * stride + stride // 2
 
-    def typical(self, kind: int) -> tuple[float, ...]:
-        """The typical radii (a), (a, r) or (a, r, R) of one kind, in 128ths of the cube."""
-        return ((self.ball,), self.ring, self.shell, self.torus)[kind]
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One sequence with its labels.
+
+    Attributes:
+        frames: uint8 (T, D, H, W), values 0 and 1; 1 = some of the voxel lies in a cavity.
+        betti: uint8 (4,), Betti numbers b0…b3 of the material around the cavities.
+        objects: uint8 (4,), how many cavities of each kind in `SOLIDS`.
+        sample_id: its number in a data set.
+        solids: the cavities themselves; empty for a sample that was read from a file.
+        world: how its cube was made; None for a sample that was read from a file.
+    """
+
+    frames: np.ndarray
+    betti: np.ndarray
+    objects: np.ndarray
+    sample_id: int = 0
+    solids: tuple[Solid, ...] = ()
+    world: World | None = None
+
+    @property
+    def file_name(self) -> str:
+        """Its file name in the thesis layout, for example `4d_mixed_#7_12_16.tfrecords`."""
+        cavities = int(np.sum(self.objects, dtype=int))
+        return f"4d_mixed_#{self.sample_id}_{cavities}_{self.frames.shape[-1]}.tfrecords"
 
 
 def betti_numbers(objects: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -206,10 +208,10 @@ def betti_numbers(objects: Sequence[int] | np.ndarray) -> np.ndarray:
     b = [1, n2 + n3, n1 + 2·n3, n0 + n1 + n2 + n3] (Hannouch & Chalup, arXiv 2306.14442).
 
     Args:
-        objects: (4,) non-negative whole numbers, cavities of each kind in `SOLIDS`.
+        objects: (4,) whole numbers of at least 0, cavities of each kind in `SOLIDS`.
 
     Raises:
-        ValueError: not four non-negative whole numbers, or a Betti number beyond 255.
+        ValueError: they are not, or a Betti number is above 255.
     """
     counts = np.asarray(objects)
     if counts.shape != (4,) or not np.issubdtype(counts.dtype, np.integer) or (counts < 0).any():
@@ -223,8 +225,12 @@ def betti_numbers(objects: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.array(betti, np.uint8)
 
 
-@lru_cache(maxsize=1)
-def _allowed() -> np.ndarray:
+@cache
+def allowed_counts() -> np.ndarray:
+    """Return every allowed tuple of counts: uint8 (4184, 4), sorted, not to be written to.
+
+    Allowed are 1 ≤ n0 + n1 + n2 + n3 ≤ 16 with n1 + 2·n3 ≤ 16, as in the thesis's data.
+    """
     grid = np.indices((17,) * 4).reshape(4, -1).T
     total, twice = grid.sum(1), grid[:, 1] + 2 * grid[:, 3]
     table = grid[(total >= 1) & (total <= 16) & (twice <= 16)].astype(np.uint8)
@@ -232,32 +238,18 @@ def _allowed() -> np.ndarray:
     return table
 
 
-def allowed_counts() -> np.ndarray:
-    """Return every allowed tuple of counts: uint8 (4184, 4), sorted.
-
-    Allowed are 1 ≤ n0 + n1 + n2 + n3 ≤ 16 with n1 + 2·n3 ≤ 16, as in the thesis's data.
-    """
-    return _allowed().copy()
-
-
 def sample_sequence(
     rng: np.random.Generator, world: World = World(), *, sample_id: int = 0
 ) -> Sample:
     """Draw one cube and return it as a sequence: `frames` (T, D, H, W) and its exact labels.
 
-    The counts are uniform over `allowed_counts()`; `place` draws the cavities.
-
-    Args:
-        rng: NumPy's random generator; the sample depends on nothing else.
-        world: how the cube is made.
-        sample_id: the number the sample gets.
+    The counts are uniform over `allowed_counts()`; `place` draws the cavities. The sample depends
+    on the random generator and the world alone.
 
     Raises:
-        ValueError: the world cannot be made, see `check_world`.
-        RuntimeError: the cavities found no place in a bounded number of attempts.
+        RuntimeError: see `place`.
     """
-    check_world(world)
-    table = _allowed()
+    table = allowed_counts()
     return render(place(table[rng.integers(len(table))], rng, world), world, sample_id=sample_id)
 
 
@@ -271,15 +263,11 @@ def place(
     finds no place, all start again with new radii but the same counts: so counts stay uniform.
 
     Args:
-        objects: (4,) how many of each kind in `SOLIDS`.
-        rng: NumPy's random generator.
-        world: how the cube is made.
+        objects: (4,) how many of each kind in `SOLIDS`, whole numbers.
 
     Raises:
-        ValueError: the counts are not four whole numbers of at least 0, or the world is wrong.
         RuntimeError: no room was found after `world.restarts` restarts.
     """
-    check_world(world)
     betti_numbers(objects)
     kinds = rng.permutation(np.repeat(np.arange(4), np.asarray(objects, int)))
     for _ in range(world.restarts):
@@ -294,7 +282,7 @@ def place(
     raise RuntimeError(
         f"Found no room for {[int(n) for n in objects]} cavities of the four kinds in "
         f"{world.restarts} restarts of {world.attempts} attempts each: ask for fewer cavities, "
-        "make them smaller, or raise `attempts` or `restarts`."
+        "narrow the gap, or raise `attempts` or `restarts`."
     )
 
 
@@ -304,19 +292,13 @@ def render(solids: Sequence[Solid], world: World = World(), *, sample_id: int = 
     The frames equal those from all voxels (inside where the distance is at most 0) and max-pooling
     in space, bit for bit. But blocks of voxels are decided whole where the distance at their centre
     allows it, and halved where it does not.
-
-    Raises:
-        ValueError: the world cannot be made, see `check_world`.
     """
-    check_world(world)
     side = world.resolution // world.pooling
     frames = np.zeros((world.time_points, side, side, side), np.uint8)
     for solid in solids:
-        _add_pooled(frames, solid, world)
+        _add(frames, solid, world.times, world)
     objects = np.bincount([solid.kind for solid in solids], minlength=4).astype(np.uint8)
-    return Sample(
-        frames, betti_numbers(objects), objects, sample_id, tuple(solids), world.resolution
-    )
+    return Sample(frames, betti_numbers(objects), objects, sample_id, tuple(solids), world)
 
 
 def full_frames(sample: Sample, times: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
@@ -328,50 +310,30 @@ def full_frames(sample: Sample, times: Sequence[int] | np.ndarray | None = None)
             256 MiB at 128 frames of 128³.
 
     Raises:
-        ValueError: the sample was not generated, or there is no such frame.
+        ValueError: the sample was not generated.
+        IndexError: there is no such frame.
     """
-    if not sample.resolution:
+    if sample.world is None:
         raise ValueError(
             "Full resolution needs a generated sample; one read from a file holds only pooled "
             "frames. Make one with sample_sequence() or render()."
         )
-    points = len(sample.frames)
-    chosen = np.arange(points) if times is None else np.atleast_1d(times)
-    if not np.issubdtype(chosen.dtype, np.integer) or chosen.ndim != 1:
-        raise ValueError(f"Expected a list of frame numbers, found {times!r}.")
-    if len(chosen) and (chosen.min() < 0 or chosen.max() >= points):
-        raise ValueError(f"Expected frame numbers in 0…{points - 1}, found {times!r}.")
-    frames = np.zeros((len(chosen),) + (sample.resolution,) * 3, np.uint8)
-    for solid in sample.solids:
-        low, high = _box(solid, sample.resolution)
-        space = tuple(slice(a, b + 1) for a, b in zip(low[1:], high[1:]))
-        axes = np.ix_(*(np.arange(a, b + 1) for a, b in zip(low[1:], high[1:])))
-        for frame, t in zip(frames, _times(sample.resolution, points)[chosen]):
-            if low[0] <= t <= high[0]:
-                frame[space] |= solid.distance(t, *axes) <= 0
+    world = replace(sample.world, pooling=1)
+    chosen = world.times if times is None else world.times[np.atleast_1d(times)]
+    frames = np.zeros((len(chosen),) + (world.resolution,) * 3, np.uint8)
+    for frame, time in zip(frames, chosen):
+        for solid in sample.solids:
+            _add(frame[np.newaxis], solid, time[np.newaxis], world)
     return frames
 
 
-def random_rotation(rng: np.random.Generator, turns: str = "angles") -> np.ndarray:
+def random_rotation(rng: np.random.Generator) -> np.ndarray:
     """Draw a rotation from SO(4): float64 (4, 4), see `Solid` for the meaning of its columns.
 
-    `"uniform"` is uniform over SO(4) (Haar measure): the QR decomposition of a normal matrix with
-    the signs of R's diagonal moved into Q (Mezzadri, arXiv math-ph/0609050). `"angles"` turns in
-    the six coordinate planes one after the other, each by a uniform angle. That is not uniform: it
-    favours directions, here so that cavities are shortest along time, as they are in the thesis's
-    data.
-
-    Raises:
-        ValueError: `turns` is neither.
+    It turns in the six coordinate planes one after the other, each by a uniform angle. That is not
+    uniform over SO(4): it favours directions, here so that cavities are shortest along time, as
+    they are in the thesis's data.
     """
-    if turns == "uniform":
-        q, r = np.linalg.qr(rng.standard_normal((4, 4)))
-        q = q * np.sign(np.diag(r))
-        if np.linalg.det(q) < 0:
-            q[:, 0] = -q[:, 0]
-        return q
-    if turns != "angles":
-        raise ValueError(f"Expected turns 'angles' or 'uniform', found {turns!r}.")
     turned = np.eye(4)  # rows (T, D, H, W), columns (x, z, y, w)
     for (i, j), angle in zip(_PLANES, rng.uniform(0, 2 * np.pi, 6)):
         cos, sin = np.cos(angle), np.sin(angle)
@@ -414,12 +376,7 @@ def touching(one: Solid, other: Solid, gap: float = 2.0) -> bool:
 
 
 def generate(
-    count: int,
-    seed: int,
-    world: World = World(),
-    *,
-    processes: int = 1,
-    first_id: int = 0,
+    count: int, seed: int, world: World = World(), *, processes: int = 1, first_id: int = 0
 ) -> Iterator[Sample]:
     """Yield samples one by one, in order, with `sample_id` from `first_id` on.
 
@@ -429,25 +386,16 @@ def generate(
     sample is taken, and when the caller stops early or is interrupted.
 
     Args:
-        count: how many samples.
-        seed: a whole number of at least 0.
+        count, seed, first_id: whole numbers of at least 0.
         world: how the cubes are made.
         processes: how many samples are made side by side; 1 makes them in this process.
-        first_id: number of the first sample.
 
     Raises:
-        TypeError, ValueError: a number that is not whole or negative, no process, or a world that
-            cannot be made.
+        TypeError, ValueError: a number that is not whole, a negative one, or no process.
         RuntimeError: cavities found no place, or a process ended unexpectedly.
     """
-    check_world(world)
-    for name, value, least in (
-        ("count", count, 0),
-        ("seed", seed, 0),
-        ("processes", processes, 1),
-        ("first_id", first_id, 0),
-    ):
-        _checks.whole(name, value, least)
+    count, first_id = _checks.whole("count", count, 0), _checks.whole("first_id", first_id, 0)
+    seed, processes = _checks.whole("seed", seed, 0), _checks.whole("processes", processes, 1)
     jobs = ((seed, number, world) for number in range(first_id, first_id + count))
     processes = min(processes, count)
     return map(_make, jobs) if processes <= 1 else _side_by_side(jobs, processes)
@@ -460,11 +408,8 @@ def _make(job: tuple[int, int, World]) -> Sample:
 
 
 def _side_by_side(jobs: Iterator[tuple[int, int, World]], processes: int) -> Iterator[Sample]:
-    pool = concurrent.futures.ProcessPoolExecutor(
-        processes,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_begin,
-    )
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(processes, context, _begin)
     try:
         # A bounded queue: a slow reader does not fill the memory with samples.
         waiting = deque(pool.submit(_make, job) for job in islice(jobs, 4 * processes))
@@ -487,90 +432,11 @@ def _begin() -> None:
     _processes.end_with_parent()
 
 
-def check_world(world: World) -> None:
-    """Check that a world can be made.
-
-    Raises:
-        TypeError: a size is not a whole number.
-        ValueError: sizes that do not divide each other, radii that make no such solid or do not
-            fit into the cube.
-    """
-    for name in ("resolution", "pooling", "time_points", "attempts", "restarts"):
-        _checks.whole(name, getattr(world, name), 1)
-    _checks.whole("border", world.border, 0)
-    for name in ("pooling", "time_points"):
-        if world.resolution % getattr(world, name):
-            raise ValueError(
-                f"Expected a resolution that {name} divides, found resolution {world.resolution} "
-                f"and {name} {getattr(world, name)}: choose a divisor of {world.resolution}."
-            )
-    if world.turns not in ("angles", "uniform"):
-        raise ValueError(f"Expected turns 'angles' or 'uniform', found {world.turns!r}.")
-    if not 0 <= world.gap < np.inf:
-        raise ValueError(f"Expected a gap of at least 0, found {world.gap!r}.")
-    if not 0 <= world.jitter < 1:
-        raise ValueError(f"Expected a jitter of at least 0 and below 1, found {world.jitter!r}.")
-    if len(world.size) != 2 or not 0 < world.size[0] <= world.size[1] < np.inf:
-        raise ValueError(f"Expected a smallest and a largest size above 0, found {world.size!r}.")
-    for kind, solid in enumerate(SOLIDS):
-        _check_radii(kind, solid, world)
-
-
-def _check_radii(kind: int, name: str, world: World) -> None:
-    typical = world.typical(kind)
-    if len(typical) != (1, 2, 2, 3)[kind] or not all(0 < size < np.inf for size in typical):
-        raise ValueError(f"Expected positive radii (a, r, R as needed) of {name}, found {typical}.")
-    least, most = 1 - world.jitter, 1 + world.jitter
-    a, r, big = (*typical, 0, 0)[:3]
-    extreme = Solid(kind, (0,) * 4, np.eye(4), a * most, r * least, big * least, np.pi / 2)
-    if kind == TORUS:  # the hub is tightest where r is large, the ring where it is small
-        wide = replace(extreme, r=r * most)
-        problem = _misshapen(wide) or _misshapen(replace(extreme, R=np.inf))
-    else:
-        problem = _misshapen(extreme)
-    if problem:
-        raise ValueError(
-            f"With a jitter of {world.jitter} the radii {typical} of {name} make no such solid: "
-            f"{problem}. Lower the jitter or change the radii."
-        )
-    largest = most * sum(typical) * world.size[1] * world.scale
-    thinnest = least * a * world.size[0] * world.scale
-    if thinnest < 1:
-        largest = max(largest, 1 + sum(typical[1:]) / a * most / least)
-    room = (world.resolution - 1) // 2 - world.border
-    if np.floor(largest) > room:
-        raise ValueError(
-            f"The largest {name} has a radius of {largest:.1f} voxels, but at resolution "
-            f"{world.resolution} with border {world.border} only {room + 1} are free: use a higher "
-            "resolution, a thinner border or smaller radii."
-        )
-
-
-def _misshapen(solid: Solid) -> str:
-    """Say what keeps a solid from having the topology of its kind; empty when all is well."""
-    if not solid.a > 0:
-        return f"a = {solid.a:g} must be above 0"
-    if solid.kind != BALL and not solid.r > solid.a:
-        return f"r = {solid.r:g} must exceed a = {solid.a:g}, or its hole closes"
-    if solid.kind == TORUS:
-        if not 0 <= solid.alpha <= np.pi / 2:
-            return f"alpha = {solid.alpha:g} must lie in 0…π/2"
-        need = solid.r * np.sin(solid.alpha) + solid.a
-        if not solid.R > need:
-            return f"R = {solid.R:g} must exceed r·sin(alpha) + a = {need:g}, or its hole closes"
-    return ""
-
-
-def _times(resolution: int, time_points: int) -> np.ndarray:
-    stride = resolution // time_points
-    return np.arange(time_points) * stride + stride // 2
-
-
 def _draw_shape(kind: int, rng: np.random.Generator, world: World) -> Solid:
     """Draw a solid's radii; it stands unturned at the origin."""
-    typical = np.array(world.typical(kind)) * world.scale
-    jitter = rng.uniform(1 - world.jitter, 1 + world.jitter, len(typical))
-    radii = typical * rng.uniform(*world.size) * jitter
+    typical = np.array(RADII[kind]) * world.scale
+    jitter = rng.uniform(1 - JITTER, 1 + JITTER, len(typical))
+    radii = typical * rng.uniform(*SIZES) * jitter
     # In a coarse cube a tube thinner than a voxel would fall apart into loose voxels.
     radii = radii * max(1.0, 1 / radii[0])
     named = {name: float(size) for name, size in zip(("a", "r", "R"), radii)}
@@ -581,48 +447,36 @@ def _draw_shape(kind: int, rng: np.random.Generator, world: World) -> Solid:
 def _find_place(
     shape: Solid, placed: list[Solid], rng: np.random.Generator, world: World
 ) -> Solid | None:
+    clearance = max(2.0, world.gap * world.scale)
     for _ in range(world.attempts):
-        turned = replace(shape, rotation=random_rotation(rng, world.turns))
+        turned = replace(shape, rotation=random_rotation(rng))
         margin = np.floor(turned.reach()).astype(int) + world.border
         centre = rng.integers(margin, world.resolution - margin)
         solid = replace(turned, centre=tuple(int(c) for c in centre))
-        if not any(touching(solid, other, world.clearance) for other in placed):
+        if not any(touching(solid, other, clearance) for other in placed):
             return solid
     return None
 
 
-def _box(solid: Solid, resolution: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first and the last voxel (T, D, H, W) of the solid's bounding box in the cube."""
+def _add(frames: np.ndarray, solid: Solid, times: np.ndarray, world: World) -> None:
+    """Set the voxels of pooled `frames` (n, D, H, W), one for each time, that hold `solid`."""
+    size = world.pooling
     # Rounding must not cost a voxel on the surface.
     reach, centre = solid.reach() + _ROUNDING, np.array(solid.centre)
     low = np.maximum(np.ceil(centre - reach), 0).astype(int)
-    return low, np.minimum(np.floor(centre + reach), resolution - 1).astype(int)
-
-
-def _add_pooled(frames: np.ndarray, solid: Solid, world: World) -> None:
-    """Set the voxels of pooled `frames` (T, D, H, W) that hold a voxel of `solid`, in place."""
-    size = world.pooling
-    low, high = _box(solid, world.resolution)
-    first, last = low[1:] // size, high[1:] // size
-    inside = np.flatnonzero((world.times >= low[0]) & (world.times <= high[0]))
-    if not len(inside):
-        return
-    window = frames[
-        inside[0] : inside[-1] + 1,
-        first[0] : last[0] + 1,
-        first[1] : last[1] + 1,
-        first[2] : last[2] + 1,
-    ]
-    corners = (np.arange(low, high + 1) * size for low, high in zip(first, last))
-    grid = np.ix_(world.times[inside], *corners)
-    middle = (size - 1) / 2
-    value = solid.distance(grid[0], *(axis + middle for axis in grid[1:]))
+    high = np.minimum(np.floor(centre + reach), world.resolution - 1).astype(int)
+    inside = np.flatnonzero((times >= low[0]) & (times <= high[0]))
+    box = [np.arange(a, b + 1) for a, b in zip(low[1:] // size, high[1:] // size)]
+    place = np.ix_(inside, *box)
+    window = frames[place]  # a copy
+    t, *corner = np.ix_(times[inside], *(axis * size for axis in box))
+    value = solid.distance(t, *(axis + (size - 1) / 2 for axis in corner))
     sure, maybe = _decide(value, size)
     window[sure] = 1
     block = np.nonzero(maybe & (window == 0))
-    corner = [axis.ravel()[index] for axis, index in zip(grid, block)]
-    hit = _any_voxel(solid, corner, size)
-    window[tuple(index[hit] for index in block)] = 1
+    chosen = [axis.ravel()[index] for axis, index in zip((t, *corner), block)]
+    window[block] = _any_voxel(solid, chosen, size)
+    frames[place] = window
 
 
 def _decide(value: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -635,12 +489,7 @@ def _decide(value: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _any_voxel(solid: Solid, corner: list[np.ndarray], size: int) -> np.ndarray:
-    """Tell for each block whether it holds a voxel of the solid: bool (blocks,).
-
-    Args:
-        corner: time and first voxel of each block: four int arrays (blocks,) for T, D, H, W.
-        size: edge of the blocks.
-    """
+    """Tell for blocks of this edge, from their first voxels (T, D, H, W), whether they are hit."""
     hit = np.zeros(len(corner[0]), bool)
     owner = np.arange(len(hit))
     t, *space = corner

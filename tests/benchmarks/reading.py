@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from helpers import records, workshop
-from helpers.sequences import FrameFormat, Shifted, Task, Windows, from_packed, steps_per_epoch
+from helpers.sequences import FrameFormat, Order, Shifted, Task, Windows, from_packed
 
 tf = workshop.tensorflow()
 
@@ -47,7 +47,8 @@ def measure(runs: int, files: int) -> Iterator[tuple[str, str, list[float], str]
                     split, frame_format, task, batch_size=BATCH, seed=1, repeat=True
                 ),
             }
-            batches = steps_per_epoch(len(split), frame_format, task, batch_size=BATCH)
+            order = Order(len(split), frame_format, task, batch_size=BATCH)
+            batches = order.steps_per_epoch
             # The ways must deliver the same examples, if in another order.
             filled = {way: _filled(data, batches) for way, data in ways.items()}
             if len(set(filled.values())) > 1:

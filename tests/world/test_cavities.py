@@ -13,9 +13,10 @@ from scipy import ndimage
 from helpers.world import cavities
 from helpers.world.cavities import (
     BALL,
+    JITTER,
+    RADII,
     RING,
     SHELL,
-    SOLIDS,
     TORUS,
     Sample,
     Solid,
@@ -98,8 +99,8 @@ def test_allowed_counts_are_those_of_the_thesis():
     assert len(np.unique(table, axis=0)) == 4184
     total, loops = table.sum(1, dtype=int), table[:, 1] + 2 * table[:, 3].astype(int)
     assert total.min() == 1 and total.max() == 16 and loops.max() == 16
-    table[:] = 0  # a copy: the next caller is not affected
-    assert allowed_counts().any()
+    with pytest.raises(ValueError, match="read-only"):
+        table[:] = 0
 
 
 @given(st.lists(st.integers(0, 30), min_size=4, max_size=4))
@@ -117,13 +118,10 @@ def test_betti_numbers_add_up_beyond_the_one_piece_of_material(one, other):
     assert (both == betti_numbers(one) - base + betti_numbers(other) - base).all()
 
 
-@pytest.mark.parametrize("objects", [[1, 2, 3], [1, 2, 3, -1], [0.5, 1, 1, 1], [[1, 1, 1, 1]]])
-def test_betti_numbers_refuse_what_is_no_count(objects):
-    with pytest.raises(ValueError, match="whole numbers"):
-        betti_numbers(objects)
-
-
-def test_betti_numbers_refuse_to_wrap_around():
+def test_betti_numbers_refuse_what_is_no_count_and_to_wrap_around():
+    for objects in ([1, 2, 3], [1, 2, 3, -1], [0.5, 1, 1, 1]):
+        with pytest.raises(ValueError, match="whole numbers"):
+            betti_numbers(objects)
     with pytest.raises(ValueError, match="8 bits"):
         betti_numbers([200, 30, 20, 10])
 
@@ -210,31 +208,16 @@ def test_reach_is_the_bounding_box(solid):
 # Rotations
 
 
-@pytest.mark.parametrize("turns", ["angles", "uniform"])
-def test_rotations_are_rotations(rng, turns):
-    turned = np.array([random_rotation(rng, turns) for _ in range(200)])
+def test_rotations_are_rotations(rng):
+    turned = np.array([random_rotation(rng) for _ in range(200)])
     assert np.allclose(turned @ turned.transpose(0, 2, 1), np.eye(4), atol=1e-12)
     assert np.allclose(np.linalg.det(turned), 1)
-
-
-def test_uniform_rotations_favour_no_direction(rng):
-    turned = np.array([random_rotation(rng, "uniform") for _ in range(4000)])
-    assert np.abs(turned.mean(0)).max() < 0.04
-    assert np.abs((turned**2).mean(0) - 1 / 4).max() < 0.02
-    # Under the Haar measure of SO(n), n > 2, the trace has mean 0 and variance 1.
-    trace = np.trace(turned, axis1=1, axis2=2)
-    assert np.var(trace) == pytest.approx(1, abs=0.1)
 
 
 def test_turning_by_angles_shortens_the_shell_along_time(rng):
     turned = np.array([random_rotation(rng) for _ in range(4000)])
     normal = (turned[:, :, 3] ** 2).mean(0)  # of the shell's thin axis, along (W, H, D, T)
     assert normal == pytest.approx([1 / 8, 1 / 8, 1 / 4, 1 / 2], abs=0.03)
-
-
-def test_rotations_refuse_an_unknown_law(rng):
-    with pytest.raises(ValueError, match="'angles' or 'uniform'"):
-        random_rotation(rng, "quaternions")
 
 
 # Voxels
@@ -244,15 +227,13 @@ def test_rotations_refuse_an_unknown_law(rng):
     "world",
     [
         SMALL,
-        World(resolution=32, pooling=8, time_points=8),
         World(resolution=32, pooling=1, time_points=16),
         World(resolution=36, pooling=3, time_points=36),
-        World(resolution=36, pooling=6, time_points=4),
     ],
     ids=lambda world: f"{world.resolution}-{world.pooling}-{world.time_points}",
 )
 def test_frames_equal_all_voxels_max_pooled(world):
-    for sample in generate(2, 9, world):
+    for sample in generate(1, 9, world):
         cube = every_voxel(sample.solids, world.resolution)
         assert sample.frames.dtype == np.uint8
         assert (sample.frames == max_pool(cube[world.times], world.pooling)).all()
@@ -281,16 +262,14 @@ def test_voxels_on_the_surface_count_as_inside(kind):
     assert (full_frames(sample) == cube).all()
 
 
-@pytest.mark.parametrize("resolution", [32, 64, 128])
-def test_shapes_at_each_resolution(rng, resolution):
-    world = World(resolution=resolution, pooling=resolution // 16, time_points=resolution // 2)
-    sample = sample_sequence(rng, world, sample_id=3)
-    assert sample.frames.shape == (resolution // 2, 16, 16, 16)
+def test_shapes_and_labels_of_a_sample(rng):
+    sample = sample_sequence(rng, World(resolution=64, pooling=4, time_points=32), sample_id=3)
+    assert sample.frames.shape == (32, 16, 16, 16)
     assert set(np.unique(sample.frames)) == {0, 1}
     assert sample.betti.tolist() == betti_numbers(sample.objects).tolist()
     assert len(sample.solids) == sample.objects.sum()
     assert sample.file_name == f"4d_mixed_#3_{len(sample.solids)}_16.tfrecords"
-    assert full_frames(sample, [7]).shape == (1,) + (resolution,) * 3
+    assert full_frames(sample, [7]).shape == (1, 64, 64, 64)
 
 
 def test_full_frames_pool_to_the_frames():
@@ -304,7 +283,7 @@ def test_full_frames_pool_to_the_frames():
 
 def test_as_many_pieces_as_cavities_and_a_free_border():
     """Counted voxel by voxel, with diagonal neighbours, at full resolution."""
-    for sample in generate(6, 2, SMALL):
+    for sample in generate(3, 2, SMALL):
         cube = every_voxel(sample.solids, 32)
         pieces = ndimage.label(cube, np.ones((3,) * 4))[1]
         assert pieces == sample.objects.sum() == sample.betti[3]
@@ -312,7 +291,7 @@ def test_as_many_pieces_as_cavities_and_a_free_border():
         assert cube[core].sum() == cube.sum()
 
 
-@pytest.mark.parametrize("border", [0, 1, 2])
+@pytest.mark.parametrize("border", [0, 2])
 def test_border_stays_free_and_is_used_up(border):
     world = replace(SMALL, border=border)
     rng, first = np.random.default_rng(6), 32
@@ -386,13 +365,21 @@ def euler_characteristic(volume: np.ndarray) -> int:
     return total
 
 
+def test_holes_stay_open_whatever_is_drawn():
+    least, most = 1 - JITTER, 1 + JITTER
+    for a, r, *_ in RADII[1:]:
+        assert r * least > a * most
+    a, r, big = RADII[TORUS]
+    assert big * least > (r + a) * most  # tilted by π/2
+
+
 @pytest.mark.parametrize(
     ("kind", "pieces", "euler"),
     [(BALL, 1, 1), (RING, 1, 0), (SHELL, 1, 2)],
 )
 def test_middle_frames_have_the_topology_of_the_solid(kind, pieces, euler):
     """Unturned: a ball, a solid ring (Euler number 0) and a hollow ball (2)."""
-    radii = dict(zip(("a", "r"), World().typical(kind)))
+    radii = dict(zip(("a", "r"), RADII[kind]))
     sample = render([Solid(kind, (64,) * 4, np.eye(4), **radii)])
     assert sample.objects.tolist() == np.eye(4, dtype=int)[kind].tolist()
     frame = full_frames(sample, [64])[0]
@@ -413,17 +400,13 @@ def same(one: Sample, other: Sample) -> bool:
     )
 
 
-def test_same_seed_same_samples_for_any_number_of_processes():
-    alone = list(generate(9, 4, SMALL))
-    assert [sample.sample_id for sample in alone] == list(range(9))
-    assert all(map(same, alone, generate(9, 4, SMALL, processes=2)))
-    assert not any(map(same, alone, generate(9, 5, SMALL)))
-    assert len({sample.frames.tobytes() for sample in alone}) == 9
-
-
-def test_a_sample_depends_on_its_number_only():
-    alone = list(generate(6, 4, SMALL))
-    assert all(map(same, alone[3:], generate(3, 4, SMALL, first_id=3)))
+def test_a_sample_depends_on_the_seed_and_its_number_only():
+    alone = list(generate(4, 4, SMALL))
+    assert [sample.sample_id for sample in alone] == list(range(4))
+    assert all(map(same, alone, generate(4, 4, SMALL, processes=2)))
+    assert all(map(same, alone[3:], generate(1, 4, SMALL, first_id=3)))
+    assert not same(alone[0], next(generate(1, 5, SMALL)))
+    assert len({sample.frames.tobytes() for sample in alone}) == 4
 
 
 def test_stopping_early_ends_the_processes():
@@ -445,48 +428,27 @@ def test_nothing_asked_nothing_given():
     assert list(generate(0, 1, processes=4)) == []
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (dict(count=-1), "count"),
-        (dict(count=1.5), "count"),
-        (dict(seed=-1), "seed"),
-        (dict(processes=0), "processes"),
-        (dict(first_id=-2), "first_id"),
-    ],
-)
-def test_generate_refuses_bad_numbers_at_once(change, message):
-    with pytest.raises((TypeError, ValueError), match=f"{message} is .*; expected"):
+@pytest.mark.parametrize("change", [{"count": 1.5}, {"seed": -1}, {"processes": 0}], ids=str)
+def test_generate_refuses_bad_numbers_at_once(change):
+    with pytest.raises((TypeError, ValueError), match=f"{next(iter(change))} is .*; expected"):
         generate(**{"count": 1, "seed": 1, **change})
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(pooling=7), "pooling divides"),
-        (dict(time_points=100), "time_points divides"),
-        (dict(time_points=256), "time_points divides"),
-        (dict(resolution=0), "resolution"),
-        (dict(resolution=128.0), "resolution"),
-        (dict(border=-1), "border"),
-        (dict(border=40), "only 24 are free"),
-        (dict(ball=60.0), "largest B⁴"),
-        (dict(ball=-1.0), "positive radii"),
-        (dict(ball=float("nan")), "positive radii"),
-        (dict(ring=(10.0,)), "positive radii"),
-        (dict(ring=(10.0, 11.0)), "its hole closes"),
-        (dict(torus=(4.0, 8.0, 10.0)), "its hole closes"),
-        (dict(size=(2.0, 1.0)), "smallest and a largest"),
-        (dict(jitter=1.0), "jitter"),
-        (dict(gap=-1.0), "gap"),
-        (dict(turns="never"), "turns"),
-        (dict(attempts=0), "attempts"),
-        (dict(resolution=8, pooling=1, time_points=8), "higher resolution"),
+        (dict(pooling=7), "pooling is 7; expected a divisor of the resolution, 128"),
+        (dict(time_points=256), "time_points is 256; expected a divisor"),
+        (dict(resolution=128.0), "resolution is 128.0; expected a whole number"),
+        (dict(border=-1), "border is -1"),
+        (dict(border=17), "does not fit into a cube of resolution 128 with border 17"),
+        (dict(gap=-1.0), "gap is -1.0"),
+        (dict(resolution=16, pooling=1, time_points=8), "higher resolution"),
     ],
 )
 def test_impossible_worlds_are_refused(change, message):
     with pytest.raises((TypeError, ValueError), match=message):
-        generate(1, 1, replace(World(), **change))
+        World(**change)
 
 
 def test_full_frames_refuse_a_sample_from_a_file():
@@ -494,12 +456,8 @@ def test_full_frames_refuse_a_sample_from_a_file():
     sample = Sample(frames, betti_numbers([1, 0, 0, 0]), np.eye(4)[0])
     with pytest.raises(ValueError, match="needs a generated sample"):
         full_frames(sample)
-
-
-@pytest.mark.parametrize("times", [[128], [-1], [1.5], [[1, 2]]])
-def test_full_frames_refuse_times_that_are_none(times):
-    with pytest.raises(ValueError, match="frame numbers"):
-        full_frames(render(place([1, 0, 0, 0], np.random.default_rng(0))), times)
+    with pytest.raises(IndexError):
+        full_frames(render([]), [128])
 
 
 # Calibration
@@ -519,7 +477,3 @@ def test_calibration_is_near_the_thesis():
     for name in measured:
         if name.startswith("persistence"):
             assert measured[name] == pytest.approx(NOTED[name], rel=0.15)
-
-
-def test_names_match_the_kinds():
-    assert [SOLIDS[kind] for kind in (BALL, RING, SHELL, TORUS)] == list(SOLIDS)
