@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from helpers import metrics, sequences
+from helpers import metrics, sequences, training
 from helpers._checks import whole
 from helpers.rollout import checked_history
 from helpers.workshop import tensorflow
@@ -51,7 +52,6 @@ def to_voxels(patches, patch: int):
     )
 
 
-@keras.saving.register_keras_serializable("forecasting_4d")
 class Pointwise(keras.layers.Dense):
     """A dense layer that reads each voxel or patch by itself: (…, C) to (…, `units`).
 
@@ -92,7 +92,6 @@ def _to_mean_square_1(rows, epsilon: float):
     return scale_of(rows)
 
 
-@keras.saving.register_keras_serializable("forecasting_4d")
 class Mix(keras.layers.Layer):
     """A residual bottleneck block: x + up(silu(mix(silu(down(x))))), only `mix` sees neighbours.
 
@@ -129,10 +128,6 @@ class Mix(keras.layers.Layer):
         read = self.down(x) if norm is None else self.down.normalised(x, norm)
         return self.up(self.mix(read))
 
-    def get_config(self):
-        """Return what `__init__` needs."""
-        return super().get_config() | {"width": self.width}
-
 
 def check_steps(config) -> None:
     """Check the field `steps` of a frozen dataclass and keep it as a tuple.
@@ -146,6 +141,42 @@ def check_steps(config) -> None:
     object.__setattr__(config, "steps", tuple(whole("steps", step, 1) for step in config.steps))
     if len(set(config.steps)) < len(config.steps):
         raise ValueError(f"steps is {config.steps}; expected each time step once.")
+
+
+def in_turn(
+    split,
+    formats: Sequence[sequences.FrameFormat],
+    plan: training.Plan,
+    task: sequences.Task,
+    prepare: Callable | None = None,
+    **options,
+) -> Callable[[int], tf.data.Dataset]:
+    """Return what `training.train` asks for: the batches from any step on.
+
+    Args:
+        split: a `helpers.records.PackedSplit`.
+        formats: with several, one batch of each follows the other.
+        plan: of the training: batch size and seed.
+        task: what an example is, see `helpers.sequences`.
+        prepare: turns a format and a batch into what the network reads.
+        options: of `helpers.sequences.from_packed`, such as `symmetries=True`.
+    """
+
+    def stream(number: int, step: int) -> tf.data.Dataset:
+        data = sequences.from_packed(
+            split,
+            formats[number],
+            task,
+            batch_size=plan.batch_size,
+            seed=plan.seed + number,
+            repeat=True,
+            drop_remainder=True,
+            start_step=step,
+            **options,
+        )
+        return data.map(functools.partial(prepare, formats[number])) if prepare else data
+
+    return sequences.in_turn(stream, len(formats))
 
 
 def outputs(config) -> list[str]:
