@@ -11,7 +11,7 @@ import numpy as np
 
 from helpers import metrics, sequences, training
 from helpers._checks import choice, configuration, field
-from helpers.models.shared import Mix, Pointwise, in_turn, to_patches, to_voxels
+from helpers.models.shared import Mix, Pointwise, check_shape, in_turn, to_patches, to_voxels
 from helpers.records import PackedSplit
 from helpers.rollout import checked_history
 from helpers.sequences import FrameFormat
@@ -211,27 +211,24 @@ class ConvLSTM(keras.Model):
 
     def __init__(self, config: Config, **kwargs):
         super().__init__(**kwargs)
-        self.config, policy = config, self.dtype_policy
+        self.config = config
         self.memories = [
-            Memory(*sizes, config.activation, config.gate, name=f"memory_{number}", dtype=policy)
+            Memory(*sizes, config.activation, config.gate, name=f"memory_{number}")
             for number, sizes in enumerate(zip(config.filters, config.kernels))
         ]
         self.norms = [
-            keras.layers.BatchNormalization(name=f"norm_{number}", dtype=policy)
+            keras.layers.BatchNormalization(name=f"norm_{number}")
             for number in range(len(self.memories) - 1)
             if config.batch_normalisation
         ]
-        self.widen = Pointwise(config.width, name="widen", dtype=policy) if config.width else None
-        self.mixes = [
-            Mix(config.width, name=f"mix_{number}", dtype=policy) for number in range(config.blocks)
-        ]
+        self.widen = Pointwise(config.width, name="widen") if config.width else None
+        self.mixes = [Mix(config.width, name=f"mix_{number}") for number in range(config.blocks)]
         self.head = keras.layers.Conv3D(
             config.patch**3,
             config.output_kernel,
             padding="same",
             kernel_initializer="zeros" if config.residual else "glorot_uniform",
             name="head",
-            dtype=policy,
         )
         # Compiled once for the model, whatever the batch and whichever forecaster asks.
         frame = tf.zeros((1, *[config.grid] * 3, 1))
@@ -247,12 +244,7 @@ class ConvLSTM(keras.Model):
 
     def call(self, frames, training=False):
         """Return the probability of the frame after each one, float32 (B, T, D, H, W, 1)."""
-        expected = (*[self.config.grid] * 3, 1)
-        if tuple(frames.shape[2:]) != expected:
-            raise ValueError(
-                f"frames has shape {tuple(frames.shape)}; expected "
-                f"(B, T, {', '.join(map(str, expected))})."
-            )
+        check_shape(frames.shape, ("B", "T", *[self.config.grid] * 3, 1))
         frames = ops.cast(frames, self.compute_dtype)
         shape = ops.shape(frames)
         patches = hidden = self._cut(ops.reshape(frames, (-1, *shape[2:])))

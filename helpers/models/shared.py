@@ -12,7 +12,7 @@ import numpy as np
 
 from helpers import metrics, sequences, training
 from helpers._checks import whole
-from helpers.rollout import checked_history
+from helpers.rollout import Forecaster, checked_history
 from helpers.workshop import tensorflow
 
 tf = tensorflow()
@@ -129,16 +129,21 @@ class Mix(keras.layers.Layer):
         return self.up(self.mix(read))
 
 
-def check_steps(config) -> None:
-    """Check the field `steps` of a frozen dataclass and keep it as a tuple.
+def check_shape(shape, expected: Sequence[int | str]) -> None:
+    """See that frames have the sizes that a network was made for; a letter stands for any.
 
     Raises:
-        TypeError: it is no tuple or list, is empty, or holds something other than whole numbers.
-        ValueError: a number below 1, or one that is there twice.
+        ValueError: they have others.
     """
-    if not isinstance(config.steps, (tuple, list)) or not config.steps:
-        raise TypeError(f"steps is {config.steps!r}; expected a tuple such as (1, 2, 4).")
-    object.__setattr__(config, "steps", tuple(whole("steps", step, 1) for step in config.steps))
+    sizes = [size if isinstance(size, int) else found for found, size in zip(shape, expected)]
+    if len(shape) != len(expected) or list(shape) != sizes:
+        raise ValueError(
+            f"frames has shape {tuple(shape)}; expected ({', '.join(map(str, expected))})."
+        )
+
+
+def check_steps(config) -> None:
+    """See that the `steps` of a configuration are different ones."""
     if len(set(config.steps)) < len(config.steps):
         raise ValueError(f"steps is {config.steps}; expected each time step once.")
 
@@ -182,11 +187,6 @@ def in_turn(
 def outputs(config) -> list[str]:
     """Return the names of the outputs of a network that forecasts `ahead` frames."""
     return ["next", "later"] if config.ahead > 1 else ["next"]
-
-
-def weights_of(formats: Sequence[sequences.FrameFormat], weights: Mapping[int, float]) -> list:
-    """Return the weight of each format in the loss, given by time step; 1 unless told."""
-    return [weights.get(found.TINC, 1.0) for found in formats]
 
 
 def past_bits(frames):
@@ -241,7 +241,7 @@ class Examples:
         seed: of all that is drawn.
         border: time points, so that few windows see the empty ends of a sample.
         augment: turn, mirror and reverse.
-        weights: of the formats in the loss, or None for equal ones.
+        weights: of the formats in the loss, by time step; 1 unless told.
         fives: in this share of the examples, 0…1, five frames are seen, as in the thesis's
             rollouts; in the others, each number that the format has is equally likely, before it
             is cut to what the network reads.
@@ -254,7 +254,7 @@ class Examples:
     seed: int = 1
     border: int = 12
     augment: bool = True
-    weights: Sequence[float] | None = None
+    weights: Mapping[int, float] | None = None
     fives: float = 0.0
 
     def batch(self, step: int) -> tuple[np.ndarray, ...]:
@@ -281,8 +281,8 @@ class Examples:
         frames = self.split.frames(samples, times)
         if self.augment:
             frames = sequences.apply_symmetries(frames, rng.integers(48, size=size))
-        weights = np.ones(len(self.formats)) if self.weights is None else np.array(self.weights)
-        return frames, observed, strides, weights[chosen].astype(np.float32)
+        weights = np.float32([(self.weights or {}).get(found.TINC, 1) for found in self.formats])
+        return frames, observed, strides, weights[chosen]
 
     def dataset(self, start_step: int = 0) -> tf.data.Dataset:
         """Return batches (inputs, targets, weight) without end, from a step on."""
@@ -312,24 +312,55 @@ class SeveralForecaster:
 
     Each network has a class of its own, which says how it is asked.
 
-    Attributes:
+    Args:
+        model: from `build` or `load`.
+        frame_format: of the histories it will see; the model knows its time step.
         name: how tables and figures call it.
-        model: the Keras model.
-        step, symmetries, ahead, thresholds, kept, follower: see the function
-            `helpers.models.patchnet.forecaster`.
+        symmetries: forecast so many turned and mirrored copies of a history and average: 1, 8
+            (the mirrorings) or 48 (all symmetries of the cube).
+        ahead: take so many frames from each forecast before feeding back; None takes all that
+            the model gives, 1 feeds back each frame.
+        thresholds: for each frame that the model gives, the probability above which a voxel is
+            best called filled, as `best_thresholds` in `helpers.models.shared` finds it; None in
+            place of a number is `fitting_threshold`, another one for each forecast. The forecast
+            is shifted, so that these become 0.5. No list at all leaves the probabilities as they
+            are. They are for what follows observed frames: where the last frame of the history is
+            a forecast, each of several frames has its `fitting_threshold`, and is called empty
+            only if `FAINT`.
+        kept: what the model says is kept here, and the model is not asked again, even if it
+            was trained on meanwhile. Forecasters may share it; it grows until it is cleared.
+        follower: forecasts each frame after the next one a second time, step by step: from the
+            history and the frames before it, as they were forecast so far. The mean of both
+            counts. Without thresholds of its own; it may wrap the same model. It is not asked where
+            the last frame of the history is a forecast: so far ahead, one decision after another
+            would empty the frames.
+
+    Raises:
+        TypeError: not a model of this class; the follower is no forecaster.
+        ValueError: the model does not know the format's time step; no such number.
     """
 
     network: type  # what `model` must be
 
     def __init__(
-        self, model, frame_format, name, symmetries, ahead, thresholds, kept=None, follower=None
+        self,
+        model: keras.Model,
+        frame_format: sequences.FrameFormat,
+        name: str | None = None,
+        *,
+        symmetries: int = 1,
+        ahead: int | None = None,
+        thresholds: Sequence[float | None] | None = None,
+        kept: dict | None = None,
+        follower: Forecaster | None = None,
     ):
         if not isinstance(model, self.network):
             raise TypeError(
                 f"model is {model!r}; expected a {self.network.__name__} from build() or load()."
             )
         config = model.config
-        self.model, self.name, self.step = model, name, frame_format.TINC
+        self.model, self.name = model, name or self.network.__name__
+        self.step = frame_format.TINC
         if self.step not in config.steps:
             raise ValueError(
                 f"{frame_format.name} has time step {self.step}; this model knows "
