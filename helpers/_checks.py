@@ -23,6 +23,8 @@ class Range:
         above, below: ends that do not belong to it.
         whole: whole numbers only.
         optional: None may stand in place of a number.
+        odd: odd numbers only.
+        several: a tuple of such numbers, at least one.
     """
 
     least: float | None = None
@@ -31,6 +33,8 @@ class Range:
     below: float | None = None
     whole: bool = False
     optional: bool = False
+    odd: bool = False
+    several: bool = False
 
     def __str__(self) -> str:
         if self.least is not None and self.most is not None:
@@ -41,7 +45,7 @@ class Range:
             words = ("at least", "above", "at most", "below")
             found = zip(words, (self.least, self.above, self.most, self.below))
             ends = [f"{word} {end:g}" for word, end in found if end is not None]
-        return ", ".join(ends) + " or None" * self.optional
+        return ", ".join(ends + ["odd"] * self.odd) + " or None" * self.optional
 
     def __contains__(self, value: float) -> bool:
         return (  # NaN is in no range
@@ -50,12 +54,24 @@ class Range:
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
             and (self.whole or math.isfinite(value))
+            and (not self.odd or value % 2 == 1)
         )
 
     def check(self, name: str, value: Any) -> Any:
-        """Return a value as a Python number, or say what is wrong with it; True is no number."""
+        """Return a value as a Python number, or say what is wrong with it.
+
+        Raises:
+            TypeError: it is no number, or not a whole one where it must be. True is no number.
+                It is no tuple, or an empty one, where several are expected.
+            ValueError: it lies outside the range.
+        """
         if value is None and self.optional:
             return None
+        if self.several:
+            if not isinstance(value, (tuple, list)) or not value:
+                raise TypeError(f"{name} is {value!r}; expected a tuple such as (1, 2, 4).")
+            one = dataclasses.replace(self, several=False)
+            return tuple(one.check(name, each) for each in value)
         kind = "a whole number" if self.whole else "a number"
         expected = ", ".join(filter(None, (kind, str(self))))
         try:

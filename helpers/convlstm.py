@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from helpers import metrics, sequences, training
-from helpers._checks import whole
-from helpers.models.shared import Mix, Pointwise, to_patches, to_voxels
+from helpers._checks import choice, configuration, field
+from helpers.models.shared import Mix, Pointwise, check_shape, in_turn, to_patches, to_voxels
 from helpers.records import PackedSplit
 from helpers.rollout import checked_history
 from helpers.sequences import FrameFormat
@@ -22,6 +22,19 @@ import keras  # noqa: E402  (after the quiet import of TensorFlow)
 from keras import ops  # noqa: E402
 
 State = list[tuple[tf.Tensor, ...]]
+
+
+def keras2_hard_sigmoid(x):
+    """Return clip(0.2 x + 0.5, 0, 1), which Keras 2 called `hard_sigmoid`.
+
+    Keras 3 gives that name to relu6(x + 3) / 6, whose slope is 1/6. Weights trained with one and
+    run with the other give other forecasts without a word.
+    """
+    return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
+
+
+ACTIVATIONS = {"tanh": ops.tanh, "relu": ops.relu}
+GATES = {"sigmoid": ops.sigmoid, "keras2_hard_sigmoid": keras2_hard_sigmoid}
 
 
 @dataclass(frozen=True)
@@ -50,41 +63,29 @@ class Config:
         grid: voxels along the edge of a frame.
 
     Raises:
-        TypeError: one of them is of another type.
-        ValueError: one of them breaks the rules above.
+        TypeError, ValueError: one of them breaks the rules above.
     """
 
-    filters: tuple[int, ...]
-    kernels: tuple[int, ...]
-    activation: str = "tanh"
-    gate: str = "sigmoid"
-    batch_normalisation: bool = False
-    output_kernel: int = 1
-    patch: int = 1
-    previous: bool = False
-    width: int = 0
-    blocks: int = 0
-    residual: float = 0.0
-    grid: int = 16
+    filters: tuple[int, ...] = field(least=1, whole=True, several=True)
+    kernels: tuple[int, ...] = field(least=1, whole=True, odd=True, several=True)
+    activation: str = field("tanh", choices=ACTIVATIONS)
+    gate: str = field("sigmoid", choices=GATES)
+    batch_normalisation: bool = field(False, choices=(False, True))
+    output_kernel: int = field(1, least=1, whole=True, odd=True)
+    patch: int = field(1, least=1, whole=True)
+    previous: bool = field(False, choices=(False, True))
+    width: int = field(0, least=0, whole=True)
+    blocks: int = field(0, least=0, whole=True)
+    residual: float = field(0.0, least=0)
+    grid: int = field(16, least=1, whole=True)
 
     def __post_init__(self):
-        for name in ("filters", "kernels"):
-            found = getattr(self, name)
-            if not isinstance(found, (tuple, list)):
-                raise TypeError(f"{name} is {found!r}; expected a tuple such as (32, 32).")
-            object.__setattr__(self, name, tuple(whole(name, number, 1) for number in found))
-        lowest = {"output_kernel": 1, "patch": 1, "width": 0, "blocks": 0, "grid": 1}
-        for name, least in lowest.items():
-            object.__setattr__(self, name, whole(name, getattr(self, name), least))
-        if not self.filters or len(self.filters) != len(self.kernels):
+        configuration(self)
+        if len(self.filters) != len(self.kernels):
             raise ValueError(
                 f"filters is {self.filters}, kernels is {self.kernels}; expected one number for "
                 "each ConvLSTM layer in both."
             )
-        for edge in (*self.kernels, self.output_kernel):
-            if edge % 2 == 0:
-                raise ValueError(f"A kernel has edge {edge}; expected an odd number such as 3.")
-        _check_functions(self.activation, self.gate)
         if self.grid % self.patch:
             raise ValueError(
                 f"patch is {self.patch}, grid is {self.grid}; patches must fill the grid."
@@ -93,14 +94,6 @@ class Config:
             raise ValueError(
                 f"blocks is {self.blocks}, width is {self.width}; residual blocks need a width."
             )
-        for name in ("batch_normalisation", "previous"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} is {getattr(self, name)!r}; expected True or False.")
-        training.check_number(self, "residual", "0 or above", lambda value: 0 <= value < math.inf)
-
-    def as_dict(self) -> dict:
-        """Return the configuration as plain values, for JSON; `Config(**values)` reads it."""
-        return asdict(self)
 
 
 def thesis() -> Config:
@@ -125,28 +118,6 @@ def workshop() -> Config:
     )
 
 
-def keras2_hard_sigmoid(x):
-    """Return clip(0.2 x + 0.5, 0, 1), which Keras 2 called `hard_sigmoid`.
-
-    Keras 3 gives that name to relu6(x + 3) / 6, whose slope is 1/6. Weights trained with one and
-    run with the other give other forecasts without a word.
-    """
-    return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
-
-
-ACTIVATIONS = {"tanh": ops.tanh, "relu": ops.relu}
-GATES = {"sigmoid": ops.sigmoid, "keras2_hard_sigmoid": keras2_hard_sigmoid}
-
-
-def _check_functions(activation: str, gate: str) -> None:
-    if activation not in ACTIVATIONS or gate not in GATES:
-        raise ValueError(
-            f"activation is {activation!r}, gate is {gate!r}; choose from "
-            f"{', '.join(ACTIVATIONS)} and from {', '.join(GATES)}."
-        )
-
-
-@keras.saving.register_keras_serializable("forecasting_4d")
 class Memory(keras.layers.Layer):
     """One ConvLSTM3D layer, written from its equations.
 
@@ -169,7 +140,8 @@ class Memory(keras.layers.Layer):
 
     def __init__(self, filters: int, kernel: int, activation="tanh", gate="sigmoid", **kwargs):
         super().__init__(**kwargs)
-        _check_functions(activation, gate)
+        choice("activation", activation, ACTIVATIONS)
+        choice("gate", gate, GATES)
         self.filters, self.kernel_edge = filters, kernel
         self.activation, self.gate = activation, gate
         self._phi, self._sigma = ACTIVATIONS[activation], GATES[gate]
@@ -196,7 +168,11 @@ class Memory(keras.layers.Layer):
 
     def call(self, frames):
         """Read all frames (B, T, D, H, W, C); return h after each one, (B, T, D, H, W, F)."""
-        _check_time(frames.shape)
+        if len(frames.shape) != 6 or not frames.shape[1]:  # each frame is a step in the graph
+            raise ValueError(
+                f"frames has shape {tuple(frames.shape)}; expected (B, T, D, H, W, C), the number "
+                "of frames known and above 0."
+            )
         shape = ops.shape(frames)
         every = ops.reshape(frames, (-1, *shape[2:]))
         inputs = ops.reshape(self._from_input(every), (*shape[:-1], 4 * self.filters))
@@ -220,31 +196,12 @@ class Memory(keras.layers.Layer):
         # Keras casts weights for mixed precision in `call` only, and `step` is called by itself.
         return ops.conv(x, ops.cast(kernel, self.compute_dtype), padding="same")
 
-    def get_config(self):
-        """Return what `__init__` needs."""
-        return super().get_config() | {
-            "filters": self.filters,
-            "kernel": self.kernel_edge,
-            "activation": self.activation,
-            "gate": self.gate,
-        }
-
 
 def _open_forget_gate(shape, dtype=None):
     i, f, g, o = np.zeros((4, shape[0] // 4))
     return ops.convert_to_tensor(np.concatenate([i, f + 1, g, o]), dtype)
 
 
-def _check_time(shape) -> None:
-    """Every frame is a step of its own in the graph, so their number must be known."""
-    if len(shape) != 6 or not shape[1]:
-        raise ValueError(
-            f"frames has shape {tuple(shape)}; expected (B, T, D, H, W, C), the number of frames "
-            "known and above 0."
-        )
-
-
-@keras.saving.register_keras_serializable("forecasting_4d")
 class ConvLSTM(keras.Model):
     """A ConvLSTM forecaster as a Keras model: made by `build`, trained by `fit`.
 
@@ -252,33 +209,26 @@ class ConvLSTM(keras.Model):
     out at time t was computed from frames 0…t and forecasts frame t + 1.
     """
 
-    def __init__(self, config: Config | dict, **kwargs):
+    def __init__(self, config: Config, **kwargs):
         super().__init__(**kwargs)
-        self.config = config if isinstance(config, Config) else Config(**config)
-        config = self.config
-        policy = self.dtype_policy
+        self.config = config
         self.memories = [
-            Memory(*sizes, config.activation, config.gate, name=f"memory_{number}", dtype=policy)
+            Memory(*sizes, config.activation, config.gate, name=f"memory_{number}")
             for number, sizes in enumerate(zip(config.filters, config.kernels))
         ]
         self.norms = [
-            keras.layers.BatchNormalization(name=f"norm_{number}", dtype=policy)
+            keras.layers.BatchNormalization(name=f"norm_{number}")
             for number in range(len(self.memories) - 1)
             if config.batch_normalisation
         ]
-        self.widen = None
-        if config.width:
-            self.widen = Pointwise(config.width, name="widen", dtype=policy)
-        self.mixes = [
-            Mix(config.width, name=f"mix_{number}", dtype=policy) for number in range(config.blocks)
-        ]
+        self.widen = Pointwise(config.width, name="widen") if config.width else None
+        self.mixes = [Mix(config.width, name=f"mix_{number}") for number in range(config.blocks)]
         self.head = keras.layers.Conv3D(
             config.patch**3,
             config.output_kernel,
             padding="same",
             kernel_initializer="zeros" if config.residual else "glorot_uniform",
             name="head",
-            dtype=policy,
         )
         # Compiled once for the model, whatever the batch and whichever forecaster asks.
         frame = tf.zeros((1, *[config.grid] * 3, 1))
@@ -287,30 +237,14 @@ class ConvLSTM(keras.Model):
             (frame, self.start(frame)),
         )
         self.compiled_step = tf.function(self.step, input_signature=signature)
-        self.compiled_remember = tf.function(self.remember, input_signature=signature)
-
-    def build(self, shape=None):
-        """Make every weight; the shape of the input plays no role but in its grid."""
-        config = self.config
-        edge = config.grid // config.patch
-        seen = channels = config.patch**3 * (2 if config.previous else 1)
-        volume = (None, edge, edge, edge)
-        for memory in self.memories:
-            memory.build((None, None, edge, edge, edge, channels))
-            channels = memory.filters
-        for norm, memory in zip(self.norms, self.memories):
-            norm.build((*volume, memory.filters))
-        if self.widen:
-            self.widen.build((*volume, channels + seen))
-            channels = config.width
-        for mix in self.mixes:
-            mix.build((*volume, channels))
-        self.head.build((*volume, channels))
-        self.built = True
+        # Without what reads a forecast from the states, which TensorFlow leaves out here.
+        self.compiled_remember = tf.function(
+            lambda frame, states: self.step(frame, states)[1], input_signature=signature
+        )
 
     def call(self, frames, training=False):
         """Return the probability of the frame after each one, float32 (B, T, D, H, W, 1)."""
-        self._check(frames.shape)
+        check_shape(frames.shape, ("B", "T", *[self.config.grid] * 3, 1))
         frames = ops.cast(frames, self.compute_dtype)
         shape = ops.shape(frames)
         patches = hidden = self._cut(ops.reshape(frames, (-1, *shape[2:])))
@@ -353,13 +287,6 @@ class ConvLSTM(keras.Model):
                 hidden = self.norms[number](hidden, training=False)
         return self._read_out(hidden, seen, patches), new
 
-    def remember(self, frame, states: State) -> State:
-        """Read one more frame and return the new states only.
-
-        In a graph, TensorFlow then leaves out what reads a forecast from them.
-        """
-        return self.step(frame, states)[1]
-
     def start(self, frame) -> State:
         """Return empty memories for a batch of frames (B, D, H, W, 1)."""
         patches = self._cut(ops.cast(frame, self.compute_dtype))
@@ -370,10 +297,7 @@ class ConvLSTM(keras.Model):
         return to_patches(frames, self.config.patch)
 
     def _read_out(self, hidden, seen, patches):
-        """Turn the memory (N, …, F), what it read and the last frame (N, …, p³) into a forecast.
-
-        Returns probabilities (N, D, H, W, 1).
-        """
+        """From memory (N, …, F), what it read, and last frame (N, …, p³) to (N, D, H, W, 1)."""
         if self.widen:
             hidden = self.widen(ops.concatenate([hidden, seen], axis=-1))
         for mix in self.mixes:
@@ -384,27 +308,11 @@ class ConvLSTM(keras.Model):
             logits = logits + self.config.residual * (2 * ops.cast(patches, "float32") - 1)
         return ops.sigmoid(to_voxels(logits, self.config.patch))
 
-    def _check(self, shape) -> None:
-        _check_time(shape)
-        grid = (self.config.grid,) * 3 + (1,)
-        if tuple(shape[2:]) != grid:
-            raise ValueError(
-                f"frames has shape {tuple(shape)}; expected (B, T, {', '.join(map(str, grid))})."
-            )
-
-    def compute_output_shape(self, shape):
-        """Return the shape of the input."""
-        return tuple(shape)
-
-    def get_config(self):
-        """Return what `__init__` needs."""
-        return super().get_config() | {"config": self.config.as_dict()}
-
 
 def build(config: Config) -> ConvLSTM:
     """Return an untrained model of this configuration, its weights made."""
     model = ConvLSTM(config, name="convlstm")
-    model.build()
+    model(keras.Input((1, *[config.grid] * 3, 1), 1))  # a symbol: layers see their shapes
     return model
 
 
@@ -435,20 +343,7 @@ def batches(
     With several formats, one batch of each follows the other. Each is a pair of all frames but the
     last and all but the first, (B, T - 1, D, H, W, 1).
     """
-
-    def stream(number: int, step: int) -> tf.data.Dataset:
-        return sequences.from_packed(
-            split,
-            formats[number],
-            sequences.Shifted(),
-            batch_size=plan.batch_size,
-            seed=plan.seed + number,
-            repeat=True,
-            drop_remainder=True,
-            start_step=step,
-        )
-
-    return sequences.in_turn(stream, len(formats))
+    return in_turn(split, formats, plan, sequences.Shifted())
 
 
 def validation(
@@ -492,10 +387,8 @@ def monitor(config: Config) -> str:
     return "val_jaccard_pooled"
 
 
-def forecaster(
-    model: ConvLSTM, frame_format: FrameFormat | None = None, name: str = "ConvLSTM3D"
-) -> ConvLSTMForecaster:
-    """Wrap a model so that `rollout` and `evaluation` can use it, its memory carried along.
+class ConvLSTMForecaster:
+    """A model as a forecaster that carries its memory along; see `helpers.rollout.Recurrent`.
 
     Args:
         model: from `build` or `load`.
@@ -505,18 +398,10 @@ def forecaster(
     Raises:
         TypeError: not a `ConvLSTM`.
     """
-    return ConvLSTMForecaster(model, name)
 
-
-class ConvLSTMForecaster:
-    """A model in the interface of all forecasters; see `helpers.rollout.Recurrent`.
-
-    Attributes:
-        name: how tables and figures call it.
-        model: the Keras model.
-    """
-
-    def __init__(self, model: ConvLSTM, name: str = "ConvLSTM3D"):
+    def __init__(
+        self, model: ConvLSTM, frame_format: FrameFormat | None = None, name: str = "ConvLSTM3D"
+    ):
         if not isinstance(model, ConvLSTM):
             raise TypeError(f"model is {model!r}; expected a ConvLSTM from build() or load().")
         self.model, self.name = model, name
@@ -526,11 +411,7 @@ class ConvLSTMForecaster:
         return self.begin(history)[0]
 
     def begin(self, history) -> tuple[np.ndarray, State]:
-        """Read a history; return the forecast of the next frame and the memory.
-
-        Raises:
-            ValueError, TypeError: see `helpers.rollout.checked_history`.
-        """
+        """Read a history; return the forecast of the next frame and the memory."""
         frames = tf.constant(self._checked(history, "history"))
         state = self.model.start(frames[:, 0])
         for time in range(frames.shape[1] - 1):
@@ -541,8 +422,7 @@ class ConvLSTMForecaster:
         """Read one more frame (B, D, H, W); return the forecast of the next one and the memory.
 
         Raises:
-            ValueError, TypeError: see `helpers.rollout.checked_history`; the memory is of another
-                number of sequences.
+            ValueError: the memory is of another number of sequences.
         """
         frame = self._checked(np.expand_dims(frame, 1), "frame")[:, 0]
         remembered = len(state[0][0])
@@ -561,3 +441,6 @@ class ConvLSTMForecaster:
     def _forecast(self, frame, state: State) -> tuple[np.ndarray, State]:
         probability, state = self.model.compiled_step(frame, state)
         return probability.numpy()[..., 0], state
+
+
+forecaster = ConvLSTMForecaster  # the same name in the module of each model

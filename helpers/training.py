@@ -27,7 +27,6 @@ import importlib.metadata
 import io
 import json
 import math
-import numbers
 import operator
 import platform
 import re
@@ -63,21 +62,6 @@ _META = "meta.json"
 
 class CheckpointError(RuntimeError):
     """A checkpoint or a file of weights is damaged, or does not belong to this model or run."""
-
-
-def check_number(owner: Any, name: str, expected: str, good: Callable[[float], bool]) -> None:
-    """Check a field of a frozen dataclass and keep it as a float.
-
-    Raises:
-        TypeError: it is not a number.
-        ValueError: it is not `good`; the error says what was `expected`.
-    """
-    value = getattr(owner, name)
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} is {value!r}; expected a number {expected}.")
-    if not good(value):
-        raise ValueError(f"{name} is {value}; expected {expected}.")
-    object.__setattr__(owner, name, float(value))
 
 
 @dataclass(frozen=True)

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from helpers import metrics, sequences, training
-from helpers._checks import whole
-from helpers.models import patchnet
-from helpers.models.shared import to_patches
+from helpers._checks import choice, configuration, field, whole
+from helpers.models import patchnet, shared
 from helpers.rollout import checked_history
 from helpers.workshop import tensorflow
 
 tf = tensorflow()
 import keras  # noqa: E402  (after the quiet import of TensorFlow)
-from keras import ops  # noqa: E402
+from keras import layers, ops  # noqa: E402
 
 GENERATORS = ("patches", "bottleneck")
-BLOCKS = ("preactivation", "classic")
 NORMS = ("layer", "group")
 PAIRINGS = ("history", "target")
 PARTS = ("reconstruction", "critic", "both")  # of a training step
@@ -38,110 +35,74 @@ class Config:
     that is known of a frame passes through `latent` numbers).
 
     Attributes:
-        frames: both networks read so many of the latest frames, at least 1.
+        frames: both networks read so many of the latest frames.
         generator: `"patches"` or `"bottleneck"`.
         width: of the generator: channels of the residual blocks (patches), or of the coarsest
-            grid (bottleneck, a multiple of 8).
-        blocks, channels, hidden, patch, residual: see `helpers.models.patchnet.Config`; patches
-            only.
+            grid (bottleneck).
+        blocks, channels, hidden, residual: see `helpers.models.patchnet.Config`; patches only.
         noise: so many channels of noise are read beside the frames; patches only.
-        latent, kernel, dropout: numbers that describe a frame, edge of the kernels (odd), share
-            of channels left out in the encoder; bottleneck only.
-        block: of bottleneck and critic: `"preactivation"`, residual blocks that normalise before
-            they convolve, or `"classic"`, convolutions one after the other.
-        critic_width, critic_kernel, critic_dropout, critic_patch: of the critic; it first cuts the
-            volumes into patches of `critic_patch`³ voxels, which become channels.
+        latent, kernel: numbers that describe a frame, edge of the kernels; bottleneck only.
+        dropout: share of channels left out in encoder and critic.
+        patch: generator and critic cut frames into patches of `patch`³ voxels, which become
+            channels; 1 for the bottleneck.
+        critic_width, critic_kernel: of the critic: channels of its coarsest grid, edge of its
+            kernels.
         critic_norm: `"layer"` normalises the channels of each voxel, `"group"` those of all voxels
             of a sample together. There is no batch normalisation here: the penalty asks for the
             gradient at one sample, which must not depend on the others.
         pairing: what the critic sees beside a candidate: the `"history"`, or the `"target"` as in
             the thesis; see `WGANGP`.
         straight_through: the critic sees forecasts as 0 and 1; see `binarise`.
-        centred: encoder and critic see -0.5…0.5 instead of 0…1.
         reconstruction: weight of the compiled loss, forecast against target.
         adversarial: weight of the critic's opinion in the loss of the generator.
         penalty: weight of the gradient penalty in the loss of the critic.
-        drift: weight of the squared score of true frames, which keeps scores near 0 (the thesis's
-            epsilon penalty).
         critic_steps: the critic learns so many times from a batch, the generator once.
         warm_up: for so many steps the generator learns from the reconstruction alone; for as many
             more the weight `adversarial` rises to its value, while the critic catches up.
         steps: the time steps (TINC) that the networks know; told only if there are several.
-        grid: voxels along the edge of a frame, a multiple of 4 and of 4 · `critic_patch`.
+        grid: voxels along the edge of a frame, a multiple of 4 · `patch`.
 
     Raises:
-        TypeError: one of them is of another type.
-        ValueError: one of them breaks the rules above.
+        TypeError, ValueError: one of them breaks the rules above.
     """
 
-    frames: int
-    generator: str = "patches"
-    width: int = 128
-    blocks: int = 6
-    channels: int = 16
-    hidden: int = 32
-    patch: int = 2
-    residual: float = 4.0
-    noise: int = 0
-    latent: int = 256
-    kernel: int = 5
-    dropout: float = 0.0
-    block: str = "preactivation"
-    critic_width: int = 128
-    critic_kernel: int = 3
-    critic_dropout: float = 0.0
-    critic_norm: str = "group"
-    critic_patch: int = 2
-    pairing: str = "history"
-    straight_through: bool = True
-    centred: bool = False
-    reconstruction: float = 1.0
-    adversarial: float = 0.03
-    penalty: float = 10.0
-    drift: float = 0.0
-    critic_steps: int = 3
-    warm_up: int = 500
-    steps: tuple[int, ...] = (1, 2, 4)
-    grid: int = 16
+    frames: int = field(least=1, whole=True)
+    generator: str = field("patches", choices=GENERATORS)
+    width: int = field(128, least=8, whole=True)
+    blocks: int = field(6, least=0, whole=True)
+    channels: int = field(16, least=1, whole=True)
+    hidden: int = field(32, least=1, whole=True)
+    patch: int = field(2, least=1, whole=True)
+    residual: float = field(4.0, above=0)
+    noise: int = field(0, least=0, whole=True)
+    latent: int = field(256, least=1, whole=True)
+    kernel: int = field(5, least=1, whole=True, odd=True)
+    dropout: float = field(0.0, least=0, below=1)
+    critic_width: int = field(128, least=8, whole=True)
+    critic_kernel: int = field(3, least=1, whole=True, odd=True)
+    critic_norm: str = field("group", choices=NORMS)
+    pairing: str = field("history", choices=PAIRINGS)
+    straight_through: bool = field(True, choices=(True, False))
+    reconstruction: float = field(1.0, least=0)
+    adversarial: float = field(0.03, least=0)
+    penalty: float = field(10.0, least=0)
+    critic_steps: int = field(3, least=1, whole=True)
+    warm_up: int = field(500, least=0, whole=True)
+    steps: tuple[int, ...] = field((1, 2, 4), least=1, whole=True, several=True)
+    grid: int = field(16, least=1, whole=True)
 
     def __post_init__(self):
-        choices = {"generator": GENERATORS, "block": BLOCKS, "critic_norm": NORMS}
-        for name, allowed in (choices | {"pairing": PAIRINGS}).items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}."
-                )
-        positive = ("frames", "latent", "kernel", "critic_kernel", "critic_patch", "critic_steps")
-        lowest = dict.fromkeys(positive, 1) | {"noise": 0, "warm_up": 0, "grid": 1}
-        for name, least in lowest.items():
-            object.__setattr__(self, name, whole(name, getattr(self, name), least))
-        for name in ("width", "critic_width"):
-            object.__setattr__(self, name, whole(name, getattr(self, name), 1))
-            if getattr(self, name) % 8 and (name != "width" or self.generator == "bottleneck"):
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a multiple of 8.")
-        for name in ("kernel", "critic_kernel"):
-            if getattr(self, name) % 2 == 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected an odd number.")
-        if self.grid % (COARSE * self.critic_patch):
+        configuration(self)
+        if self.grid % (COARSE * self.patch):
             raise ValueError(
-                f"grid is {self.grid}; expected a multiple of {COARSE * self.critic_patch}, since "
-                f"the critic cuts it into patches of {self.critic_patch}³ and halves it twice."
+                f"grid is {self.grid}; expected a multiple of {COARSE * self.patch}, since the "
+                f"critic cuts it into patches of {self.patch}³ and halves it twice."
             )
-        for name in ("straight_through", "centred"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} is {getattr(self, name)!r}; expected True or False.")
-        weights = ("reconstruction", "adversarial", "penalty", "drift")
-        for name in weights:
-            training.check_number(self, name, "0 or above", lambda value: 0 <= value < math.inf)
-        for name in ("dropout", "critic_dropout"):
-            training.check_number(self, name, "0 to below 1", lambda value: 0 <= value < 1)
         if not self.reconstruction and not self.adversarial:
             raise ValueError("reconstruction and adversarial are 0: there is nothing to learn.")
         if self.noise and self.generator != "patches":
             raise ValueError(f"noise is {self.noise}; only generator='patches' reads noise.")
-        self.trunk  # noqa: B018  (checks the rest, and keeps it as plain values)
-        for name in ("steps", "residual"):
-            object.__setattr__(self, name, getattr(self.trunk, name))
+        self.trunk  # noqa: B018  (checks what is left)
 
     @property
     def trunk(self) -> patchnet.Config:
@@ -157,16 +118,12 @@ class Config:
         With pairing `"history"` and several known steps, one constant channel for each of them.
         """
         volumes, told = (2, 0) if self.pairing == "target" else (self.frames + 1, len(self.steps))
-        channels = volumes * self.critic_patch**3 + (told if told > 1 else 0)
-        return (*[self.grid // self.critic_patch] * 3, channels)
-
-    def as_dict(self) -> dict:
-        """Return the configuration as plain values, for JSON; `Config(**values)` reads it."""
-        return asdict(self)
+        channels = volumes * self.patch**3 + (told if told > 1 else 0)
+        return (*[self.grid // self.patch] * 3, channels)
 
 
 def thesis(frames: int = 1, **changes) -> Config:
-    """The AEncGAN3D of the thesis, from one frame or from three.
+    """The AEncGAN3D of the thesis, from one frame or from three; changes as in `width=16`.
 
     Encoder 9,620,416 parameters, generator 9,636,065 (three frames 18,024,673), critic 5,445,281.
     It has no reconstruction loss, a penalty of weight 100, one critic step, and a critic that
@@ -174,27 +131,17 @@ def thesis(frames: int = 1, **changes) -> Config:
     loss never adds them, so they are left out. With three frames it runs the encoder as if it
     forecast, so that its batch normalisation never learns; here it is trained like the rest.
 
-    Args:
-        frames: 1 or 3.
-        changes: other values, for example `block="classic"` or `centred=True`. (The thesis's
-            centred generator ends in a tanh, twice as wide as its data; here it is half of one.)
-
-    Raises:
-        ValueError: another number of frames.
-
     Source: M. Goldgruber, *3D Spatio-Temporal Predictions with ConvLSTM and GAN models*.
     """
-    if frames not in (1, 3):
-        raise ValueError(f"frames is {frames!r}; the thesis has models for 1 and 3.")
+    choice("frames", frames, (1, 3))
     options = {
         "generator": "bottleneck",
         "width": 256,
+        "patch": 1,
         "dropout": 0.2,
         "critic_width": 256,
         "critic_kernel": 5,
-        "critic_dropout": 0.2,
         "critic_norm": "layer",
-        "critic_patch": 1,
         "pairing": "target",
         "straight_through": False,
         "reconstruction": 0.0,
@@ -208,50 +155,35 @@ def thesis(frames: int = 1, **changes) -> Config:
 
 
 def workshop(frames: int = 3, **changes) -> Config:
-    """A conditional WGAN-GP for two CPU cores: one network for the three formats.
-
-    Args:
-        frames: how many frames it reads, at least 1.
-        changes: other values, for example `noise=4`.
-    """
+    """A conditional WGAN-GP for two CPU cores, one for all formats; changes as in `noise=4`."""
     return Config(frames, **changes)
 
 
 # The networks
 
 
-def encoder(config: Config, dtype=None) -> keras.Model:
+def encoder(config: Config) -> keras.Model:
     """Return the network from a frame (B, D, H, W, 1) to its latent code (B, `latent`)."""
-    x = frame = keras.Input((*[config.grid] * 3, 1))
-    norm = functools.partial(keras.layers.BatchNormalization, dtype=dtype)
-    x = _downwards(x, config.width, config.kernel, config.block, norm, config.dropout, dtype)
-    code = keras.layers.Dense(config.latent, name="code", dtype=dtype)(x)
-    return keras.Model(frame, code, name="encoder")
+    frame = keras.Input((*[config.grid] * 3, 1))
+    norm = layers.BatchNormalization
+    x = _downwards(frame, config.width, config.kernel, norm, config.dropout)
+    return keras.Model(frame, layers.Dense(config.latent, name="code")(x), name="encoder")
 
 
-def generator(config: Config, dtype=None) -> keras.Model:
+def generator(config: Config) -> keras.Model:
     """Return the network from latent codes (B, `frames`·`latent`) to logits (B, D, H, W, 1)."""
-    layers, base, wide = keras.layers, config.grid // COARSE, config.width
-    conv = functools.partial(
-        layers.Conv3DTranspose, kernel_size=config.kernel, padding="same", dtype=dtype
-    )
+    base, width = config.grid // COARSE, config.width
+    conv = functools.partial(layers.Conv3DTranspose, kernel_size=config.kernel, padding="same")
 
     def active(x):
-        return layers.ReLU(dtype=dtype)(layers.BatchNormalization(dtype=dtype)(x))
-
-    def larger(x, times):
-        return layers.UpSampling3D(times, dtype=dtype)(x) if times > 1 else x
+        return layers.ReLU()(layers.BatchNormalization()(x))
 
     codes = keras.Input((config.frames * config.latent,))
-    x = layers.Dense(wide * base**3, name="from_code", dtype=dtype)(codes)
-    x = layers.Reshape((base, base, base, wide), dtype=dtype)(x)
-    if config.block == "preactivation":
-        for filters, times in ((wide // 2, 1), (wide // 4, 2), (wide // 8, 2)):
-            shortcut = layers.Conv3D(filters, 1, dtype=dtype)(larger(x, times))
-            x = layers.Add(dtype=dtype)([shortcut, conv(filters)(larger(active(x), times))])
-    else:
-        for filters, times in ((wide, 1), (wide // 2, 2), (wide // 4, 2)):
-            x = conv(filters)(larger(active(x), times))
+    x = layers.Dense(width * base**3, name="from_code")(codes)
+    x = layers.Reshape((base, base, base, width))(x)
+    for filters, times in ((width // 2, 1), (width // 4, 2), (width // 8, 2)):
+        shortcut = layers.Conv3D(filters, 1)(layers.UpSampling3D(times)(x))
+        x = layers.Add()([shortcut, conv(filters)(layers.UpSampling3D(times)(active(x)))])
     return keras.Model(codes, conv(1, name="logits")(active(x)), name="generator")
 
 
@@ -260,42 +192,31 @@ def critic(config: Config) -> keras.Model:
 
     Always float32: the penalty needs a derivative of a derivative, and half precision loses it.
     """
-    norms = {
-        "layer": keras.layers.LayerNormalization,
-        "group": functools.partial(keras.layers.GroupNormalization, groups=1),
-    }
     volumes = keras.Input(config.critic_input, dtype="float32")
-    norm = functools.partial(norms[config.critic_norm], dtype="float32")
-    sizes = (config.critic_width, config.critic_kernel, config.block)
-    x = _downwards(volumes, *sizes, norm, config.critic_dropout, "float32")
-    score = keras.layers.Dense(1, name="score", dtype="float32")(x)
-    return keras.Model(volumes, score, name="critic")
+    norm = functools.partial(layers.LayerNormalization, dtype="float32")
+    if config.critic_norm == "group":
+        norm = functools.partial(layers.GroupNormalization, groups=1, dtype="float32")
+    sizes = config.critic_width, config.critic_kernel
+    x = _downwards(volumes, *sizes, norm, config.dropout, "float32")
+    return keras.Model(volumes, layers.Dense(1, name="score", dtype="float32")(x), name="critic")
 
 
-def _downwards(x, width: int, kernel: int, block: str, norm: Callable, dropout: float, dtype):
+def _downwards(x, width: int, kernel: int, norm: Callable, dropout: float, dtype=None):
     """From volumes (B, D, H, W, C) over three blocks, two of which halve the grid, to (B, F)."""
-    layers = keras.layers
     conv = functools.partial(layers.Conv3D, kernel_size=kernel, padding="same", dtype=dtype)
 
     def active(x):
         x = layers.LeakyReLU(0.3, dtype=dtype)(norm()(x))
         return layers.Dropout(dropout, dtype=dtype)(x) if dropout else x
 
-    sizes = ((width // 4, 2), (width // 2, 2), (width, 1))
-    if block == "preactivation":
-        x = conv(width // 8)(x)
-        for filters, stride in sizes:
-            smaller = layers.AveragePooling3D(stride, dtype=dtype)(x) if stride > 1 else x
-            shortcut = layers.Conv3D(filters, 1, dtype=dtype)(smaller)
-            x = layers.Add(dtype=dtype)([shortcut, conv(filters, strides=stride)(active(x))])
-        x = active(x)
-    else:
-        for number, (filters, stride) in enumerate(sizes):
-            x = conv(filters, strides=stride)(active(x) if number else x)
-    return layers.Flatten(dtype=dtype)(x)
+    x = conv(width // 8)(x)
+    for filters, stride in ((width // 4, 2), (width // 2, 2), (width, 1)):
+        smaller = layers.AveragePooling3D(stride, dtype=dtype)(x) if stride > 1 else x
+        shortcut = layers.Conv3D(filters, 1, dtype=dtype)(smaller)
+        x = layers.Add(dtype=dtype)([shortcut, conv(filters, strides=stride)(active(x))])
+    return layers.Flatten(dtype=dtype)(active(x))
 
 
-@keras.saving.register_keras_serializable("forecasting_4d")
 class PastAndNoise(patchnet.Past):
     """`Past`, and noise beside it: the first `noise` of the frames that it reads are noise."""
 
@@ -314,27 +235,6 @@ class PastAndNoise(patchnet.Past):
         *shape, channels = super().compute_output_shape(frames_shape)
         return (*shape, channels + self.noise)
 
-    def get_config(self):
-        """Return what `__init__` needs."""
-        return super().get_config() | {"noise": self.noise}
-
-
-@keras.saving.register_keras_serializable("forecasting_4d")
-class Trunk(patchnet.PatchNet):
-    """A `PatchNet` that reads `noise` channels before the first frame."""
-
-    def __init__(self, config: patchnet.Config | dict, noise: int = 0, **kwargs):
-        super().__init__(config, **kwargs)
-        self.noise = noise
-        if noise:
-            self.past = PastAndNoise(
-                noise, flip_times=self.config.flip_times, dtype=self.dtype_policy
-            )
-
-    def get_config(self):
-        """Return what `__init__` needs."""
-        return super().get_config() | {"noise": self.noise}
-
 
 # The losses
 
@@ -352,9 +252,6 @@ def gradient_penalty(critic: Callable, real, fake, share):
         real, fake: (B, ...), true and generated candidates.
         share: (B, 1, ..., 1), uniform in 0…1: where on the line between them. Not normal: that
             would leave the line.
-
-    Returns:
-        A scalar, 0 or above.
 
     Source: I. Gulrajani et al., *Improved Training of Wasserstein GANs*, 2017 (arXiv 1704.00028),
     equation 3.
@@ -395,7 +292,6 @@ def mixing_share(like, seed):
     return tf.random.stateless_uniform((ops.shape(like)[0], 1, 1, 1), seed)
 
 
-@keras.saving.register_keras_serializable("forecasting_4d")
 class WGANGP(keras.Model):
     """Generator and critic as one Keras model: made by `build`, trained by `fit`.
 
@@ -410,15 +306,10 @@ class WGANGP(keras.Model):
         generator  reconstruction · loss(forecast, truth) - adversarial · mean c(forecast)
 
     The critic is *conditional* with `pairing="history"`: it sees [history, candidate] and learns
-    which frames may follow this history. Only the candidate is mixed in the penalty.
-
-    The thesis's critic, `pairing="target"`, sees [candidate, target], and for the truth [target,
-    target]. So it need not learn what frames look like: to tell the two apart it only asks whether
-    its inputs are equal. The best critic of this kind is known, -‖candidate - target‖: its slope
-    is 1 everywhere and its gap the largest there can be. It is a learned distance to the target,
-    in place of a fixed one such as cross-entropy, and as with any distance nothing rewards a
-    forecast that is possible over one that is the mean of what may come. It cannot say what is
-    possible, since it does not see the history, and without a target it cannot judge at all.
+    which frames may follow this history. Only the candidate is mixed in the penalty. The thesis's
+    critic, `pairing="target"`, sees [candidate, target], and for the truth [target, target]. It
+    becomes a learned distance to the target: the best one of its kind is -‖candidate - target‖.
+    It cannot say what is possible, since it does not see the history.
 
     In `evaluate` and `fit`, `loss` is the reconstruction; `distance` is mean c(truth) - mean
     c(forecast), the critic's estimate of how far the forecasts are from the truth; `critic` is the
@@ -426,60 +317,49 @@ class WGANGP(keras.Model):
     up. What is drawn at random depends on the step only, so a resumed run draws the same.
     """
 
-    def __init__(self, config: Config | dict, **kwargs):
+    def __init__(self, config: Config, **kwargs):
         super().__init__(**kwargs)
-        self.config = config if isinstance(config, Config) else Config(**config)
-        policy = self.dtype_policy
-        self.encoder = None
-        if self.config.generator == "bottleneck":
-            self.encoder = encoder(self.config, policy)
-            self.generator = generator(self.config, policy)
+        self.config, self.encoder = config, None
+        if config.generator == "bottleneck":
+            self.encoder, self.generator = encoder(config), generator(config)
         else:
-            options = {"noise": self.config.noise, "name": "generator", "dtype": policy}
-            self.generator = Trunk(self.config.trunk, **options)
-        self.critic = critic(self.config)
+            self.generator = patchnet.PatchNet(config.trunk, name="generator")
+            if config.noise:
+                self.generator.past = PastAndNoise(config.noise)
+            self.generator.build()
+        self.critic = critic(config)
+        self.built = True
         self.distance = keras.metrics.Mean(name="distance")
         self.critic_loss = keras.metrics.Mean(name="critic")
         self.penalty = keras.metrics.Mean(name="penalty")
         self.part = PARTS[0]
-        edge = self.config.grid
+        grid, coarse = [config.grid] * 3, [config.grid // COARSE] * 3
         signature = {
-            "frames": tf.TensorSpec((None, self.config.frames, *[edge] * 3), tf.float32),
+            "frames": tf.TensorSpec((None, config.frames, *grid), tf.float32),
             "step": tf.TensorSpec((None,), tf.int64),
         }
-        if self.config.noise:
-            coarse = (self.config.noise, *[edge // COARSE] * 3)
-            signature["noise"] = tf.TensorSpec((None, *coarse), tf.float32)
+        if config.noise:
+            signature["noise"] = tf.TensorSpec((None, config.noise, *coarse), tf.float32)
         # Compiled once for the model, whatever the batch and whichever forecaster asks.
         self.compiled_call = tf.function(self.call, input_signature=(signature,))
-
-    def build(self, shape=None):
-        """Make every weight; the shape of the input plays no role."""
-        if self.encoder is None and not self.generator.built:
-            self.generator.build()
-        self.built = True
 
     def call(self, inputs, training=False):
         """See the class."""
         frames = self._frames(inputs)
         if self.encoder is not None:
-            grid = (*[self.config.grid] * 3, 1)
-            codes = self.encoder(ops.reshape(self._seen(frames), (-1, *grid)), training=training)
+            codes = self.encoder(ops.reshape(frames, (-1, *frames.shape[2:], 1)), training=training)
             codes = ops.reshape(codes, (-1, self.config.frames * self.config.latent))
-            logits = ops.cast(self.generator(codes, training=training)[..., 0], "float32")
-            # Half of a tanh, brought back to 0…1, is a sigmoid of twice the slope.
-            return ops.sigmoid(2 * logits if self.config.centred else logits)
-        step = inputs["step"]
+            logits = self.generator(codes, training=training)[..., 0]
+            return ops.sigmoid(ops.cast(logits, "float32"))
         if self.config.noise:
             noise = inputs.get("noise")
             if noise is None:
-                noise = ops.zeros_like(frames[:, :1, ::COARSE, ::COARSE, ::COARSE])
-                noise = ops.repeat(noise, self.config.noise, axis=1)
+                noise = ops.zeros_like(self.noise_for(ops.shape(frames)[0], (0, 0)))
             for axis in (2, 3, 4):
                 noise = ops.repeat(noise, COARSE, axis=axis)
             frames = ops.concatenate([noise, frames], axis=1)
-        observed = ops.full_like(step, self.config.frames)
-        found = self.generator({"frames": frames, "observed": observed, "step": step})
+        observed = ops.full_like(inputs["step"], self.config.frames)
+        found = self.generator({"frames": frames, "observed": observed, "step": inputs["step"]})
         return found["next"][:, 0]
 
     def noise_for(self, count: int, seed) -> tf.Tensor:
@@ -500,8 +380,8 @@ class WGANGP(keras.Model):
             given = ops.cast(target, "float32")[:, None]
         else:
             given = self._frames(inputs)
-        volumes = self._seen(ops.concatenate([given, candidate[:, None]], axis=1))
-        cut = to_patches(ops.transpose(volumes, (0, 2, 3, 4, 1)), self.config.critic_patch)
+        volumes = ops.concatenate([given, candidate[:, None]], axis=1)
+        cut = shared.to_patches(ops.transpose(volumes, (0, 2, 3, 4, 1)), self.config.patch)
         if self.config.critic_input[-1] > cut.shape[-1]:
             known = inputs["step"][:, None] == np.array(self.config.steps)
             known = ops.cast(known, "float32")[:, None, None, None, :]
@@ -522,19 +402,12 @@ class WGANGP(keras.Model):
         metrics: Sequence = (),
         **options,
     ) -> None:
-        """Make ready for `fit`: both optimizers get their variables here.
+        """Make ready for `fit`; the loss is `helpers.training.voxel_loss()` unless told.
 
-        Args:
-            generator_optimizer: for generator and encoder.
-            critic_optimizer: for the critic.
-            loss: the reconstruction, `helpers.training.voxel_loss()` unless told.
-            metrics, options: see `keras.Model.compile`.
+        Options: see `keras.Model.compile`. Both optimizers get their variables here.
         """
-        super().compile(
-            optimizer=None, loss=loss or training.voxel_loss(), metrics=list(metrics), **options
-        )
-        if not self.built:
-            self.build()
+        loss = loss or training.voxel_loss()
+        super().compile(optimizer=None, loss=loss, metrics=list(metrics), **options)
         if self.compute_dtype == "float16":
             generator_optimizer = keras.optimizers.LossScaleOptimizer(generator_optimizer)
         self.generator_optimizer, self.critic_optimizer = generator_optimizer, critic_optimizer
@@ -586,7 +459,7 @@ class WGANGP(keras.Model):
         return self._train_generator(inputs, target, self.part == "both")
 
     def _train_critic(self, inputs, target) -> dict:
-        """Let the critic learn once from a batch; return what has been measured so far."""
+        """Let the critic learn once from a batch; its figures are reported with the generator's."""
         candidate = self.candidate(self(inputs, training=True))
         share = mixing_share(target, self._seed(1))
         with tf.GradientTape() as tape:
@@ -596,8 +469,7 @@ class WGANGP(keras.Model):
                 lambda mixed: self.score(inputs, target, mixed), target, candidate, share
             )
             distance = ops.mean(real) - ops.mean(fake)
-            drift = ops.mean(ops.square(real))
-            loss = self.config.penalty * penalty + self.config.drift * drift - distance
+            loss = self.config.penalty * penalty - distance
             # Gradients of several devices are added up, and each has its part of the batch.
             part = loss / self._replicas
         variables = self.critic.trainable_variables
@@ -654,46 +526,21 @@ class WGANGP(keras.Model):
         done = sum(ops.cast(each.iterations, "int64") for each in optimizers)
         return ops.stack([done, 1000 * place + number])
 
-    def _seen(self, volumes):
-        return volumes - 0.5 if self.config.centred else volumes
-
     def _frames(self, inputs):
         """Return the frames as float32, or say what is wrong with them."""
         frames = ops.cast(inputs["frames"], "float32")
-        expected = (self.config.frames, *[self.config.grid] * 3)
-        if tuple(frames.shape[1:]) != expected:
-            raise ValueError(
-                f"frames has shape {tuple(frames.shape)}; expected (B, "
-                f"{', '.join(map(str, expected))}): {self.config.frames} frames on the grid that "
-                "the model was made for."
-            )
+        shared.check_shape(frames.shape, ("B", self.config.frames, *[self.config.grid] * 3))
         return frames
-
-    def compute_output_shape(self, inputs):
-        """Return (B, D, H, W)."""
-        frames = inputs["frames"]
-        return (frames[0], *frames[2:])
-
-    def get_config(self):
-        """Return what `__init__` needs."""
-        return super().get_config() | {"config": self.config.as_dict()}
 
 
 def build(config: Config) -> WGANGP:
     """Return an untrained model of this configuration, its weights made."""
-    model = WGANGP(config, name="wgan_gp")
-    model.build()
-    return model
+    return WGANGP(config, name="wgan_gp")
 
 
 def multiply_adds(config: Config) -> int:
-    """Return how many multiplications, each with an addition, one forecast costs.
-
-    Raises:
-        ValueError: the generator is not `"patches"`.
-    """
-    if config.generator != "patches":
-        raise ValueError(f"generator is {config.generator!r}; only 'patches' is counted.")
+    """Return how many multiplications, each with an addition, one forecast of `"patches"` costs."""
+    choice("generator", config.generator, ("patches",))
     return patchnet.multiply_adds(config.trunk) + config.grid**3 * config.noise * config.hidden
 
 
@@ -706,20 +553,7 @@ def load(path: str | Path) -> WGANGP:
     return training.load_model(path, Config, build, "WGAN-GP")
 
 
-# Optimizers and data
-
-
-def workshop_optimizers(plan: training.Plan, critic_rate: float = 2e-4) -> dict:
-    """Return AdamW by the plan for the generator, and for the critic an Adam of constant rate.
-
-    The critic's Adam has no momentum: what it chases moves away at every step.
-
-    Source: betas 0 and 0.9 as in Gulrajani et al., 2017.
-    """
-    return {
-        "generator_optimizer": plan.optimizer(),
-        "critic_optimizer": keras.optimizers.Adam(critic_rate, beta_1=0.0, beta_2=0.9),
-    }
+# Data and training
 
 
 def from_windows(
@@ -737,34 +571,11 @@ def batches(
 
     With several formats, one batch of each follows the other. Each is a pair of `frames` (B,
     `frames`, D, H, W) and `step` (B,), and the frame that follows, (B, D, H, W).
-
-    Args:
-        split: a `helpers.records.PackedSplit`.
-        formats: their TINC are among `config.steps`.
-        config: of the model.
-        plan: of the training: batch size and seed.
-
-    Raises:
-        ValueError: the model does not know the step of a format.
     """
     _check_formats(formats, config)
-
-    def stream(number: int, step: int) -> tf.data.Dataset:
-        found = formats[number]
-        return sequences.from_packed(
-            split,
-            found,
-            sequences.Windows(config.frames),
-            batch_size=plan.batch_size,
-            seed=plan.seed + number,
-            repeat=True,
-            drop_remainder=True,
-            symmetries=True,
-            time_reversal=True,
-            start_step=step,
-        ).map(functools.partial(from_windows, config, found))
-
-    return sequences.in_turn(stream, len(formats))
+    windows, prepare = sequences.Windows(config.frames), functools.partial(from_windows, config)
+    augmented = {"symmetries": True, "time_reversal": True}
+    return shared.in_turn(split, formats, plan, windows, prepare, **augmented)
 
 
 def validation(
@@ -809,14 +620,21 @@ def compile_options(
 ) -> dict:
     """Return optimizers, loss and metric for `model.compile`.
 
+    The generator has the AdamW of the plan, the critic an Adam of constant rate without momentum:
+    what it chases moves away at every step.
+
     Args:
         config: of the model.
         plan: of the training.
         jaccard_weight: of the soft Jaccard distance in the loss of the generator.
         critic_rate: learning rate of the critic.
         metric: of the next frame; the Jaccard distance, frame by frame, unless told.
+
+    Source: betas 0 and 0.9 as in Gulrajani et al., 2017.
     """
-    return workshop_optimizers(plan, critic_rate) | {
+    return {
+        "generator_optimizer": plan.optimizer(),
+        "critic_optimizer": keras.optimizers.Adam(critic_rate, beta_1=0.0, beta_2=0.9),
         "loss": training.voxel_loss(jaccard_weight),
         "metrics": [metric or metrics.keras_jaccard("per_frame")],
     }
@@ -830,14 +648,8 @@ def monitor(config: Config) -> str:
 # Forecasts
 
 
-def forecaster(
-    model: WGANGP,
-    frame_format: sequences.FrameFormat,
-    name: str = "WGAN-GP",
-    *,
-    seed: int | None = None,
-) -> WGANGPForecaster:
-    """Wrap a model so that `rollout` and `evaluation` can use it.
+class WGANGPForecaster:
+    """A model in the interface of all forecasters; see `helpers.rollout.Forecaster`.
 
     Args:
         model: from `build` or `load`.
@@ -846,23 +658,18 @@ def forecaster(
         seed: of the noise, drawn anew at each call; None forecasts without noise.
 
     Raises:
-        TypeError: not a `WGANGP`; a seed that is not a whole number.
-        ValueError: the model does not know the format's time step; a seed for a model without
-            noise.
-    """
-    return WGANGPForecaster(model, frame_format, name, seed)
-
-
-class WGANGPForecaster:
-    """A model in the interface of all forecasters; see `helpers.rollout.Forecaster`.
-
-    Attributes:
-        name: how tables and figures call it.
-        model: the Keras model.
-        step, seed: see `forecaster`.
+        TypeError: not a `WGANGP`.
+        ValueError: the model does not know the format's time step; a seed without noise.
     """
 
-    def __init__(self, model, frame_format, name, seed):
+    def __init__(
+        self,
+        model: WGANGP,
+        frame_format: sequences.FrameFormat,
+        name: str = "WGAN-GP",
+        *,
+        seed: int | None = None,
+    ):
         if not isinstance(model, WGANGP):
             raise TypeError(f"model is {model!r}; expected a WGANGP from build() or load().")
         _check_formats([frame_format], model.config)
@@ -873,12 +680,7 @@ class WGANGPForecaster:
         self._drawn = 0
 
     def __call__(self, history) -> np.ndarray:
-        """Forecast the next frame: (B, T, D, H, W) with values 0…1 to (B, D, H, W), float32.
-
-        Raises:
-            ValueError, TypeError: see `helpers.rollout.checked_history`; the history is shorter
-                than what the model reads.
-        """
+        """Forecast the next frame: (B, T, D, H, W) with values 0…1 to (B, D, H, W), float32."""
         config = self.model.config
         grid = (config.grid,) * 3
         frames = checked_history(history, grid=grid, frames=config.frames)[:, -config.frames :]
@@ -891,3 +693,6 @@ class WGANGPForecaster:
             inputs["noise"] = noise if self.seed is not None else tf.zeros_like(noise)
             self._drawn += 1
         return self.model.compiled_call(inputs).numpy()
+
+
+forecaster = WGANGPForecaster  # the same name in the module of each model

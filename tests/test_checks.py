@@ -60,17 +60,24 @@ def test_a_configuration_carries_its_ranges():
         width: int = _checks.field(least=1, whole=True)
         rate: float = _checks.field(0.1, above=0, optional=True)
         kind: str = _checks.field("one", choices=("one", "two"))
+        edges: tuple[int, ...] = _checks.field((3,), least=1, whole=True, odd=True, several=True)
         free: object = None
 
         def __post_init__(self):
             _checks.configuration(self)
 
-    assert Config(np.int8(2), np.float32(0.5), "two", [1]) == Config(2, 0.5, "two", [1])
+    found = Config(np.int8(2), np.float32(0.5), "two", [np.int8(1), 5], [1])
+    assert found == Config(2, 0.5, "two", (1, 5), [1]) and hash(found.edges)
     assert type(Config(np.int8(2)).width) is int and Config(1, None).rate is None
     with pytest.raises(ValueError, match="width is 0; expected at least 1"):
         Config(0)
     with pytest.raises(ValueError, match="kind is 'three'; choose one of one, two"):
         Config(1, kind="three")
+    with pytest.raises(ValueError, match="edges is 4; expected at least 1, odd"):
+        Config(1, edges=(3, 4))
+    for wrong in (3, ()):
+        with pytest.raises(TypeError, match="expected a tuple such as"):
+            Config(1, edges=wrong)
     assert str(Config.__dataclass_fields__["rate"].metadata["range"]) == "above 0 or None"
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from helpers import metrics, sequences, training
-from helpers._checks import whole
+from helpers._checks import configuration, field
 from helpers.models import shared
 from helpers.models.shared import Mix, Pointwise, to_patches, to_voxels
-from helpers.rollout import Forecaster
 from helpers.workshop import tensorflow
 
 tf = tensorflow()
@@ -45,42 +43,29 @@ class Config:
         grid: voxels along the edge of a frame.
 
     Raises:
-        TypeError: one of them is of another type.
-        ValueError: one of them breaks the rules above.
+        TypeError, ValueError: one of them breaks the rules above.
     """
 
-    history: int = 19
-    ahead: int = 5
-    steps: tuple[int, ...] = (1, 2, 4)
-    channels: int = 16
-    hidden: int = 32
-    flip_times: bool = True
-    patch: int = 2
-    width: int = 128
-    blocks: int = 8
-    normalise: bool = True
-    residual: float = 4.0
-    grid: int = 16
+    history: int = field(19, least=1, most=20, whole=True)
+    ahead: int = field(5, least=1, whole=True)
+    steps: tuple[int, ...] = field((1, 2, 4), least=1, whole=True, several=True)
+    channels: int = field(16, least=1, whole=True)
+    hidden: int = field(32, least=1, whole=True)
+    flip_times: bool = field(True, choices=(True, False))
+    patch: int = field(2, least=1, whole=True)
+    width: int = field(128, least=4, whole=True)
+    blocks: int = field(8, least=0, whole=True)
+    normalise: bool = field(True, choices=(True, False))
+    residual: float = field(4.0, above=0)
+    grid: int = field(16, least=1, whole=True)
 
     def __post_init__(self):
-        lowest = {"history": 1, "ahead": 1, "channels": 1, "hidden": 1, "patch": 1, "width": 4}
-        for name, least in (lowest | {"blocks": 0, "grid": 1}).items():
-            object.__setattr__(self, name, whole(name, getattr(self, name), least))
-        if self.history > 20:
-            raise ValueError(f"history is {self.history}; expected 20 frames at most.")
+        configuration(self)
         shared.check_steps(self)
         if self.grid % self.patch:
             raise ValueError(
                 f"patch is {self.patch}, grid is {self.grid}; patches must fill the grid."
             )
-        for name in ("flip_times", "normalise"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} is {getattr(self, name)!r}; expected True or False.")
-        training.check_number(self, "residual", "above 0", lambda value: 0 < value < math.inf)
-
-    def as_dict(self) -> dict:
-        """Return the configuration as plain values, for JSON; `Config(**values)` reads it."""
-        return asdict(self)
 
 
 def shipped() -> Config:
@@ -93,7 +78,6 @@ def workshop() -> Config:
     return Config(history=8, ahead=1, width=64, blocks=3)
 
 
-@keras.saving.register_keras_serializable("forecasting_4d")
 class Past(keras.layers.Layer):
     """Turn the past of each voxel into channels: frames, and when it flipped.
 
@@ -141,12 +125,7 @@ class Past(keras.layers.Layer):
         extra = 7 if self.flip_times and count > 1 else 0
         return (frames_shape[0], *frames_shape[2:], count + extra)
 
-    def get_config(self):
-        """Return what `__init__` needs."""
-        return super().get_config() | {"flip_times": self.flip_times}
 
-
-@keras.saving.register_keras_serializable("forecasting_4d")
 class PatchNet(keras.Model):
     """The network as a Keras model: made by `build`, trained by `fit`.
 
@@ -156,28 +135,21 @@ class PatchNet(keras.Model):
     `ahead`, `later` (B, `ahead` - 1, D, H, W), those after it.
     """
 
-    def __init__(self, config: Config | dict, **kwargs):
+    def __init__(self, config: Config, **kwargs):
         super().__init__(**kwargs)
-        self.config = config if isinstance(config, Config) else Config(**config)
-        config, policy = self.config, self.dtype_policy
-
-        def dense(units, name, **options):
-            return Pointwise(units, name=name, dtype=policy, **options)
-
-        self.past = Past(config.flip_times, dtype=policy)
-        self.read = dense(config.hidden, "read")
-        self.told = dense(config.hidden, "told", use_bias=False)
-        self.keep = dense(config.channels, "keep", activation="silu")
-        self.widen = dense(config.width, "widen")
-        self.mixes = [
-            Mix(config.width, name=f"mix_{number}", dtype=policy) for number in range(config.blocks)
-        ]
+        self.config = config
+        self.past = Past(config.flip_times)
+        self.read = Pointwise(config.hidden, name="read")
+        self.told = Pointwise(config.hidden, name="told", use_bias=False)
+        self.keep = Pointwise(config.channels, name="keep", activation="silu")
+        self.widen = Pointwise(config.width, name="widen")
+        self.mixes = [Mix(config.width, name=f"mix_{number}") for number in range(config.blocks)]
         self.norms = [
-            keras.layers.RMSNormalization(name=f"norm_{number}", dtype=policy)
+            keras.layers.RMSNormalization(name=f"norm_{number}")
             for number in range(config.blocks if config.normalise else 0)
         ]
-        self.narrow = dense(config.channels * config.patch**3, "narrow")
-        self.head = dense(config.ahead, "head", kernel_initializer="zeros")
+        self.narrow = Pointwise(config.channels * config.patch**3, name="narrow")
+        self.head = Pointwise(config.ahead, name="head", kernel_initializer="zeros")
         # Compiled once for the model, whatever the batch and whichever forecaster asks.
         grid = [config.grid] * 3
         self.compiled_forecast = tf.function(
@@ -236,10 +208,6 @@ class PatchNet(keras.Model):
         changed = ops.transpose(ops.cast(changed, "float32"), (0, 4, 1, 2, 3))
         return changed + last * weights[:, None, None, None]
 
-    def get_config(self):
-        """Return what `__init__` needs."""
-        return super().get_config() | {"config": self.config.as_dict()}
-
 
 def build(config: Config) -> PatchNet:
     """Return an untrained model of this configuration, its weights made."""
@@ -273,8 +241,7 @@ def batches(
         plan: of the training: batch size and seed.
         format_weights: of each format in the loss, by its time step.
     """
-    weights = shared.weights_of(formats, format_weights)
-    options = {"seed": plan.seed, "weights": weights}
+    options = {"seed": plan.seed, "weights": format_weights}
     return shared.Examples(split, formats, config, plan.batch_size, **options).dataset
 
 
@@ -368,56 +335,8 @@ def multiply_adds(config: Config) -> int:
 
 
 def load(path: str | Path) -> PatchNet:
-    """Return the model of shipped weights: `NAME.npz` with its record `NAME.json` beside it.
-
-    Raises:
-        FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_model`.
-    """
+    """Return the model of shipped weights; see `helpers.training.load_model`."""
     return training.load_model(path, Config, build, "PatchNet")
-
-
-def forecaster(
-    model: PatchNet,
-    frame_format: sequences.FrameFormat,
-    name: str = "PatchNet",
-    *,
-    symmetries: int = 1,
-    ahead: int | None = None,
-    thresholds: Sequence[float | None] | None = None,
-    kept: dict | None = None,
-    follower: Forecaster | None = None,
-) -> PatchForecaster:
-    """Wrap a model so that `rollout` and `evaluation` can use it.
-
-    Args:
-        model: from `build` or `load`.
-        frame_format: of the histories it will see; the model knows its time step.
-        name: how tables and figures call it.
-        symmetries: forecast so many turned and mirrored copies of a history and average: 1, 8
-            (the mirrorings) or 48 (all symmetries of the cube).
-        ahead: take so many frames from each forecast before feeding back; None takes all that
-            the model gives, 1 feeds back each frame.
-        thresholds: for each frame that the model gives, the probability above which a voxel is
-            best called filled, as `best_thresholds` in `helpers.models.shared` finds it; None in
-            place of a number is `fitting_threshold`, another one for each forecast. The forecast
-            is shifted, so that these become 0.5. No list at all leaves the probabilities as they
-            are. They are for what follows observed frames: where the last frame of the history is
-            a forecast, each of several frames has its `fitting_threshold`, and is called empty
-            only if `FAINT`.
-        kept: what the model says is kept here, and the model is not asked again, even if it
-            was trained on meanwhile. Forecasters may share it; it grows until it is cleared.
-        follower: forecasts each frame after the next one a second time, step by step: from the
-            history and the frames before it, as they were forecast so far. The mean of both
-            counts. Without thresholds of its own; it may wrap the same model. It is not asked where
-            the last frame of the history is a forecast: so far ahead, one decision after another
-            would empty the frames.
-
-    Raises:
-        TypeError: not a `PatchNet`; the follower is no forecaster.
-        ValueError: the model does not know the format's time step; no such number.
-    """
-    options = (symmetries, ahead, thresholds, kept, follower)
-    return PatchForecaster(model, frame_format, name, *options)
 
 
 class PatchForecaster(shared.SeveralForecaster):
@@ -431,3 +350,6 @@ class PatchForecaster(shared.SeveralForecaster):
             tf.constant(frames), tf.fill([count], observed), tf.fill([count], self.step)
         )
         return found.numpy()
+
+
+forecaster = PatchForecaster  # the same name in the module of each model

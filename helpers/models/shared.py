@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from helpers import metrics, sequences
+from helpers import metrics, sequences, training
 from helpers._checks import whole
-from helpers.rollout import checked_history
+from helpers.rollout import Forecaster, checked_history
 from helpers.workshop import tensorflow
 
 tf = tensorflow()
@@ -51,7 +52,6 @@ def to_voxels(patches, patch: int):
     )
 
 
-@keras.saving.register_keras_serializable("forecasting_4d")
 class Pointwise(keras.layers.Dense):
     """A dense layer that reads each voxel or patch by itself: (…, C) to (…, `units`).
 
@@ -92,7 +92,6 @@ def _to_mean_square_1(rows, epsilon: float):
     return scale_of(rows)
 
 
-@keras.saving.register_keras_serializable("forecasting_4d")
 class Mix(keras.layers.Layer):
     """A residual bottleneck block: x + up(silu(mix(silu(down(x))))), only `mix` sees neighbours.
 
@@ -129,33 +128,65 @@ class Mix(keras.layers.Layer):
         read = self.down(x) if norm is None else self.down.normalised(x, norm)
         return self.up(self.mix(read))
 
-    def get_config(self):
-        """Return what `__init__` needs."""
-        return super().get_config() | {"width": self.width}
+
+def check_shape(shape, expected: Sequence[int | str]) -> None:
+    """See that frames have the sizes that a network was made for; a letter stands for any.
+
+    Raises:
+        ValueError: they have others.
+    """
+    sizes = [size if isinstance(size, int) else found for found, size in zip(shape, expected)]
+    if len(shape) != len(expected) or list(shape) != sizes:
+        raise ValueError(
+            f"frames has shape {tuple(shape)}; expected ({', '.join(map(str, expected))})."
+        )
 
 
 def check_steps(config) -> None:
-    """Check the field `steps` of a frozen dataclass and keep it as a tuple.
-
-    Raises:
-        TypeError: it is no tuple or list, is empty, or holds something other than whole numbers.
-        ValueError: a number below 1, or one that is there twice.
-    """
-    if not isinstance(config.steps, (tuple, list)) or not config.steps:
-        raise TypeError(f"steps is {config.steps!r}; expected a tuple such as (1, 2, 4).")
-    object.__setattr__(config, "steps", tuple(whole("steps", step, 1) for step in config.steps))
+    """See that the `steps` of a configuration are different ones."""
     if len(set(config.steps)) < len(config.steps):
         raise ValueError(f"steps is {config.steps}; expected each time step once.")
+
+
+def in_turn(
+    split,
+    formats: Sequence[sequences.FrameFormat],
+    plan: training.Plan,
+    task: sequences.Task,
+    prepare: Callable | None = None,
+    **options,
+) -> Callable[[int], tf.data.Dataset]:
+    """Return what `training.train` asks for: the batches from any step on.
+
+    Args:
+        split: a `helpers.records.PackedSplit`.
+        formats: with several, one batch of each follows the other.
+        plan: of the training: batch size and seed.
+        task: what an example is, see `helpers.sequences`.
+        prepare: turns a format and a batch into what the network reads.
+        options: of `helpers.sequences.from_packed`, such as `symmetries=True`.
+    """
+
+    def stream(number: int, step: int) -> tf.data.Dataset:
+        data = sequences.from_packed(
+            split,
+            formats[number],
+            task,
+            batch_size=plan.batch_size,
+            seed=plan.seed + number,
+            repeat=True,
+            drop_remainder=True,
+            start_step=step,
+            **options,
+        )
+        return data.map(functools.partial(prepare, formats[number])) if prepare else data
+
+    return sequences.in_turn(stream, len(formats))
 
 
 def outputs(config) -> list[str]:
     """Return the names of the outputs of a network that forecasts `ahead` frames."""
     return ["next", "later"] if config.ahead > 1 else ["next"]
-
-
-def weights_of(formats: Sequence[sequences.FrameFormat], weights: Mapping[int, float]) -> list:
-    """Return the weight of each format in the loss, given by time step; 1 unless told."""
-    return [weights.get(found.TINC, 1.0) for found in formats]
 
 
 def past_bits(frames):
@@ -210,7 +241,7 @@ class Examples:
         seed: of all that is drawn.
         border: time points, so that few windows see the empty ends of a sample.
         augment: turn, mirror and reverse.
-        weights: of the formats in the loss, or None for equal ones.
+        weights: of the formats in the loss, by time step; 1 unless told.
         fives: in this share of the examples, 0…1, five frames are seen, as in the thesis's
             rollouts; in the others, each number that the format has is equally likely, before it
             is cut to what the network reads.
@@ -223,7 +254,7 @@ class Examples:
     seed: int = 1
     border: int = 12
     augment: bool = True
-    weights: Sequence[float] | None = None
+    weights: Mapping[int, float] | None = None
     fives: float = 0.0
 
     def batch(self, step: int) -> tuple[np.ndarray, ...]:
@@ -250,8 +281,8 @@ class Examples:
         frames = self.split.frames(samples, times)
         if self.augment:
             frames = sequences.apply_symmetries(frames, rng.integers(48, size=size))
-        weights = np.ones(len(self.formats)) if self.weights is None else np.array(self.weights)
-        return frames, observed, strides, weights[chosen].astype(np.float32)
+        weights = np.float32([(self.weights or {}).get(found.TINC, 1) for found in self.formats])
+        return frames, observed, strides, weights[chosen]
 
     def dataset(self, start_step: int = 0) -> tf.data.Dataset:
         """Return batches (inputs, targets, weight) without end, from a step on."""
@@ -281,24 +312,55 @@ class SeveralForecaster:
 
     Each network has a class of its own, which says how it is asked.
 
-    Attributes:
+    Args:
+        model: from `build` or `load`.
+        frame_format: of the histories it will see; the model knows its time step.
         name: how tables and figures call it.
-        model: the Keras model.
-        step, symmetries, ahead, thresholds, kept, follower: see the function
-            `helpers.models.patchnet.forecaster`.
+        symmetries: forecast so many turned and mirrored copies of a history and average: 1, 8
+            (the mirrorings) or 48 (all symmetries of the cube).
+        ahead: take so many frames from each forecast before feeding back; None takes all that
+            the model gives, 1 feeds back each frame.
+        thresholds: for each frame that the model gives, the probability above which a voxel is
+            best called filled, as `best_thresholds` in `helpers.models.shared` finds it; None in
+            place of a number is `fitting_threshold`, another one for each forecast. The forecast
+            is shifted, so that these become 0.5. No list at all leaves the probabilities as they
+            are. They are for what follows observed frames: where the last frame of the history is
+            a forecast, each of several frames has its `fitting_threshold`, and is called empty
+            only if `FAINT`.
+        kept: what the model says is kept here, and the model is not asked again, even if it
+            was trained on meanwhile. Forecasters may share it; it grows until it is cleared.
+        follower: forecasts each frame after the next one a second time, step by step: from the
+            history and the frames before it, as they were forecast so far. The mean of both
+            counts. Without thresholds of its own; it may wrap the same model. It is not asked where
+            the last frame of the history is a forecast: so far ahead, one decision after another
+            would empty the frames.
+
+    Raises:
+        TypeError: not a model of this class; the follower is no forecaster.
+        ValueError: the model does not know the format's time step; no such number.
     """
 
     network: type  # what `model` must be
 
     def __init__(
-        self, model, frame_format, name, symmetries, ahead, thresholds, kept=None, follower=None
+        self,
+        model: keras.Model,
+        frame_format: sequences.FrameFormat,
+        name: str | None = None,
+        *,
+        symmetries: int = 1,
+        ahead: int | None = None,
+        thresholds: Sequence[float | None] | None = None,
+        kept: dict | None = None,
+        follower: Forecaster | None = None,
     ):
         if not isinstance(model, self.network):
             raise TypeError(
                 f"model is {model!r}; expected a {self.network.__name__} from build() or load()."
             )
         config = model.config
-        self.model, self.name, self.step = model, name, frame_format.TINC
+        self.model, self.name = model, name or self.network.__name__
+        self.step = frame_format.TINC
         if self.step not in config.steps:
             raise ValueError(
                 f"{frame_format.name} has time step {self.step}; this model knows "

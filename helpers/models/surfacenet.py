@@ -6,12 +6,12 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from helpers import training
-from helpers._checks import whole
+from helpers._checks import configuration, field
 from helpers.models import shared
 from helpers.rollout import Forecaster
 from helpers.sequences import FrameFormat
@@ -53,37 +53,24 @@ class Config:
         grid: voxels along the edge of a frame.
 
     Raises:
-        TypeError: one of them is of another type.
-        ValueError: one of them breaks the rules above.
+        TypeError, ValueError: one of them breaks the rules above.
     """
 
-    history: int = 12
-    span: int = 24
-    ahead: int = 5
-    steps: tuple[int, ...] = (1, 2, 4)
-    radius: int = 3
-    blocks: int = 2
-    canonical: bool = True
-    width: int = 384
-    layers: int = 3
-    residual: float = 4.0
-    grid: int = 16
+    history: int = field(12, least=1, most=20, whole=True)
+    span: int = field(24, least=1, whole=True)
+    ahead: int = field(5, least=1, whole=True)
+    steps: tuple[int, ...] = field((1, 2, 4), least=1, whole=True, several=True)
+    radius: int = field(3, least=0, whole=True)
+    blocks: int = field(2, least=0, whole=True)
+    canonical: bool = field(True, choices=(True, False))
+    width: int = field(384, least=2, whole=True)
+    layers: int = field(3, least=0, whole=True)
+    residual: float = field(4.0, above=0)
+    grid: int = field(16, least=1, whole=True)
 
     def __post_init__(self):
-        lowest = {"history": 1, "span": 1, "ahead": 1, "radius": 0, "blocks": 0, "width": 2}
-        lowest |= {"layers": 0, "grid": 1}
-        for name, least in lowest.items():
-            object.__setattr__(self, name, whole(name, getattr(self, name), least))
-        if self.history > 20:
-            raise ValueError(f"history is {self.history}; expected 20 frames at most.")
+        configuration(self)
         shared.check_steps(self)
-        if not isinstance(self.canonical, bool):
-            raise TypeError(f"canonical is {self.canonical!r}; expected True or False.")
-        training.check_number(self, "residual", "above 0", lambda value: 0 < value < math.inf)
-
-    def as_dict(self) -> dict:
-        """Return the configuration as plain values, for JSON; `Config(**values)` reads it."""
-        return asdict(self)
 
 
 def shipped() -> Config:
@@ -103,7 +90,6 @@ def _pasts(history: int) -> tuple[np.ndarray, np.ndarray]:
     return numbers ^ (1 << np.maximum(observed, 0)), observed
 
 
-@functools.lru_cache(maxsize=4)
 def codes(history: int) -> np.ndarray:
     """Return what a neighbour's past is summed up in: float32 (2^(`history` + 1), 8).
 
@@ -136,16 +122,13 @@ def codes(history: int) -> np.ndarray:
         since_before,
         2 * filled / np.maximum(observed, 1) - 1,
     ]
-    table = np.stack(table, axis=1).astype(np.float32)
-    table.flags.writeable = False
-    return table
+    return np.stack(table, axis=1).astype(np.float32)
 
 
 BLOCK = 3  # voxels along the edge of a block, odd so that a voxel is its centre
 SINCE = (1, 2, 4, 8, 16)  # frames: the ages of the changes that blocks are told by
 
 
-@functools.lru_cache(maxsize=4)
 def courses(history: int) -> np.ndarray:
     """Return what a voxel adds to the mean of its block: float32 (2^(`history` + 1), 6).
 
@@ -155,10 +138,8 @@ def courses(history: int) -> np.ndarray:
     past, observed = _pasts(history)
     filled = past & 1
     ages = (np.minimum(age, np.maximum(observed - 1, 0)) for age in SINCE)
-    table = np.stack([filled, *(2 * (filled - (past >> age & 1)) for age in ages)], axis=1)
-    table = table.astype(np.float32)
-    table.flags.writeable = False
-    return table
+    table = [filled, *(2 * (filled - (past >> age & 1)) for age in ages)]
+    return np.stack(table, axis=1).astype(np.float32)
 
 
 def neighbours(radius: int) -> np.ndarray:
@@ -245,7 +226,6 @@ class _Surroundings:
         return ops.reshape(tf.gather(rows, where), (-1, self.count * content.shape[-1]))
 
 
-@keras.saving.register_keras_serializable("forecasting_4d")
 class SurfaceNet(keras.Model):
     """The network as a Keras model: made by `build`, trained by `fit`.
 
@@ -256,17 +236,14 @@ class SurfaceNet(keras.Model):
     (B, K, `ahead` - 1). `fed_back` (B,) may say how many of the last frames are forecasts.
     """
 
-    def __init__(self, config: Config | dict, **kwargs):
+    def __init__(self, config: Config, **kwargs):
         super().__init__(**kwargs)
-        self.config = config if isinstance(config, Config) else Config(**config)
-        config, policy = self.config, self.dtype_policy
-
-        def dense(units, name):
-            return keras.layers.Dense(units, name=name, dtype=policy, activation="silu")
-
-        self.first = dense(config.width, "first")
-        half = max(config.width // 2, 1)
-        self.further = [dense(half, f"further_{number}") for number in range(config.layers)]
+        self.config = config
+        self.first = keras.layers.Dense(config.width, "silu", name="first")
+        self.further = [
+            keras.layers.Dense(config.width // 2, "silu", name=f"further_{number}")
+            for number in range(config.layers)
+        ]
         # Logits need float32, also where the rest is computed in half precision.
         self.head = keras.layers.Dense(
             config.ahead, name="head", dtype="float32", kernel_initializer="zeros"
@@ -420,10 +397,6 @@ class SurfaceNet(keras.Model):
         found = self.call(inputs).values()
         return ops.sqrt(sum(ops.sum(part * (1 - part), axis=-1) for part in found))
 
-    def get_config(self):
-        """Return what `__init__` needs."""
-        return super().get_config() | {"config": self.config.as_dict()}
-
 
 def build(config: Config) -> SurfaceNet:
     """Return an untrained model of this configuration, its weights made."""
@@ -459,37 +432,36 @@ class Examples(shared.Examples):
             or too few voxels; wrong chances or share.
     """
 
-    voxels: int = 256
-    chances: tuple[float, ...] = (1.0, 0.3, 0.2)
+    voxels: int = field(256, least=1, whole=True)
+    chances: tuple[float, ...] = field((1.0, 0.3, 0.2), above=0, most=1, several=True)
     scout: SurfaceNet | None = None
-    candidates: int = 1024
+    candidates: int = field(1024, least=1, whole=True)
     feeder: SurfaceNet | None = None
-    fed_back: float = 0.25
+    fed_back: float = field(0.25, least=0, most=1)
 
     def __post_init__(self):
-        count, most = whole("voxels", self.voxels, 1), self.config.grid**3
+        configuration(self)
+        if len(self.chances) != len(RINGS):
+            raise ValueError(f"chances is {self.chances}; expected {len(RINGS)} numbers.")
+        drawn = [self.voxels, self.config.grid**3]
         if self.scout is not None:
             check_scout(self.scout, self.config)
-            if (wanted := whole("candidates", self.candidates, 1)) < count:
-                raise ValueError(f"voxels is {count}; there are {wanted} candidates.")
-            count = wanted
-        if count > most:
-            raise ValueError(f"{count} voxels are to be drawn; a frame has {most}.")
-        chances = tuple(self.chances)
-        if len(chances) != len(RINGS) or not all(0 < chance <= 1 for chance in chances):
-            raise ValueError(f"chances is {chances}; expected {len(RINGS)} numbers above 0, to 1.")
+            drawn.insert(1, self.candidates)
+        if drawn != sorted(drawn):
+            raise ValueError(
+                f"{' of '.join(map(str, drawn))} voxels are to be drawn; expected no more than "
+                "there are, of the candidates (with a scout) and of a frame."
+            )
         if self.feeder is not None:
             check_scout(self.feeder, replace(self.config, ahead=1), "feeder")
-        if not 0 <= self.fed_back <= 1:
-            raise ValueError(f"fed_back is {self.fed_back}; expected a share, 0…1.")
 
     def batch(self, step: int) -> tuple[np.ndarray, ...]:
-        """Return frames uint8 (B, history + ahead, D, H, W), observed, step, fed_back, each (B,),
-        chosen and weight.
+        """Draw a batch, as in `helpers.models.shared.Examples`, and voxels of its windows.
 
-        `fed_back` says how many of the last frames seen are forecasts. `chosen` (B, K) are numbers
-        of voxels in reading order, `weight` (B, K) float32 says how much they count: 0 for those
-        that only fill up the number.
+        Returns frames uint8 (B, history + ahead, D, H, W); observed, step and fed_back, each (B,),
+        the last one says how many of the last frames seen are forecasts; the numbers of the chosen
+        voxels in reading order, (B, K); how much they count, float32 (B, K), 0 for those that only
+        fill up the number.
         """
         frames, observed, strides, weight = super().batch(step)
         rng = np.random.default_rng([self.seed, step, 1])
@@ -545,9 +517,19 @@ class Examples(shared.Examples):
         found = self.scout.compiled_doubt(frames, observed, step, fed_back, chosen)
         return found.numpy() + DOUBT
 
-    def example(self, *batch) -> tuple[dict, dict, dict]:
-        """Split a batch into what `fit` reads."""
-        return example(self.config, *batch)
+    def example(self, frames, observed, step, fed_back, chosen, weight) -> tuple[dict, dict, dict]:
+        """Split frames (B, history + ahead, D, H, W) into what `fit` reads, at chosen voxels."""
+        config, every = self.config, tf.ones(tf.shape(step), tf.float32)
+        inputs, *_ = shared.example(config, frames, observed, step, every)
+        inputs |= {"voxels": chosen, "fed_back": fed_back}
+        after = frames[:, config.history :]
+        after = tf.reshape(after, (after.shape[0], config.ahead, -1))
+        target = tf.gather(tf.transpose(after, (0, 2, 1)), chosen, batch_dims=1)
+        target = tf.cast(target, tf.float32)
+        targets, weights = {"next": target[..., :1]}, {"next": weight}
+        if config.ahead > 1:
+            targets["later"], weights["later"] = target[..., 1:], weight
+        return inputs, targets, weights
 
 
 def draw(chance: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -594,23 +576,6 @@ def mixed(frames: np.ndarray, reach: int) -> np.ndarray:
     return full & gap
 
 
-def example(
-    config: Config, frames, observed, step, fed_back, chosen, weight
-) -> tuple[dict, dict, dict]:
-    """Split frames (B, history + ahead, D, H, W) into what `fit` reads, at the chosen voxels."""
-    every = tf.ones(tf.shape(step), tf.float32)
-    inputs, *_ = shared.example(config, frames, observed, step, every)
-    inputs |= {"voxels": chosen, "fed_back": fed_back}
-    after = frames[:, config.history :]
-    after = tf.reshape(after, (after.shape[0], config.ahead, -1))
-    target = tf.gather(tf.transpose(after, (0, 2, 1)), chosen, batch_dims=1)
-    target = tf.cast(target, tf.float32)
-    targets, weights = {"next": target[..., :1]}, {"next": weight}
-    if config.ahead > 1:
-        targets["later"], weights["later"] = target[..., 1:], weight
-    return inputs, targets, weights
-
-
 FORMAT_WEIGHTS = {1: 1.5, 2: 1.4, 4: 1.4}  # in the loss, by time step
 
 
@@ -630,8 +595,7 @@ def batches(
         split, formats, config, plan, format_weights: see `helpers.models.patchnet.batches`.
         fives, options: see `Examples`.
     """
-    weights = shared.weights_of(formats, format_weights)
-    options |= {"seed": plan.seed, "weights": weights, "fives": fives}
+    options |= {"seed": plan.seed, "weights": format_weights, "fives": fives}
     return Examples(split, formats, config, plan.batch_size, **options).dataset
 
 
@@ -646,8 +610,7 @@ def validation(
     **options,
 ) -> tf.data.Dataset:
     """Return `count` windows for each format as in training, always the same, in batches of 32."""
-    weights = shared.weights_of(formats, format_weights)
-    options |= {"seed": 0, "augment": False, "weights": weights, "fives": fives}
+    options |= {"seed": 0, "augment": False, "weights": format_weights, "fives": fives}
     data = Examples(split, formats, config, 32, **options).dataset()
     return data.take(math.ceil(count * len(formats) / 32))
 
@@ -661,29 +624,25 @@ def compile_options(
         config: of the model.
         plan: of the training.
         later_weight: of the loss of the frames after the next one.
-        muon: train with Muon; False takes the AdamW of the plan, as for the other models.
+        muon: train with Muon, which makes the steps of a matrix equally long in all directions;
+            biases and the last layer are left to Adam. From half as many voxels it learned as much
+            as the AdamW of the plan, which False takes (K. Jordan, 2024,
+            kellerjordan.github.io/posts/muon).
     """
-    parts = shared.outputs(config)
+    parts, optimizer = shared.outputs(config), plan.optimizer()
+    if muon:
+        optimizer = keras.optimizers.Muon(
+            plan.schedule(),
+            weight_decay=plan.weight_decay,
+            adam_weight_decay=0.0,
+            exclude_layers=["head"],
+            global_clipnorm=plan.clip_norm,
+        )
     return {
-        "optimizer": muon_optimizer(plan) if muon else plan.optimizer(),
+        "optimizer": optimizer,
         "loss": {part: keras.losses.BinaryCrossentropy() for part in parts},
         "loss_weights": dict(zip(parts, (1.0, later_weight))),
     }
-
-
-def muon_optimizer(plan: training.Plan) -> keras.optimizers.Optimizer:
-    """Return Muon, which makes the steps of a matrix equally long in all directions.
-
-    From half as many voxels it learned as much as AdamW (K. Jordan, 2024,
-    kellerjordan.github.io/posts/muon). Biases and the last layer are left to Adam.
-    """
-    return keras.optimizers.Muon(
-        plan.schedule(),
-        weight_decay=plan.weight_decay,
-        adam_weight_decay=0.0,
-        exclude_layers=["head"],
-        global_clipnorm=plan.clip_norm,
-    )
 
 
 def monitor(config: Config) -> str:
@@ -717,26 +676,17 @@ def multiply_adds(
     if scout is not None:
         return multiply_adds(scout, voxels) + multiply_adds(config, round(unsure * voxels))
     units = [numbers_read(config), config.width]
-    units += [max(config.width // 2, 1)] * config.layers + [config.ahead]
+    units += [config.width // 2] * config.layers + [config.ahead]
     return voxels * sum(a * b for a, b in itertools.pairwise(units))
 
 
 def load(path) -> SurfaceNet:
-    """Return the model of shipped weights: `NAME.npz` with its record `NAME.json` beside it.
-
-    Raises:
-        FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_model`.
-    """
+    """Return the model of shipped weights; see `helpers.training.load_model`."""
     return training.load_model(path, Config, build, "SurfaceNet")
 
 
 def check_scout(scout, config: Config, what: str = "scout") -> None:
-    """Check that a scout forecasts all that a network of this configuration does.
-
-    Args:
-        scout: anything.
-        config: of the network.
-        what: how errors call the scout.
+    """See that a scout, or `what` else, forecasts all that a network of this configuration does.
 
     Raises:
         TypeError: it is no `SurfaceNet`.
@@ -770,12 +720,32 @@ def reach_of(step: int) -> int:
 
 
 class SurfaceForecaster(shared.SeveralForecaster):
-    """A `SurfaceNet` in the interface of all forecasters; see `helpers.rollout.Several`."""
+    """A `SurfaceNet` as a forecaster; see `helpers.models.shared.SeveralForecaster`.
+
+    More `symmetries` than one change little: the pose makes the forecast turn with the history, but
+    where two parts of a slope are equal, or one is 0. A `scout` is a smaller model that is asked
+    first; only where it is not `SURE` that a voxel stays as it is, the model is asked. For its
+    errors, see `check_scout`.
+    """
 
     network = SurfaceNet
 
-    def __init__(self, model, *options, scout=None):
-        super().__init__(model, *options)
+    def __init__(
+        self,
+        model: SurfaceNet,
+        frame_format: FrameFormat,
+        name: str | None = None,
+        *,
+        symmetries: int = 1,
+        ahead: int | None = None,
+        thresholds: Sequence[float | None] | None = None,
+        kept: dict | None = None,
+        follower: Forecaster | None = None,
+        scout: SurfaceNet | None = None,
+    ):
+        options = {"symmetries": symmetries, "ahead": ahead, "thresholds": thresholds}
+        options |= {"kept": kept, "follower": follower}
+        super().__init__(model, frame_format, name, **options)
         if scout is not None:
             check_scout(scout, model.config)
         self.scout = scout
@@ -797,24 +767,4 @@ class SurfaceForecaster(shared.SeveralForecaster):
         return np.concatenate(found)
 
 
-def forecaster(
-    model: SurfaceNet,
-    frame_format: FrameFormat,
-    name: str = "SurfaceNet",
-    *,
-    symmetries: int = 1,
-    ahead: int | None = None,
-    thresholds: Sequence[float | None] | None = None,
-    kept: dict | None = None,
-    follower: Forecaster | None = None,
-    scout: SurfaceNet | None = None,
-) -> SurfaceForecaster:
-    """Wrap a model so that `rollout` and `evaluation` can use it.
-
-    Args, errors: as in `helpers.models.patchnet.forecaster`. More `symmetries` than one change
-    little: the pose makes the forecast turn with the history, but where two parts of a slope are
-    equal, or one is 0. A `scout` is a smaller model that is asked first; only where it is not
-    `SURE` that a voxel stays as it is, the model is asked. For its errors, see `check_scout`.
-    """
-    options = (symmetries, ahead, thresholds, kept, follower)
-    return SurfaceForecaster(model, frame_format, name, *options, scout=scout)
+forecaster = SurfaceForecaster  # the same name in the module of each model

@@ -56,8 +56,7 @@ def load(path: str | Path, *, known: bool = True) -> convlstm.ConvLSTM:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not HDF5 or damaged, holds another model, or is another file than the
-            author's.
+        ValueError: it is damaged, holds another model, or is another file than the author's.
 
     Source: M. Goldgruber, *3D Spatio-Temporal Predictions with ConvLSTM and GAN models*.
     """
@@ -114,8 +113,6 @@ def _check_architecture(path: Path) -> None:
     """Refuse files of other models before any array is read."""
     import h5py
 
-    if not h5py.is_hdf5(path):
-        raise ValueError(f"{path} is not an HDF5 file; was the download complete?")
     try:
         with h5py.File(path, "r") as file:
             description = file.attrs.get("model_config")

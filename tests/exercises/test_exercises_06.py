@@ -131,7 +131,7 @@ def same_network(ours, theirs, shape):
 
 
 CONFIG = wgan_gp.thesis(
-    3, width=16, kernel=3, latent=5, dropout=0.0, critic_width=16, critic_kernel=3, critic_dropout=0
+    3, width=16, kernel=3, latent=5, dropout=0.0, critic_width=16, critic_kernel=3
 )
 
 

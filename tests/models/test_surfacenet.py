@@ -44,20 +44,6 @@ def number_of(states):
     return int("1" + "".join(map(str, states)), 2)
 
 
-def test_codes_by_hand():
-    """Oldest first 0 1 1 0 0: the last flip is 2 frames old, the one before it 4."""
-    found = surfacenet.codes(6)[number_of([0, 1, 1, 0, 0])]
-    expected = [-1, -1, 0.2 - 0.5, -(0.2 - 0.5), 1 / 2, 1, 0.4 - 0.5, 2 * 2 / 5 - 1]
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
-def test_codes_without_flips_tell_how_long_it_was_observed():
-    for count in (1, 3, 6):
-        found = surfacenet.codes(6)[number_of([1] * count)]
-        age = count / 10 - 0.5
-        np.testing.assert_allclose(found, [1, 0, age, age, 0, 0, age, 1], atol=1e-6)
-
-
 def test_codes_of_every_past_against_a_loop():
     table = surfacenet.codes(4)
     for count in range(1, 5):
@@ -174,14 +160,6 @@ def test_turns_with_the_history_of_records_but_for_ties():
         assert differ[:, rings == ring].mean() < share
 
 
-def test_the_average_over_all_symmetries_turns_exactly(model, frames):
-    forecaster = wrap(model, symmetries=48)
-    history = frames[:1, :6]
-    turned = np.ascontiguousarray(sequences.apply_symmetry(history, 17))
-    back = sequences.apply_symmetry(forecaster(turned), sequences.inverse_symmetry(17))
-    np.testing.assert_allclose(back, forecaster(history), atol=1e-5)
-
-
 def test_without_the_canonical_pose_it_does_not(frames):
     plain = wrap(randomised(surfacenet.build(dataclasses.replace(SMALL, canonical=False))))
     history = frames[:, :6]
@@ -201,10 +179,6 @@ def test_a_call_gives_the_first_of_several_near_the_surface(model, frames, frame
     np.testing.assert_allclose(single[near], several[:, 0][near], atol=1e-6)
     assert np.array_equal(single[~near], history[:, -1][~near])
     assert several.shape == (2, 3, GRID, GRID, GRID)
-
-
-def test_how_far_next_frames_differ_from_the_last():
-    assert [surfacenet.reach_of(step) for step in (1, 2, 3, 4)] == [1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("blocks, reach", [(0, 2), (1, 4)])
@@ -276,7 +250,7 @@ def test_only_the_last_frames_matter(model, frames):
     assert np.abs(forecaster(frames[:, -6:]) - forecaster(frames[:, -5:])).max() > 1e-3
 
 
-@pytest.mark.parametrize("count", range(1, 10))
+@pytest.mark.parametrize("count", [1, 5, 9])
 def test_a_history_of_any_length(model, frames, count):
     found = wrap(model)(frames[:, :count])
     assert found.shape == (2, GRID, GRID, GRID) and found.dtype == np.float32
@@ -397,18 +371,9 @@ def test_wrong_arguments(model):
     ):
         with pytest.raises(ValueError, match=says):
             wrap(model, scout=surfacenet.build(dataclasses.replace(SMALL, **change)))
-    with pytest.raises(ValueError, match="20 frames at most"):
-        Config(history=21)
-    with pytest.raises(ValueError, match="radius"):
-        Config(radius=-1)
-    with pytest.raises(ValueError, match="blocks"):
-        Config(blocks=-1)
-    with pytest.raises(TypeError, match="canonical"):
-        Config(canonical=1)
-    with pytest.raises(TypeError, match="steps"):
-        Config(steps=[])
-    with pytest.raises(ValueError, match="once"):
-        Config(steps=(1, 1))
+    for wrong in ({"history": 21}, {"radius": -1}, {"canonical": "no"}, {"steps": (1, 1)}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} is"):
+            Config(**wrong)
 
 
 def test_counted_by_hand():
@@ -527,12 +492,8 @@ def test_a_scout_chooses_what_it_is_unsure_of(split):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"voxels": 4097}, "a frame has 4096"),
-        ({"scout": surfacenet.build(surfacenet.scout()), "candidates": 4097}, "a frame has 4096"),
-        (
-            {"scout": surfacenet.build(surfacenet.scout()), "candidates": 255},
-            "there are 255 candidates",
-        ),
+        ({"voxels": 4097}, "4097 of 4096 voxels"),
+        ({"scout": surfacenet.build(surfacenet.scout()), "candidates": 255}, "256 of 255 of 4096"),
         ({"scout": surfacenet.build(SMALL)}, "expected 5 of 16³"),
         ({"voxels": 0}, "voxels is 0"),
         ({"chances": (1.0, 0.2)}, "3 numbers"),
