@@ -9,6 +9,7 @@ x is W, y is H and z is D, which points up.
 
 from helpers.pictures.curves import bars, curves, learning_curves, loss_curves, over_horizon
 from helpers.pictures.frames import compare_slices, orthogonal_slices, slices
+from helpers.pictures.process import surface_mesh
 from helpers.pictures.results import (
     breakdown,
     comparison,
@@ -18,5 +19,5 @@ from helpers.pictures.results import (
     skill_horizons,
     summary_curves,
 )
-from helpers.pictures.solids import Scene, animate_3d, compare_3d, export_meshes, view_3d
+from helpers.pictures.solids import Scene, animate_3d, compare_3d, view_3d
 from helpers.pictures.style import FAINT, FALSE_ALARM, FILLED, HIT, INK, MISS, SERIES, Picture

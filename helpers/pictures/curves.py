@@ -39,9 +39,6 @@ def curves(
         band: around the mean of N samples, `"spread"` (5th to 95th percentile) or `"mean"` (95 %
             interval of the mean).
         marks: mark each place, for few of them.
-
-    Raises:
-        TypeError, ValueError: no groups, a wrong shape, a NaN or an unknown band.
     """
     choice("band", band, tuple(BANDS))
     figure, axes = _axes(xlabel, ylabel)
@@ -85,9 +82,6 @@ def over_horizon(
         horizons: the H horizons; 1…H unless told.
         band: see `curves`.
         label: what the distance is called.
-
-    Raises:
-        TypeError, ValueError: see `curves`.
     """
     if horizons is None:
         horizons = range(1, max(np.shape(array)[-1] for array in groups.values()) + 1)
@@ -105,10 +99,6 @@ def learning_curves(
             more of `loss`, `val_loss` and the distance.
         distance: the column for the right panel.
         persistence: the distance of persistence, drawn as a line.
-
-    Raises:
-        TypeError, ValueError: no `step`, none of the other columns, a NaN, or columns of unequal
-            length.
     """
     panels = {"loss": {"training": "loss", "validation": "val_loss"}}
     panels[DISTANCE] = {"validation": distance}
@@ -143,9 +133,6 @@ def loss_curves(
             them, for example a DataFrame.
         columns: what to draw; a panel names the trainings that lack its column.
         xlabel: what `step` counts.
-
-    Raises:
-        TypeError, ValueError: a run without `step`, a NaN, or columns of unequal length.
     """
     drawn = looks(runs)
 
@@ -168,9 +155,6 @@ def bars(table: Mapping, *, label: str = "samples", category_label: str = "") ->
         table: group -> (category -> number), all groups with the same categories, or a DataFrame
             whose columns are the groups.
         label, category_label: what the numbers and the categories are.
-
-    Raises:
-        TypeError, ValueError: no groups, a NaN, or a category that a group lacks.
     """
     table = pd.DataFrame(table)
     finite("The table with a row for each category", table)

@@ -62,7 +62,7 @@ def _frames(name: str, frames) -> list[np.ndarray]:
     return found
 
 
-def outcomes(truth, prediction, threshold: float = 0.5) -> tuple[np.ndarray, ...]:
+def outcomes(truth, prediction, threshold: float) -> tuple[np.ndarray, ...]:
     """Sort voxels into hits, misses and false alarms; filled means value >= threshold."""
     true, predicted = truth >= threshold, prediction >= threshold
     return true & predicted, true & ~predicted, ~true & predicted
@@ -96,9 +96,6 @@ def slices(
         index: which slice, or `"max"` for the maximum over that axis.
         names: what to call the two rows.
         size: pixels along the edge of a panel.
-
-    Raises:
-        TypeError, ValueError: see `pick`; no such axis or slice.
     """
     rows, captions, _ = pick(frames, prediction, times=times, count=count)
     cuts = {name: [_slice(frame, axis, index) for frame in row] for name, row in zip(names, rows)}
@@ -149,9 +146,6 @@ def orthogonal_slices(
         frame: (D, H, W), values 0…1, drawn as shades.
         position: (d, h, w) of that voxel; the fullest slice of each axis unless told.
         title: shown above.
-
-    Raises:
-        TypeError, ValueError: see `_checks.voxels`; a position outside the frame.
     """
     frame = voxels("frame", frame, axes=(3,))
     places = dict(zip(AXES, position or (_fullest(frame, axis) for axis in AXES)))
@@ -193,9 +187,6 @@ def compare_slices(
         count: at most so many equally spaced frames.
         axis: the slice is across this axis, `"D"`, `"H"` or `"W"`.
         index: which slice; the fullest one unless told.
-
-    Raises:
-        TypeError, ValueError: see `pick`; no such axis or slice.
     """
     rows, captions, _ = pick(truth, prediction, times=times, count=count)
     if index is None:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from helpers._checks import voxels
 from helpers.pictures.style import FAINT, FALSE_ALARM, FILLED, HIT, INK, MISS
 
 SECONDS_TO_DRAW = 120.0
@@ -147,14 +148,10 @@ def _drawn(scene: dict, backend: str) -> np.ndarray | str:
 def _plotter(scene: dict, *, letters: bool):
     """Build the PyVista scene: one linked view for each panel, every box scaled to edge 1."""
     import pyvista
-    from vtkmodules.vtkCommonCore import vtkLogger
 
-    vtkLogger.SetStderrVerbosity(vtkLogger.VERBOSITY_OFF)
     rows, columns, size = scene["rows"], scene["columns"], scene["size"]
-    window = (columns * size, rows * size)
-    plotter = pyvista.Plotter(
-        shape=(rows, columns), window_size=window, border=False, off_screen=True
-    )
+    shape = {"shape": (rows, columns), "window_size": (columns * size, rows * size)}
+    plotter = pyvista.Plotter(**shape, border=False, off_screen=True)
     plotter.set_background("white")
     for n, panel in enumerate(scene["panels"]):
         plotter.subplot(*divmod(n, columns))
@@ -222,14 +219,22 @@ def cubes_mesh(filled: np.ndarray, shrink: float = 1):
     return mesh
 
 
-def surface_mesh(filled: np.ndarray):
-    """Make a smoothed surface of filled voxels: marching cubes, then Taubin's filter.
+def surface_mesh(frame):
+    """Make a mesh that other programs can open, the surface of a frame: `mesh.save("body.stl")`.
 
-    It consists of triangles and is closed: each edge belongs to two of them, and normals point
-    outward. An empty frame has no points.
+    The surface is found by marching cubes, smoothed by Taubin's filter and closed: it consists of
+    triangles, each edge belongs to two of them, and normals point outward, so that the mesh bounds
+    a body. Smoothing takes volume from small pieces. An empty frame has no points.
+
+    Args:
+        frame: (D, H, W), values 0…1; filled means value >= 0.5.
+
+    Returns:
+        pyvista.PolyData in voxels, x along W, y along H and z along D.
     """
     import pyvista
 
+    filled = voxels("frame", frame, axes=(3,)) >= 0.5
     # Points at the voxel centres, with an empty margin that closes the surface at the walls.
     padded = np.pad(filled.astype(np.float32), 1)
     grid = pyvista.ImageData(dimensions=padded.shape[::-1], origin=(-0.5, -0.5, -0.5))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -37,14 +38,11 @@ def result_distributions(
         protocol: which one, where the table holds several.
         models: a row for each, in this order; what the table holds when None. There is a column
             for each format; a panel without results says so.
-
-    Raises:
-        TypeError, ValueError: see `helpers.evaluation.overview`; an unknown kind; no such model.
     """
     choice("kind", kind, ("histogram", "box"))
     table = evaluation.one_protocol(table, protocol)
     evaluation.check_same_samples(table)
-    models, formats = _asked(models, table["model"]), _unique(table["format"])
+    models, formats = _asked(models, table["model"]), list(table["format"].unique())
     shown = table[table["model"].isin(models) & (table["horizon"] == 1)]
     columns = [column for column, *_ in COMPARISONS.values()]
     # All formats share the axis, so that each has a part of the bins only.
@@ -115,41 +113,26 @@ def long_term_curves(
         band: around each mean of ours, its 95 % bootstrap interval.
 
     Raises:
-        TypeError, ValueError: see `helpers.evaluation.overview`; the table is not of rollouts.
+        ValueError: the table is not of rollouts, or not all models were judged on its samples.
     """
     table = evaluation.one_protocol(table)
-    if not table["protocol"].eq(evaluation.ROLLOUT).all():
-        raise ValueError(
-            "The table is of next frames; curves over the horizon need rollouts, from long_term."
-        )
+    choice("The table's protocol", table["protocol"].iloc[0], [evaluation.ROLLOUT])
     found, label = _averages(table, difference)
     found = found[found["kind"].ne("moving null") | moving_null]
-    models = _unique(found.loc[found["kind"] == "model", "name"])
-    drawn = looks(found["name"])
-
-    def draw(axes, name):
-        if difference:
-            axes.axhline(0, color="black", lw=1.2)
-        here = found[found["format"] == name].set_index("name")
-        for model in drawn:
-            for _, rows in here[here.index == model].groupby("history"):
-                # Missing horizons become a gap in the line.
-                rows = rows.set_index("horizon").reindex(range(1, rows["horizon"].max() + 1))
-                ends = (rows["low"], rows["high"]) if band else ()
-                line(axes, rows.index, rows["mean"], model, drawn[model], *ends)
-        say_missing(axes, [model for model in models if model not in here.index])
-
+    models = list(found.loc[found["kind"] == "model", "name"].unique())
+    panels = dict.fromkeys(table["format"].unique(), models)
     about = "Rollouts beside persistence, a panel for each format."
-    options = {"tall": 2.9, "ylabel": label, "xlabel": HORIZON, "sharey": True}
-    figure = panel_grid(about, _unique(table["format"]), draw, **options)
+    found, drawn = found.assign(panel=found["format"]), looks(found["name"])
+    figure = _rollouts(about, found, panels, drawn, band=band, tall=2.9, ylabel=label)
+    for axes in figure.axes if difference else ():
+        axes.axhline(0, color="black", lw=1.2, zorder=1.5)
     if not difference:
         figure.axes[0].set_ylim(bottom=0)  # shared by all panels
-    legend(figure, BANDS["mean"] if band else None)
     return figure
 
 
 @style()
-def shape_curves(table, *, kind: str = "errors", format: str | None = None) -> Picture:
+def shape_curves(table, *, kind: str = "errors", format: str) -> Picture:
     """Draw over the horizon what rollouts do to the shape of frames.
 
     Args:
@@ -158,19 +141,13 @@ def shape_curves(table, *, kind: str = "errors", format: str | None = None) -> P
             `"errors"`, by how many they are off; or `"surface"`, how far the surface is off, its
             mean and 95 % Hausdorff distance, and the share of samples without such a distance,
             since the forecast is empty and the truth is not, or the reverse.
-        format: which one, where the table holds several.
-
-    Raises:
-        TypeError, ValueError: see `helpers.evaluation.shape_means`; an unknown kind; no such
-            format, or several and none chosen; two models were judged on other samples.
+        format: which rows.
     """
     units = {"counts": "mean number", "errors": "mean absolute error", "surface": "voxels"}
     choice("kind", kind, tuple(units))
     table = evaluation.one_protocol(table)
     evaluation.check_same_samples(table)
-    formats = _unique(table["format"])
-    format = choice("format", formats[0] if len(formats) == 1 else format, formats)
-    rows = table[table["format"] == format]
+    rows = table[table["format"] == choice("format", format, table["format"].unique())]
     found = evaluation.shape_means(rows, ("model", "horizon")).set_index(["model", "measure"])
     measures = {what: f"{what}{'_error' * (kind == 'errors')}" for what in BETTI}
     share = "share without a distance"
@@ -216,18 +193,15 @@ def comparison(
         protocol: which one, where the table holds several.
         difference: prediction - persistence, taken sample by sample, below 0 is better; then
             without null models and thesis.
-
-    Raises:
-        TypeError, ValueError: see `helpers.evaluation.overview`; nothing at that horizon.
     """
     table = evaluation.one_protocol(table, protocol)
     found, label = _averages(table, difference)
-    found = found[found["horizon"] == choice("horizon", horizon, _unique(found["horizon"]))]
+    found = found[found["horizon"] == choice("horizon", horizon, found["horizon"].unique())]
     rollouts = table["protocol"].eq(evaluation.ROLLOUT).all()
     where = f"{horizon} steps ahead" if rollouts else f"next frame, {table['protocol'].iloc[0]}"
     found = found.assign(text=found["mean"].map("{:.3f}".format), left=False)
     label = f"{label}, {where} (bars: 95 % interval of the mean)"
-    names, formats = _unique(found["name"]), _unique(table["format"])
+    names, formats = list(found["name"].unique()), list(table["format"].unique())
     figure = _intervals(found, names, formats, label, sharex=True)
     first = figure.axes[0]
     if difference:
@@ -249,46 +223,31 @@ def summary_curves(summary, *, models: Sequence[str] | None = None) -> Picture:
     Args:
         summary: as in data/results/summary.csv, see `helpers.evaluation.course_results`.
         models: what to show, in this order; what the table holds when None.
-
-    Raises:
-        ValueError: the table has no rollouts of one of these models.
     """
     table = summary[summary["protocol"] == evaluation.ROLLOUT]
-    models, formats = _asked(models, table["model"]), _unique(table["format"])
+    models, formats = _asked(models, table["model"]), list(table["format"].unique())
     table = table[table["model"].isin(models)]
-    published = evaluation.thesis_figures()
+    published = evaluation.thesis_figures().rename(columns={"model": "name"})
     published = published[published["protocol"] == evaluation.ROLLOUT]
     published = published[published["measure"] == "prediction_jaccard"]
-    published = published.assign(model="thesis: " + published["model"], jaccard=published["mean"])
-    drawn = looks([*models, *published["model"]])
-    panels = {}
-    for history in sorted(set(table["history"]), reverse=True):
-        for name in formats:
-            start = "one frame" if history == 1 else f"{history} frames"
-            panels[f"{name}, from {start}"] = (name, history)
-
-    def draw(axes, title):
-        ours, theirs = (
-            part[(part["format"] == panels[title][0]) & (part["history"] == panels[title][1])]
-            for part in (table, published)
-        )
-        null = ours.drop_duplicates("horizon").sort_values("horizon")
-        look = looks(["persistence"])["persistence"]
-        axes.plot(null["horizon"], null["persistence"], label="persistence", **look)
-        for who in drawn:
-            for part in (ours, theirs):
-                rows = part[part["model"] == who].sort_values("horizon")
-                if len(rows):
-                    axes.plot(rows["horizon"], rows["jaccard"], label=who, **drawn[who])
-        expected = set(table.loc[table["history"] == panels[title][1], "model"])
-        say_missing(axes, [each for each in models if each in expected - set(ours["model"])])
-
-    options = {"columns": len(formats), "tall": 2.1, "sharex": "row", "sharey": True}
+    published = published.assign(name="thesis: " + published["name"])
+    null = table.drop_duplicates(["format", "history", "horizon"])
+    parts = [null.assign(name="persistence", mean=null["persistence"]), published]
+    parts.append(table.assign(name=table["model"], mean=table["jaccard"]))
+    found = pd.concat(parts)
+    histories = table.groupby("history")["model"].agg(set)[::-1]
+    starts = {n: "one frame" if n == 1 else f"{n} frames" for n in histories.index}
+    found = found.assign(panel=found["format"] + ", from " + found["history"].map(starts))
+    panels = {
+        f"{name}, from {start}": [model for model in models if model in histories[n]]
+        for n, start in starts.items()
+        for name in formats
+    }
     about = "Rollouts of all models beside persistence."
-    labels = {"xlabel": HORIZON, "ylabel": DISTANCE}
-    figure = panel_grid(about, list(panels), draw, **options, **labels)
+    options = {"columns": len(formats), "tall": 2.1, "sharex": "row", "ylabel": DISTANCE}
+    drawn = looks(["persistence", *models, *published["name"]])
+    figure = _rollouts(about, found, panels, drawn, **options)
     figure.axes[0].set_ylim(bottom=0)  # shared by all panels
-    legend(figure)
     return figure
 
 
@@ -301,16 +260,10 @@ def skill_horizons(found, *, models: Sequence[str] | None = None) -> Picture:
     Args:
         found: from `helpers.evaluation.skill_horizon`.
         models: what to show, in this order; what `found` holds when None.
-
-    Raises:
-        ValueError: nothing to show, no such model, or one that is there twice for one format.
     """
     if not len(found) or found.duplicated(["model", "format"]).any():
-        raise ValueError(
-            "The table is empty, or a model is there twice for one format, with other histories; "
-            "choose one."
-        )
-    formats, models = _unique(found["format"]), _asked(models, found["model"])
+        raise ValueError("Expected each model once for a format; choose one of its histories.")
+    formats, models = list(found["format"].unique()), _asked(models, found["model"])
     more = found["steps"] == found["longest"]
     text = found["steps"].map("{:.0f}".format) + more.map({True: " or more", False: ""})
     rows = found.assign(name=found["model"], mean=found["steps"], text=text, left=more)
@@ -327,25 +280,16 @@ def skill_horizons(found, *, models: Sequence[str] | None = None) -> Picture:
 
 
 @style()
-def breakdown(found, *, format: str | None = None, horizon: int = 1) -> Picture:
+def breakdown(found, *, format: str, horizon: int = 1) -> Picture:
     """Draw what a model gains over persistence by what is in the samples, a panel per property.
 
     Args:
-        found: from `helpers.evaluation.breakdown`.
-        format, horizon: which rows; the format may be left out where there is one only.
-
-    Raises:
-        ValueError: no such rows, several formats or several protocols.
+        found: from `helpers.evaluation.breakdown`, of one protocol.
+        format, horizon: which rows.
     """
-    if format is None and found["format"].nunique() == 1:
-        format = found["format"].iloc[0]
-    rows = found[(found["format"] == format) & (found["horizon"] == horizon)]
-    if rows.empty or rows["protocol"].nunique() > 1:
-        known = ", ".join(dict.fromkeys(found["format"]))
-        raise ValueError(
-            f"Expected results of one protocol in format {format!r} at horizon {horizon}; the "
-            f"formats are {known}, the protocols {', '.join(dict.fromkeys(found['protocol']))}."
-        )
+    choice("The number of protocols", found["protocol"].nunique(), [1])
+    rows = found[found["format"] == choice("format", format, found["format"].unique())]
+    rows = rows[rows["horizon"] == choice("horizon", horizon, rows["horizon"].unique())]
     # A model that is persistence differs from it nowhere.
     differs = rows["difference"].ne(0).groupby(rows["model"], sort=False).any()
     drawn = looks(differs[differs].index)
@@ -353,7 +297,7 @@ def breakdown(found, *, format: str | None = None, horizon: int = 1) -> Picture:
     def draw(axes, name):
         axes.axvline(0, color="black", lw=1.2)
         part = rows[rows["property"] == name]
-        groups = _unique(part["group"])
+        groups = list(part["group"].unique())
         said = []
         for n, (model, look) in enumerate(drawn.items()):
             own = part[part["model"] == model]
@@ -368,12 +312,38 @@ def breakdown(found, *, format: str | None = None, horizon: int = 1) -> Picture:
         axes.set_ylim(len(groups) - 0.5, -0.5)
         return "; ".join(said)
 
-    properties = _unique(rows["property"])
+    properties = list(rows["property"].unique())
     options = {"columns": min(3, len(properties)), "tall": 1.9, "whole": False, "sharex": True}
     label = f"Jaccard distance: model - persistence, {format}, {horizon} steps ahead"
     figure = panel_grid(f"{label}.", properties, draw, **options)
     figure.supxlabel(label, fontsize=9)
     legend(figure, "bars: 95 % interval of the mean")
+    return figure
+
+
+def _rollouts(about: str, found, panels: dict, drawn: dict, band: bool = False, **options):
+    """Draw rollouts over the horizon: a panel for each value of `panel`, a line for each name.
+
+    Args:
+        found: a table with `panel`, `name`, `history`, `horizon` and `mean`, and with `low` and
+            `high` for bands.
+        panels: title -> the models that belong there.
+        drawn: name -> how it looks.
+        options: of `panel_grid`.
+    """
+
+    def draw(axes, title):
+        here = found[found["panel"] == title]
+        for name, look in drawn.items():
+            for _, rows in here[here["name"] == name].groupby("history"):
+                # Missing horizons become a gap in the line.
+                rows = rows.set_index("horizon").reindex(range(1, rows["horizon"].max() + 1))
+                ends = (rows["low"], rows["high"]) if band else ()
+                line(axes, rows.index, rows["mean"], name, look, *ends)
+        say_missing(axes, [name for name in panels[title] if name not in set(here["name"])])
+
+    figure = panel_grid(about, list(panels), draw, xlabel=HORIZON, sharey=True, **options)
+    legend(figure, BANDS["mean"] if band else None)
     return figure
 
 
@@ -426,11 +396,7 @@ def _averages(table, difference: bool):
     return found.assign(name=found["model"], kind="model"), f"{DISTANCE}: model - persistence"
 
 
-def _unique(values: Iterable) -> list:
-    return list(dict.fromkeys(values))
-
-
-def _asked(models: Sequence[str] | None, found: Iterable) -> list[str]:
+def _asked(models: Sequence[str] | None, found) -> list[str]:
     """Return the models asked for, or those found, each once."""
-    known = _unique(found)
+    known = list(found.unique())
     return known if models is None else [choice("A model", name, known) for name in models]

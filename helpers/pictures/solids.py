@@ -1,20 +1,19 @@
-"""Frames in 3D: as images, as scenes to turn with the mouse, in motion, and as mesh files."""
+"""Frames in 3D: as images, as scenes to turn with the mouse, and in motion."""
 
 from __future__ import annotations
 
 import html
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from PIL import Image
 
-from helpers._checks import choice, number, voxels
+from helpers._checks import choice, number
 from helpers.pictures import process
 from helpers.pictures.frames import OUTCOMES, counts, outcomes, pick
 from helpers.pictures.style import (
@@ -185,40 +184,6 @@ def animate_3d(truth, prediction=None, *, times: Sequence[int] | None = None) ->
     images[0].save(buffer := io.BytesIO(), "GIF", save_all=True, **options)
     alt = f"{len(images)} frames in 3D one after the other, voxels: {'; '.join(said)}."
     return Animation(buffer.getvalue(), alt)
-
-
-def export_meshes(
-    frames: Mapping, folder: str | Path, *, kind: str = "stl"
-) -> dict[str, Path | None]:
-    """Write frames as meshes that other programs open: one file for each, in voxels.
-
-    The surface is smoothed (marching cubes, then Taubin's filter) and closed: every edge belongs
-    to two triangles and normals point outward, so that the mesh bounds a body. Smoothing takes
-    volume from small pieces.
-
-    Args:
-        frames: file name without ending -> (D, H, W), for example truth and prediction; filled
-            means value >= 0.5.
-        folder: where to; made where it is missing.
-        kind: `"stl"` or `"ply"`, both binary.
-
-    Returns:
-        Name -> path. An empty frame has no surface, so its path is None, and a file that an
-        earlier export left under that name is removed.
-    """
-    choice("kind", kind, ("stl", "ply"))
-    frames = {name: voxels(name, frame, axes=(3,)) for name, frame in frames.items()}
-    folder, written = Path(folder), {}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, frame in frames.items():
-        path = folder / f"{name}.{kind}"
-        mesh = process.surface_mesh(frame >= 0.5)
-        if mesh.n_points:
-            mesh.save(path)
-        else:
-            path.unlink(missing_ok=True)
-        written[name] = path if mesh.n_points else None
-    return written
 
 
 def _panel(layers: list, caption: str = "") -> dict:

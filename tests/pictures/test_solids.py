@@ -50,16 +50,16 @@ def spare_worker(monkeypatch):
 
 
 def test_a_voxel_is_in_its_place_in_the_mesh(one_voxel):
-    for mesh in (process.cubes_mesh(one_voxel), process.surface_mesh(one_voxel)):
+    for mesh in (process.cubes_mesh(one_voxel), pictures.surface_mesh(one_voxel)):
         np.testing.assert_allclose(mesh.center, (1.5, 3.5, 12.5), atol=1e-3)
     assert process.cubes_mesh(one_voxel).bounds == (1, 2, 3, 4, 12, 13)
-    assert process.surface_mesh(0 * one_voxel).n_points == 0
+    assert pictures.surface_mesh(0 * one_voxel).n_points == 0
 
 
 def test_the_mesh_of_cubes_encloses_the_filled_voxels(sequence):
     mesh = process.cubes_mesh(sequence[10])
     assert mesh.triangulate().volume == pytest.approx(sequence[10].sum())
-    smooth = process.surface_mesh(sequence[10])
+    smooth = pictures.surface_mesh(sequence[10])
     assert smooth.volume == pytest.approx(sequence[10].sum(), rel=0.15)
 
 
@@ -315,7 +315,7 @@ def enclosed(mesh) -> float:
 
 @given(BODIES)
 def test_surfaces_are_closed_and_seen_from_outside(frame):
-    mesh = process.surface_mesh(frame)
+    mesh = pictures.surface_mesh(frame)
     if not frame.any():
         assert mesh.n_points == 0
         return
@@ -328,20 +328,8 @@ def test_surfaces_are_closed_and_seen_from_outside(frame):
 def test_meshes_open_again(sequence, tmp_path, kind):
     import pyvista
 
-    frames = {"truth": sequence[10], "prediction": sequence[12] * 0.6, "gone": sequence[10] * 0.4}
-    written = pictures.export_meshes(frames, tmp_path / "new", kind=kind)
-    assert written["gone"] is None
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {
-        f"truth.{kind}",
-        f"prediction.{kind}",
-    }
-    for name in ("truth", "prediction"):
-        mesh = pyvista.read(written[name]).clean()  # STL holds each triangle by itself
-        assert mesh.is_manifold
-        volume = (frames[name] > 0).sum()
-        assert enclosed(mesh) == pytest.approx(volume, rel=0.1)  # smoothing rounds it off
-    again = pictures.export_meshes({"truth": 0 * sequence[10]}, tmp_path / "new", kind=kind)
-    assert again == {"truth": None} and not written["truth"].exists()
-    with pytest.raises(ValueError, match="kind is 'obj'"):
-        pictures.export_meshes(frames, tmp_path / "bad", kind="obj")
-    assert not (tmp_path / "bad").exists()
+    path = tmp_path / f"body.{kind}"
+    pictures.surface_mesh(0.6 * sequence[10]).save(path)
+    mesh = pyvista.read(path).clean()  # STL holds each triangle by itself
+    assert mesh.is_manifold
+    assert enclosed(mesh) == pytest.approx(sequence[10].sum(), rel=0.1)  # smoothing rounds it off

@@ -68,7 +68,7 @@ def test_every_figure_says_what_it_shows(sequence, results):
         "bars": pictures.bars({"a": {"x": 3}}),
         "result_distributions": pictures.result_distributions(results),
         "long_term_curves": pictures.long_term_curves(results),
-        "shape_curves": pictures.shape_curves(shapes),
+        "shape_curves": pictures.shape_curves(shapes, format="T20_TINC1"),
         "comparison": pictures.comparison(results),
         "summary_curves": pictures.summary_curves(summary, models=["ConvLSTM"]),
         "skill_horizons": pictures.skill_horizons(evaluation.skill_horizon(results)),
@@ -78,7 +78,7 @@ def test_every_figure_says_what_it_shows(sequence, results):
         "animate_3d": pictures.animate_3d(slow[:2]),
     }
     figures = [name for name, it in vars(pictures).items() if inspect.isfunction(it)]
-    assert set(drawn) == set(figures) - {"export_meshes"}
+    assert set(drawn) == set(figures) - {"surface_mesh"}
     for name, figure in drawn.items():
         assert len(figure.alt) > 20 and re.search(r"\d", figure.alt), name
         assert f'alt="{html.escape(figure.alt)}"' in figure._repr_html_(), name
