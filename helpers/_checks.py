@@ -179,6 +179,25 @@ def voxels(
     return array
 
 
+def finite(name: str, array: ArrayLike) -> np.ndarray:
+    """Return numbers as a plain NumPy array, or say what is wrong with them.
+
+    Raises:
+        TypeError: they are no real numbers, or some are masked.
+        ValueError: there are none, or some are NaN or infinite.
+    """
+    array = unmasked(name, array)
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"{name} has dtype {array.dtype}; expected numbers.")
+    wrong = np.count_nonzero(~np.isfinite(array))
+    if wrong or not array.ndim or not array.size:
+        raise ValueError(
+            f"{name} has shape {array.shape} and {wrong} values that are NaN or infinite; "
+            "expected an array of numbers."
+        )
+    return array
+
+
 def _masked(array: Any) -> int:
     """Count what is masked in an array, or in a list of arrays."""
     if isinstance(array, np.ma.MaskedArray):

@@ -24,8 +24,8 @@ models.patchnet models.surfacenet models.thesis
 wgan_gp
 models.register
 evaluation
-pictures.arguments pictures.style
-pictures pictures.process pictures.frames pictures.solids pictures.results
+pictures.style
+pictures pictures.process pictures.frames pictures.solids pictures.curves pictures.results
 panels panels.progress panels.viewer playground
 exercises exercises._shared
 """

@@ -134,7 +134,7 @@ class Viewer(ipywidgets.VBox):
         time = chosen["time"]
         label = f"t = {self.times[time]}"
         options = {"threshold": chosen["threshold"]}
-        view = pictures.camera(chosen["turn"], chosen["tilt"])
+        view = (chosen["turn"], chosen["tilt"])
         solid = functools.partial(self._in_3d, time, chosen["shown"], view, options)
         flat = self._in_a_slice(time, chosen)
         shown = (self._solid, solid(captions=[label])), (self._flat, flat)

@@ -7,29 +7,17 @@ In a slice across D, W points right and H upward; in slices across H and W, D po
 x is W, y is H and z is D, which points up.
 """
 
-from helpers.pictures.frames import compare_slices, orthogonal_slices, outcomes, slices
+from helpers.pictures.curves import bars, curves, learning_curves, loss_curves, over_horizon
+from helpers.pictures.frames import compare_slices, orthogonal_slices, slices
+from helpers.pictures.process import surface_mesh
 from helpers.pictures.results import (
-    bars,
     breakdown,
     comparison,
-    curves,
-    learning_curves,
     long_term_curves,
-    loss_curves,
-    occupancy,
-    over_horizon,
     result_distributions,
     shape_curves,
     skill_horizons,
     summary_curves,
 )
-from helpers.pictures.solids import (
-    Animation,
-    Scene,
-    animate_3d,
-    camera,
-    compare_3d,
-    export_meshes,
-    view_3d,
-)
+from helpers.pictures.solids import Scene, animate_3d, compare_3d, view_3d
 from helpers.pictures.style import FAINT, FALSE_ALARM, FILLED, HIT, INK, MISS, SERIES, Picture

@@ -9,29 +9,61 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from helpers.pictures.arguments import caption_list, equally_spaced, same_shape, time_list, values
+from helpers._checks import choice, voxels, whole
 from helpers.pictures.style import FAINT, FALSE_ALARM, FILLED, HIT, INK, MISS, Picture, style
 
-AXES = {"D": -3, "H": -2, "W": -1}
+AXES = ("D", "H", "W")
 OUTCOMES = ("hit", "miss", "false alarm")
 SHADES = LinearSegmentedColormap.from_list("shades", ["white", FILLED])
 CODES = ListedColormap(["white", HIT, "#F6D9C4", FALSE_ALARM])
 
 
-def outcomes(truth, prediction, *, threshold: float = 0.5) -> tuple[np.ndarray, ...]:
-    """Sort voxels into hits, misses and false alarms.
+def pick(
+    frames, prediction=None, *, times=None, captions=None, count: int | None = None
+) -> tuple[list[list[np.ndarray]], list[str], list[int]]:
+    """Choose what a figure of frames shows: rows of frames, their captions, and which they are.
 
     Args:
-        truth, prediction: arrays of one shape, values 0…1; filled means value >= threshold.
-
-    Returns:
-        Three boolean arrays of that shape: filled in both, in truth only, in prediction only.
+        frames: (D, H, W), (T, D, H, W), or a list of (D, H, W) frames whose sizes may differ.
+        prediction: frames of the same shapes, for a second row.
+        times, captions: one for each frame; a caption stands in place of the time.
+        count: at most so many equally spaced frames, the first and the last among them.
 
     Raises:
-        ValueError: the shapes disagree, or a value is NaN or outside 0…1.
+        TypeError, ValueError: see `_checks.voxels`; no frames; shapes that disagree; not one time
+            or caption for each frame.
     """
-    truth, prediction = values(truth, "truth"), values(prediction, "prediction")
-    same_shape(truth, prediction)
+    rows = [_frames("frames", frames)]
+    if prediction is not None:
+        rows.append(_frames("prediction", prediction))
+    if len({tuple(frame.shape for frame in row) for row in rows}) > 1:
+        found = " and ".join(f"{len(row)} frames of {row[0].shape}" for row in rows)
+        raise ValueError(f"Truth and prediction must have one shape; found {found}.")
+    length = len(rows[0])
+    if captions is None:
+        single = times is None and not isinstance(frames, (list, tuple)) and np.ndim(frames) == 3
+        captions = [f"t = {t}" for t in (range(length) if times is None else times)]
+        captions = [""] if single else captions
+    if len(captions) != length:
+        raise ValueError(f"There are {len(captions)} times or captions for {length} frames.")
+    shown = min(whole("count", length if count is None else count, 1), length)
+    chosen = np.linspace(0, length - 1, shown).round().astype(int).tolist()
+    return [[row[n] for n in chosen] for row in rows], [str(captions[n]) for n in chosen], chosen
+
+
+def _frames(name: str, frames) -> list[np.ndarray]:
+    if isinstance(frames, (list, tuple)):
+        found = [voxels(f"{name}[{n}]", frame, axes=(3,)) for n, frame in enumerate(frames)]
+    else:
+        array = voxels(name, frames, axes=(3, 4))
+        found = list(array) if array.ndim == 4 else [array]
+    if not found or not all(frame.size for frame in found):
+        raise ValueError(f"{name}: there is no frame, or one without voxels.")
+    return found
+
+
+def outcomes(truth, prediction, threshold: float) -> tuple[np.ndarray, ...]:
+    """Sort voxels into hits, misses and false alarms; filled means value >= threshold."""
     true, predicted = truth >= threshold, prediction >= threshold
     return true & predicted, true & ~predicted, ~true & predicted
 
@@ -64,19 +96,11 @@ def slices(
         index: which slice, or `"max"` for the maximum over that axis.
         names: what to call the two rows.
         size: pixels along the edge of a panel.
-
-    Raises:
-        ValueError: a wrong shape, value, axis or index.
     """
-    rows = {names[0]: values(frames, "frames", "TDHW")}
-    if prediction is not None:
-        rows[names[1]] = values(prediction, "prediction", "TDHW")
-        same_shape(rows[names[0]], rows[names[1]])
-    times = time_list(times, len(frames))
-    chosen = equally_spaced(len(frames), count)
-    cuts = {name: [_slice(row[n], axis, index) for n in chosen] for name, row in rows.items()}
-    columns = min(9, len(chosen))
-    blocks = -(-len(chosen) // columns)
+    rows, captions, _ = pick(frames, prediction, times=times, count=count)
+    cuts = {name: [_slice(frame, axis, index) for frame in row] for name, row in zip(names, rows)}
+    columns = min(9, len(captions))
+    blocks = -(-len(captions) // columns)
     shift = 0.0 if prediction is None else 0.3
     figure, panels = _grid(
         blocks * len(rows), columns, size / 100, gap=(0.06, 0.36), edges=(0.42, 0.3 - shift, 0.36)
@@ -86,13 +110,13 @@ def slices(
     for (row, column), panel in np.ndenumerate(panels):
         block, which = divmod(row, len(rows))
         n = block * columns + column
-        if n >= len(chosen):
+        if n >= len(captions):
             panel.set_visible(False)
             continue
         name, last = list(cuts)[which], which == len(rows) - 1
         _image(panel, cuts[name][n], SHADES, 1, axis, ticks=last and n == 0)
         if last:
-            _below(panel, f"t = {times[chosen[n]]}")
+            _below(panel, captions[n])
         else:  # close to the prediction below it
             place = panel.get_position()
             panel.set_position(place.translated(0, -shift / figure.get_figheight()))
@@ -100,8 +124,8 @@ def slices(
             place = {"xycoords": "axes fraction", "textcoords": "offset points"}
             middle = {"va": "center", "ha": "center", "fontsize": 8}
             panel.annotate(name, (0, 0.5), (-24, 0), rotation=90, **place, **middle)
-    at = ", ".join(str(times[n]) for n in chosen)
-    figure.about = f"Slices of {len(chosen)} frames, {where}, at t = {at}. Filled, in %: "
+    at = ", ".join(caption.removeprefix("t = ") for caption in captions)
+    figure.about = f"Slices of {len(captions)} frames, {where}, at t = {at}. Filled, in %: "
     figure.about += "; ".join(
         f"{name} " * (prediction is not None) + ", ".join(f"{100 * cut.mean():.0f}" for cut in row)
         for name, row in cuts.items()
@@ -122,11 +146,8 @@ def orthogonal_slices(
         frame: (D, H, W), values 0…1, drawn as shades.
         position: (d, h, w) of that voxel; the fullest slice of each axis unless told.
         title: shown above.
-
-    Raises:
-        ValueError: a wrong shape or value, or a position outside the frame.
     """
-    frame = values(frame, "frame", "DHW")
+    frame = voxels("frame", frame, axes=(3,))
     places = dict(zip(AXES, position or (_fullest(frame, axis) for axis in AXES)))
     figure, panels = _grid(1, 3, 2.3, gap=(0.5, 0), edges=(0.4, 0.55 if title else 0.3, 0.35))
     _title(figure, title)
@@ -166,35 +187,23 @@ def compare_slices(
         count: at most so many equally spaced frames.
         axis: the slice is across this axis, `"D"`, `"H"` or `"W"`.
         index: which slice; the fullest one unless told.
-
-    Raises:
-        ValueError: shapes disagree, or a wrong value, axis or index.
     """
-    truth, prediction = np.asarray(truth), np.asarray(prediction)
-    single = truth.ndim == prediction.ndim == 3
-    if single:
-        truth, prediction = truth[None], prediction[None]
-    truth, prediction = values(truth, "truth", "TDHW"), values(prediction, "prediction", "TDHW")
-    same_shape(truth, prediction)
-    captions = caption_list(None, times, len(truth), single=single)
-    chosen = equally_spaced(len(truth), count)
+    rows, captions, _ = pick(truth, prediction, times=times, count=count)
     if index is None:
-        index = _fullest(np.maximum(truth, prediction)[chosen].sum(axis=0), axis)
-    columns = min(6, len(chosen))
+        index = _fullest(np.maximum(*rows).sum(axis=0), axis)
+    columns = min(6, len(captions))
     inches = 1.6 if columns > 2 else 2.6
     figure, panels = _grid(
-        -(-len(chosen) // columns), columns, inches, gap=(0.08, 0.52), edges=(0.4, 0.34, 0.8)
+        -(-len(captions) // columns), columns, inches, gap=(0.08, 0.52), edges=(0.4, 0.34, 0.8)
     )
     _title(figure, f"slice {axis} = {index}")
     symbols = ({"marker": "x", "color": MISS}, {"marker": "o", "color": "white"})
     said = []
-    for panel in panels.flat[len(chosen) :]:
+    for panel in panels.flat[len(captions) :]:
         panel.set_visible(False)
-    for panel, t in zip(panels.flat, chosen):
-        parts = outcomes(
-            _slice(truth[t], axis, index), _slice(prediction[t], axis, index), threshold=threshold
-        )
-        hit, miss, false_alarm = parts
+    for panel, true, predicted, caption in zip(panels.flat, *rows, captions):
+        cuts = (_slice(frame, axis, index) for frame in (true, predicted))
+        hit, miss, false_alarm = parts = outcomes(*cuts, threshold)
         _image(panel, hit + 2 * miss + 3 * false_alarm, CODES, 3, axis, ticks=not said)
         points = inches * 72 / max(hit.shape)
         # Where voxels are tiny, every so many of them carry a symbol.
@@ -202,7 +211,7 @@ def compare_slices(
         for part, symbol in zip(parts[1:], symbols):
             up, across = (step * places + step / 2 for places in np.nonzero(part[::step, ::step]))
             panel.plot(across, up, ls="", ms=0.5 * step * points, **symbol)
-        said.append("\n".join(filter(None, (captions[t], counts(parts)))))
+        said.append("\n".join(filter(None, (caption, counts(parts)))))
         _below(panel, said[-1])
     handles = [Patch(facecolor=HIT)] + [
         (Patch(facecolor=CODES.colors[n]), Line2D([], [], ls="", ms=5, **symbols[n - 2]))
@@ -261,10 +270,7 @@ def _slice(frame: np.ndarray, axis: str, index: int | str) -> np.ndarray:
     place = _place(axis)
     if index == "max":
         return frame.max(axis=place)
-    length = frame.shape[place]
-    if not isinstance(index, (int, np.integer)) or not 0 <= index < length:
-        raise ValueError(f"The slice across {axis} is {index!r}; choose 0…{length - 1} or 'max'.")
-    return frame.take(index, axis=place)
+    return frame.take(whole(f"The slice across {axis}", index, 0, frame.shape[place] - 1), place)
 
 
 def _fullest(frame: np.ndarray, axis: str) -> int:
@@ -274,6 +280,4 @@ def _fullest(frame: np.ndarray, axis: str) -> int:
 
 
 def _place(axis: str) -> int:
-    if axis not in AXES:
-        raise ValueError(f"There is no axis {axis!r}; choose one of {', '.join(AXES)}.")
-    return AXES[axis]
+    return AXES.index(choice("axis", axis, AXES))

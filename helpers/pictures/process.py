@@ -7,7 +7,6 @@ PyVista's software OpenGL and TensorFlow bring two LLVMs, which crash in one pro
 from __future__ import annotations
 
 import atexit
-import contextlib
 import functools
 import itertools
 import os
@@ -16,13 +15,13 @@ import signal
 import subprocess
 import sys
 import threading
-import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from helpers._checks import voxels
 from helpers.pictures.style import FAINT, FALSE_ALARM, FILLED, HIT, INK, MISS
 
 SECONDS_TO_DRAW = 120.0
@@ -48,18 +47,17 @@ class Worker:
             try:
                 if self.process is None or self.process.poll() is not None:
                     self.start()
-                outcome, answer = self._ask(scene, backend)
+                drawn, answer = self._ask(scene, backend)
             except (OSError, EOFError, pickle.UnpicklingError) as error:
-                outcome, answer = "failed", self._why(error)
-                self.stop()
+                drawn, answer = False, self.stop() or f"its process did not start: {error}"
             except BaseException:
                 # Interrupted half-way: the answer would be taken for that of the next picture.
                 self.stop()
                 raise
-            if outcome == "drawn":
-                self._drew = True
-                return answer
+            self._drew |= drawn
             self._given_up = not self._drew
+        if drawn:
+            return answer
         warnings.warn(
             f"PyVista can't draw here ({answer}), so matplotlib draws instead. On Linux PyVista "
             "needs OpenGL libraries (Debian and Ubuntu: libgl1, libegl1). WORKSHOP_3D=matplotlib "
@@ -81,21 +79,17 @@ class Worker:
             cwd=Path(__file__).resolve().parents[2],
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
-        atexit.register(self.stop)
 
-    def stop(self) -> None:
-        """End the process, if there is one."""
-        atexit.unregister(self.stop)
-        if self.process is None:
-            return
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
-        with contextlib.suppress(OSError):
-            self.process.stdin.close()
-        self.process = None
+    def stop(self) -> str:
+        """End the process, if there is one, and say how it ended."""
+        process, self.process = self.process, None
+        if process is None:
+            return ""
+        process.kill()
+        process.communicate()
+        return f"its process ended with code {process.returncode} or after {self.seconds:g} s"
 
-    def _ask(self, scene: dict, backend: str):
+    def _ask(self, scene: dict, backend: str) -> tuple[bool, object]:
         timer = threading.Timer(self.seconds, self.process.kill)
         timer.start()
         try:
@@ -105,19 +99,14 @@ class Worker:
         finally:
             timer.cancel()
 
-    def _why(self, error: Exception) -> str:
-        if self.process is None:
-            return f"its process did not start: {error}"
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = self.process.wait(timeout=5)
-            return f"its process ended with code {code}, or was stopped after {self.seconds:g} s"
-        return f"its process answered nonsense: {error!r}"
-
 
 @functools.cache
 def worker() -> Worker:
     """Return the one worker of this notebook."""
-    return Worker([sys.executable, "-c", "from helpers.pictures.process import serve; serve()"])
+    code = "from helpers.pictures.process import serve; serve()"
+    found = Worker([sys.executable, "-c", code])
+    atexit.register(found.stop)
+    return found
 
 
 def serve() -> None:
@@ -137,40 +126,32 @@ def serve() -> None:
         except EOFError:
             return
         try:
-            answer = ("drawn", _page(scene) if backend == "html" else _screenshot(scene))
-        except Exception:  # told to the notebook, which falls back
-            answer = ("failed", traceback.format_exc().strip().splitlines()[-1])
+            answer = (True, _drawn(scene, backend))
+        except Exception as error:  # told to the notebook, which falls back
+            answer = (False, repr(error))
         pickle.dump(answer, answers)
         answers.flush()
 
 
-def _screenshot(scene: dict) -> np.ndarray:
-    plotter = _plotter(scene)
-    plotter.enable_anti_aliasing("msaa", multi_samples=8)
-    image = plotter.screenshot(return_img=True)
+def _drawn(scene: dict, backend: str) -> np.ndarray | str:
+    """Take a screenshot, or write a page that brings its own viewer and needs no server."""
+    plotter = _plotter(scene, letters=backend == "html")
+    if backend == "html":
+        found = plotter.trame.export_html(None).getvalue()
+    else:
+        plotter.enable_anti_aliasing("msaa", multi_samples=8)
+        found = np.ascontiguousarray(plotter.screenshot(return_img=True)[..., :3])
     plotter.close()
-    return np.ascontiguousarray(image[..., :3])
+    return found
 
 
-def _page(scene: dict) -> str:
-    """Write the scene as a page that brings its own viewer, so that it needs no server."""
-    plotter = _plotter(scene, letters=True)
-    page = plotter.trame.export_html(None).getvalue()
-    plotter.close()
-    return page
-
-
-def _plotter(scene: dict, *, letters: bool = False):
+def _plotter(scene: dict, *, letters: bool):
     """Build the PyVista scene: one linked view for each panel, every box scaled to edge 1."""
     import pyvista
-    from vtkmodules.vtkCommonCore import vtkLogger
 
-    vtkLogger.SetStderrVerbosity(vtkLogger.VERBOSITY_OFF)
     rows, columns, size = scene["rows"], scene["columns"], scene["size"]
-    window = (columns * size, rows * size)
-    plotter = pyvista.Plotter(
-        shape=(rows, columns), window_size=window, border=False, off_screen=True
-    )
+    shape = {"shape": (rows, columns), "window_size": (columns * size, rows * size)}
+    plotter = pyvista.Plotter(**shape, border=False, off_screen=True)
     plotter.set_background("white")
     for n, panel in enumerate(scene["panels"]):
         plotter.subplot(*divmod(n, columns))
@@ -238,14 +219,22 @@ def cubes_mesh(filled: np.ndarray, shrink: float = 1):
     return mesh
 
 
-def surface_mesh(filled: np.ndarray):
-    """Make a smoothed surface of filled voxels: marching cubes, then Taubin's filter.
+def surface_mesh(frame):
+    """Make a mesh that other programs can open, the surface of a frame: `mesh.save("body.stl")`.
 
-    It consists of triangles and is closed: each edge belongs to two of them, and normals point
-    outward. An empty frame has no points.
+    The surface is found by marching cubes, smoothed by Taubin's filter and closed: it consists of
+    triangles, each edge belongs to two of them, and normals point outward, so that the mesh bounds
+    a body. Smoothing takes volume from small pieces. An empty frame has no points.
+
+    Args:
+        frame: (D, H, W), values 0…1; filled means value >= 0.5.
+
+    Returns:
+        pyvista.PolyData in voxels, x along W, y along H and z along D.
     """
     import pyvista
 
+    filled = voxels("frame", frame, axes=(3,)) >= 0.5
     # Points at the voxel centres, with an empty margin that closes the surface at the walls.
     padded = np.pad(filled.astype(np.float32), 1)
     grid = pyvista.ImageData(dimensions=padded.shape[::-1], origin=(-0.5, -0.5, -0.5))
@@ -255,16 +244,17 @@ def surface_mesh(filled: np.ndarray):
     return mesh.smooth_taubin(n_iter=20, pass_band=0.08) if mesh.n_points else mesh
 
 
-def lens(view: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Return how a camera sees the unit cube.
+def lens(view: tuple[float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Return how a camera sees the unit cube, from its turn and tilt in degrees.
 
     Returns:
         Unit vectors from the centre to the camera, and rightward and upward in the image; half the
         height of a view that holds the cube and its labels.
     """
-    toward = view / np.linalg.norm(view)
-    right = np.cross([0, 0, 1], toward)
-    right /= np.linalg.norm(right)
-    up = np.cross(toward, right)
+    turn, tilt = np.radians(view)
+    right = np.array([np.cos(turn), np.sin(turn), 0.0])
+    ahead = np.array([-np.sin(turn), np.cos(turn), 0.0])
+    up = np.sin(tilt) * ahead + np.cos(tilt) * np.array([0.0, 0.0, 1.0])
     corners = np.array(list(itertools.product((-0.5, 0.5), repeat=3)))
-    return toward, right, up, 1.16 * max(np.abs(corners @ right).max(), np.abs(corners @ up).max())
+    half = 1.16 * max(np.abs(corners @ right).max(), np.abs(corners @ up).max())
+    return np.cross(right, up), right, up, half

@@ -1,30 +1,21 @@
-"""Frames in 3D: as images, as scenes to turn with the mouse, in motion, and as mesh files."""
+"""Frames in 3D: as images, as scenes to turn with the mouse, and in motion."""
 
 from __future__ import annotations
 
 import html
 import io
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from PIL import Image
 
+from helpers._checks import choice, number
 from helpers.pictures import process
-from helpers.pictures.arguments import (
-    caption_list,
-    choice,
-    equally_spaced,
-    frame_list,
-    same_shape,
-    some,
-    time_list,
-    values,
-)
-from helpers.pictures.frames import OUTCOMES, counts, outcomes
+from helpers.pictures.frames import OUTCOMES, counts, outcomes, pick
 from helpers.pictures.style import (
     FAINT,
     FALSE_ALARM,
@@ -38,10 +29,11 @@ from helpers.pictures.style import (
 )
 
 BACKENDS = ("static", "html", "matplotlib")
-# Where the camera is, seen from the centre: W runs to the right, H away from us, D upward.
-VIEW = (0.45, -1.0, 0.5)
+# The camera's turn and tilt, which look from W 0.45, H -1, D 0.5 beside the centre.
+VIEW = (24.22774531795417, 24.511124164656227)
 
 
+@dataclass(frozen=True, repr=False)
 class Scene:
     """An interactive 3D scene that needs neither a server nor a network: drag, zoom, pan.
 
@@ -50,48 +42,31 @@ class Scene:
     Attributes:
         page: the whole HTML page of the scene.
         size: width and height in pixels.
-        captions: HTML shown below the scene.
-        alt: what is seen, in words.
+        alt: what is seen, in words, which stand below the scene.
     """
 
-    def __init__(self, page: str, size: tuple[int, int], captions: str = "", alt: str = ""):
-        self.page, self.size, self.captions, self.alt = page, size, captions, alt
+    page: str
+    size: tuple[int, int]
+    alt: str
 
     def _repr_html_(self) -> str:
-        width, height = self.size
+        (width, height), words = self.size, html.escape(self.alt)
         return (
-            f'<iframe title="{html.escape(self.alt)}" srcdoc="{html.escape(self.page)}" '
-            f'width="{width}" height="{height}" style="border: 1px solid {FAINT}; '
-            f'max-width: 100%"></iframe>{self.captions}'
+            f'<iframe title="{words}" srcdoc="{html.escape(self.page)}" width="{width}" '
+            f'height="{height}" style="border: 1px solid {FAINT}; max-width: 100%"></iframe>'
+            f"<div>{words}</div>"
         )
 
-    def save(self, path: str | Path) -> Path:
-        """Write the scene as an HTML page for any browser; return its path."""
-        path = Path(path)
-        path.write_text(f'<!DOCTYPE html><meta charset="utf-8">{self._repr_html_()}', "utf-8")
-        return path
 
-
+@dataclass(frozen=True, repr=False)
 class Animation:
-    """A moving picture that plays in a notebook and opens in any browser.
+    """A moving picture that plays in a notebook: the GIF as bytes, and what is seen in words."""
 
-    Attributes:
-        gif: the file, as bytes.
-        frames: how many pictures it has.
-        alt: what is seen, in words.
-    """
-
-    def __init__(self, gif: bytes, frames: int, alt: str):
-        self.gif, self.frames, self.alt = gif, frames, alt
+    gif: bytes
+    alt: str
 
     def _repr_html_(self) -> str:
         return image_tag(self.gif, "gif", self.alt)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the GIF; return its path."""
-        path = Path(path)
-        path.write_bytes(self.gif)
-        return path
 
 
 def view_3d(
@@ -105,7 +80,7 @@ def view_3d(
     threshold: float = 0.5,
     names: tuple[str, str] = ("truth", "prediction"),
     size: int | None = None,
-    view: Sequence[float] = VIEW,
+    view: tuple[float, float] = VIEW,
     backend: str | None = None,
 ) -> Picture | Scene:
     """Draw frames in 3D side by side, seen from the same place, the time under each.
@@ -120,37 +95,29 @@ def view_3d(
         surface: smoothed surface instead of cubes; one answer, or one for each frame.
         names: what to call the two rows.
         size: pixels of one panel; 150 to 380 unless told, fewer where there are many.
-        view: where the camera is, seen from the centre: (W, H, D); see `camera`.
+        view: degrees that the camera is turned around the upward axis D, where 0 looks along H
+            from its small end, and degrees above the middle, -89 to 89.
         backend: `"static"` (an image), `"html"` (interactive, needs no server) or
             `"matplotlib"`. The environment variable `WORKSHOP_3D`, where it is set, wins.
 
     Returns:
         Picture or Scene. Where PyVista can't draw, a warning says so and the answer is a
         matplotlib Picture.
-
-    Raises:
-        ValueError: a wrong shape or value, or an unknown backend.
     """
-    rows = [frame_list(frames, "frames")]
-    if prediction is not None:
-        rows.append(frame_list(prediction, "prediction"))
-        same_shape(*rows)
-    captions = caption_list(captions, times, len(rows[0]), single=np.ndim(frames[0]) == 2)
-    smooth = [surface] * len(rows[0]) if isinstance(surface, bool) else list(surface)
-    if len(smooth) != len(rows[0]):
-        raise ValueError(f"surface has {len(smooth)} entries for {len(rows[0])} frames.")
-    names = names if len(rows) > 1 else ()
+    rows, captions, chosen = pick(frames, prediction, times=times, captions=captions, count=count)
+    smooth = [surface if isinstance(surface, bool) else surface[n] for n in chosen]
     panels, said = [], []
-    for row, sequence in enumerate(rows):
+    for row, name in zip(rows, names):
         counted = []
-        for n in equally_spaced(len(sequence), count):
-            filled = sequence[n] >= threshold
-            caption = captions[n] if row == len(rows) - 1 else ""
-            panels.append(_panel([(filled, "surface" if smooth[n] else "cubes")], caption))
-            counted.append(_one_line(captions[n], f"{filled.sum()}"))
-        said.append("".join(f"{name}: " for name in names[row : row + 1]) + "; ".join(counted))
+        for frame, surfaced, caption in zip(row, smooth, captions):
+            filled = frame >= threshold
+            counted.append(_one_line(caption, f"{filled.sum()}"))
+            caption = caption if row is rows[-1] else ""
+            panels.append(_panel([(filled, "surface" if surfaced else "cubes")], caption))
+        said.append(f"{name}: " * (len(rows) > 1) + "; ".join(counted))
     sizes = dict.fromkeys("×".join(map(str, panel["shape"])) for panel in panels)
     about = f"Frames of {' and '.join(sizes)} voxels in 3D. Filled voxels: {'. '.join(said)}."
+    names = names if len(rows) > 1 else ()
     return _draw(_scene(panels, len(rows), size, names, about, view=view), backend)
 
 
@@ -163,9 +130,8 @@ def compare_3d(
     count: int = 4,
     threshold: float = 0.5,
     truth_above: bool = False,
-    names: tuple[str, str] = ("truth", "prediction"),
     size: int | None = None,
-    view: Sequence[float] = VIEW,
+    view: tuple[float, float] = VIEW,
     backend: str | None = None,
 ) -> Picture | Scene:
     """Draw truth against prediction in one scene: hits, misses and false alarms.
@@ -176,133 +142,48 @@ def compare_3d(
     Args:
         truth, prediction: (D, H, W) or (T, D, H, W), values 0…1; filled means >= threshold.
         truth_above: draw the truth by itself in a row above.
-        times, captions, count, names, size, view, backend: as in `view_3d`.
-
-    Raises:
-        ValueError: shapes disagree, a wrong value, or an unknown backend.
+        times, captions, count, size, view, backend: as in `view_3d`.
     """
-    true, predicted = frame_list(truth, "truth"), frame_list(prediction, "prediction")
-    same_shape(true, predicted)
-    captions = caption_list(captions, times, len(true), single=np.ndim(truth[0]) == 2)
-    chosen = equally_spaced(len(true), count)
-    above = [_panel([(true[n] >= threshold, "cubes")]) for n in chosen] if truth_above else []
-    below = [_difference(true[n], predicted[n], threshold, captions[n]) for n in chosen]
+    rows, captions, _ = pick(truth, prediction, times=times, captions=captions, count=count)
+    above = [_panel([(frame >= threshold, "cubes")]) for frame in rows[0]] if truth_above else []
+    below = [_difference(*pair, threshold, caption) for *pair, caption in zip(*rows, captions)]
     about = "Prediction against truth in 3D" + ", the truth by itself above" * truth_above
     about += f", voxels: {'; '.join(_one_line(panel['caption']) for panel in below)}."
-    names = names if truth_above else ()
+    names = ("truth", "prediction") if truth_above else ()
     scene = _scene(above + below, 1 + truth_above, size, names, about, legend=True, view=view)
     return _draw(scene, backend)
 
 
-def camera(turn: float, tilt: float) -> tuple[float, float, float]:
-    """Return the direction (W, H, D) to a camera, for `view`.
-
-    Args:
-        turn: degrees around the upward axis D; 0 looks along H, from its small end.
-        tilt: degrees above the middle, -89 to 89.
-
-    Raises:
-        ValueError: an angle is no number, or the tilt is out of range.
-    """
-    if not (np.isfinite(turn) and np.isfinite(tilt) and -89 <= tilt <= 89):
-        raise ValueError(f"turn is {turn}, tilt is {tilt}; expected degrees, the tilt -89 to 89.")
-    around, above = np.radians(turn), np.radians(tilt)
-    flat = np.cos(above)
-    return float(flat * np.sin(around)), float(-flat * np.cos(around)), float(np.sin(above))
-
-
-def animate_3d(
-    truth,
-    prediction=None,
-    *,
-    times: Sequence[int] | None = None,
-    threshold: float = 0.5,
-    seconds: float = 0.5,
-    size: int = 230,
-    backend: str | None = None,
-) -> Animation:
+def animate_3d(truth, prediction=None, *, times: Sequence[int] | None = None) -> Animation:
     """Let frames in 3D play one after the other, and beside them how a prediction differs.
 
+    Each frame stays for half a second, the last one three times as long.
+
     Args:
-        truth: (T, D, H, W), values 0…1; filled means value >= threshold.
+        truth: (T, D, H, W), values 0…1; filled means value >= 0.5.
         prediction: the same shape; drawn as in `compare_3d`.
         times: the time of each frame; 0…T-1 unless told.
-        seconds: how long each frame stays; the last one stays three times as long.
-        size: pixels of one panel.
-        backend: `"static"` or `"matplotlib"`.
-
-    Raises:
-        ValueError: shapes disagree, a wrong value, no time at all for a frame, or another backend.
     """
-    true = frame_list(values(truth, "truth", "TDHW"), "truth")
-    predicted = None if prediction is None else frame_list(prediction, "prediction")
-    if predicted is not None:
-        same_shape(true, predicted)
-    if not 0.02 <= seconds <= 60:
-        raise ValueError(f"seconds is {seconds!r}; a GIF can show a frame for 0.02 to 60 s.")
-    if (os.environ.get("WORKSHOP_3D") or backend) == "html":
-        backend = "static"  # what turns by itself cannot be turned by hand
-    times, images, said = time_list(times, len(true)), [], []
-    for n, frame in enumerate(true):
-        panels = [_panel([(frame >= threshold, "cubes")], f"truth, t = {times[n]}")]
-        said.append(f"t = {times[n]}: {np.count_nonzero(frame >= threshold)} filled")
-        if predicted is not None:
+    rows, captions, _ = pick(truth, prediction, times=times)
+    images, said = [], []
+    for true, *predicted, caption in zip(*rows, captions):
+        panels = [_panel([(true >= 0.5, "cubes")], f"truth, {caption}")]
+        said.append(f"{caption}: {np.count_nonzero(true >= 0.5)} filled")
+        for frame in predicted:
             panels[0]["caption"] += "\n"  # as many lines as beside it
-            text = f"prediction, t = {times[n]}"
-            panels.append(_difference(frame, predicted[n], threshold, text))
+            panels.append(_difference(true, frame, 0.5, f"prediction, {caption}"))
             said[-1] += f", {panels[1]['caption'].splitlines()[-1]}"
-        drawn = _draw(_scene(panels, 1, size, legend=predicted is not None), backend)
+        drawn = _draw(_scene(panels, 1, 230, legend=len(rows) > 1), "static", moving=True)
         images.append(Image.open(io.BytesIO(drawn.png())).convert("RGB"))
     # One palette for all frames: what stands still does not flicker.
     sheet = Image.fromarray(np.concatenate([np.asarray(image) for image in images]))
     palette = sheet.quantize(64, dither=Image.Dither.NONE)
     images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
-    stay = [round(1000 * seconds)] * (len(images) - 1) + [round(3000 * seconds)]
+    stay = [500] * (len(images) - 1) + [1500]  # ms
     options = {"append_images": images[1:], "duration": stay, "loop": 0, "optimize": True}
     images[0].save(buffer := io.BytesIO(), "GIF", save_all=True, **options)
     alt = f"{len(images)} frames in 3D one after the other, voxels: {'; '.join(said)}."
-    return Animation(buffer.getvalue(), len(images), alt)
-
-
-def export_meshes(
-    frames: Mapping, folder: str | Path, *, kind: str = "stl", threshold: float = 0.5
-) -> dict[str, Path | None]:
-    """Write frames as meshes that other programs open: one file for each, in voxels.
-
-    The surface is smoothed (marching cubes, then Taubin's filter) and closed: every edge belongs
-    to two triangles and normals point outward, so that the mesh bounds a body. Smoothing takes
-    volume from small pieces.
-
-    Args:
-        frames: file name without ending -> (D, H, W), for example truth and prediction.
-        folder: where to; made where it is missing.
-        kind: `"stl"` or `"ply"`, both binary.
-        threshold: filled means value >= threshold.
-
-    Returns:
-        Name -> path. An empty frame has no surface, so its path is None, and a file that an
-        earlier export left under that name is removed.
-
-    Raises:
-        ValueError: no frames, a wrong shape or value, an unknown kind, or a name with a folder.
-        OSError: a file cannot be written.
-    """
-    choice("kind", kind, ("stl", "ply"))
-    frames = {name: values(frame, name, "DHW") for name, frame in some(frames).items()}
-    for name in frames:
-        if not isinstance(name, str) or Path(name).name != name:
-            raise ValueError(f"{name!r} is not a file name; give one without a folder.")
-    folder, written = Path(folder), {}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, frame in frames.items():
-        path = folder / f"{name}.{kind}"
-        mesh = process.surface_mesh(frame >= threshold)
-        if mesh.n_points:
-            mesh.save(path)
-        else:
-            path.unlink(missing_ok=True)
-        written[name] = path if mesh.n_points else None
-    return written
+    return Animation(buffer.getvalue(), alt)
 
 
 def _panel(layers: list, caption: str = "") -> dict:
@@ -313,7 +194,7 @@ def _panel(layers: list, caption: str = "") -> dict:
 
 def _difference(true: np.ndarray, predicted: np.ndarray, threshold, caption: str) -> dict:
     """Describe a panel with the hits, misses and false alarms of one frame."""
-    parts = outcomes(true, predicted, threshold=threshold)
+    parts = outcomes(true, predicted, threshold)
     caption = "\n".join(filter(None, (caption, counts(parts))))
     return _panel(list(zip(parts, OUTCOMES)), caption)
 
@@ -330,35 +211,30 @@ def _scene(
     names: Sequence[str] = (),
     about: str = "",
     legend: bool = False,
-    view: Sequence[float] = VIEW,
+    view: tuple[float, float] = VIEW,
 ) -> dict:
     """Collect what a picture in 3D shows; panels go row by row."""
+    turn, tilt = view
+    view = (number("The camera's turn", turn), number("The camera's tilt", tilt, -89, 89))
     columns = len(panels) // rows
-    view = np.array(view, np.float64)
-    if view.shape != (3,) or not np.isfinite(view).all() or not view[:2].any():
-        raise ValueError(
-            f"view is {view.tolist()}; expected the three numbers (W, H, D) of a direction from "
-            "the centre to the camera, not straight from above."
-        )
     size = size or int(np.clip(1100 // columns, 150, 380))
     scene = {"panels": panels, "rows": rows, "columns": columns, "size": size, "view": view}
     return scene | {"names": tuple(names), "about": about, "legend": legend}
 
 
-def _draw(scene: dict, backend: str | None) -> Picture | Scene:
+def _draw(scene: dict, backend: str | None, *, moving: bool = False) -> Picture | Scene:
     """Draw a scene with the backend asked for, or with matplotlib where PyVista can't."""
     backend = os.environ.get("WORKSHOP_3D") or backend or "static"
-    if backend not in BACKENDS:
-        raise ValueError(
-            f"There is no 3D backend {backend!r}; choose one of {', '.join(BACKENDS)} (as the "
-            "argument backend or in the environment variable WORKSHOP_3D)."
-        )
+    choice("The 3D backend, an argument or WORKSHOP_3D,", backend, BACKENDS)
+    if moving and backend == "html":  # what moves by itself cannot be turned by hand
+        backend = "static"
     drawn = None if backend == "matplotlib" else process.worker().draw(scene, backend)
     if drawn is None:
         return _with_matplotlib(scene)
     if backend == "html":
         window = (scene["columns"] * scene["size"], scene["rows"] * scene["size"])
-        return Scene(drawn, window, _html_captions(scene), scene["about"])
+        key = " Grey: hit. Orange outline: miss. Blue: false alarm." * scene["legend"]
+        return Scene(drawn, window, scene["about"] + key)
     return _compose(scene, drawn)
 
 
@@ -388,7 +264,7 @@ def _compose(scene: dict, image: np.ndarray) -> Picture:
     return figure
 
 
-def _project(points: np.ndarray, size: int, view: Sequence[float]) -> np.ndarray:
+def _project(points: np.ndarray, size: int, view: tuple[float, float]) -> np.ndarray:
     """Return the pixels (right, down) where points (N, 3) of the unit cube are in a panel."""
     _, right, up, half = process.lens(view)
     plane = (np.asarray(points) - 0.5) @ np.stack([right, -up], axis=1)
@@ -405,7 +281,7 @@ def _with_matplotlib(scene: dict) -> Picture:
         "miss": {"facecolor": (1.0, 1.0, 1.0, 0.0), "edgecolor": MISS},
         "false alarm": {"facecolor": FALSE_ALARM, "edgecolor": "white"},
     }
-    right, behind, above = scene["view"]
+    turn, tilt = scene["view"]
     for panel, place in zip(scene["panels"], places):
         axes = figure.add_axes(place, projection="3d", proj_type="ortho")
         # Cubes of more than 16 a side would take minutes.
@@ -418,15 +294,11 @@ def _with_matplotlib(scene: dict) -> Picture:
                 filled = np.maximum.reduceat(filled, starts, axis=axis)
             colours = looks.get(look, {"facecolor": FILLED, "edgecolor": INK})
             axes.voxels(filled.transpose(2, 1, 0), **colours, linewidth=0.4)
-        axes.view_init(
-            elev=np.degrees(np.arctan2(above, np.hypot(right, behind))),
-            azim=np.degrees(np.arctan2(behind, right)),
-        )
+        axes.view_init(elev=tilt, azim=turn - 90)
         ends = [-(-n // factor) for n in panel["shape"][::-1]]  # W, H, D
         axes.set_box_aspect(ends, zoom=0.95)
         for axis, letter, end, length in zip("xyz", "WHD", ends, panel["shape"][::-1]):
-            limits = {f"{axis}lim": (0, end), f"{axis}label": letter}
-            axes.set(**limits)
+            axes.set(**{f"{axis}lim": (0, end), f"{axis}label": letter})
             getattr(axes, f"{axis}axis").labelpad = -9
             getattr(axes, f"set_{axis}ticks")([0, end], ["", str(length)], fontsize=7)
     return figure
@@ -460,26 +332,3 @@ def _layout(scene: dict) -> tuple[Picture, list[tuple[float, ...]]]:
         ]
         figure.legend(handles, OUTCOMES, loc="lower center", ncols=3)
     return figure, places
-
-
-def _html_captions(scene: dict) -> str:
-    """Write the captions of the last row, and the legend, for below an interactive scene."""
-    columns = scene["columns"]
-    cells = "".join(
-        "<div>" + html.escape(panel["caption"] + "\nempty" * panel["empty"]) + "</div>"
-        for panel in scene["panels"][-columns:]
-    )
-    grid = (
-        f"display: grid; grid-template-columns: repeat({columns}, 1fr); text-align: center; "
-        f"white-space: pre; font-size: small; max-width: {columns * scene['size']}px"
-    )
-    samples = (
-        f"background: {HIT}; border: 1px solid {INK}",
-        f"border: 2px solid {MISS}",
-        f"background: {FALSE_ALARM}; border: 3px solid white",
-    )
-    legend = " &emsp; ".join(
-        f'<span style="display: inline-block; width: 8px; height: 8px; {sample}"></span> {name}'
-        for sample, name in zip(samples, OUTCOMES)
-    )
-    return f'<div style="{grid}">{cells}</div>' + scene["legend"] * f"<div>{legend}</div>"

@@ -47,10 +47,7 @@ test_cross_section = says(
     (lambda times, centre, a: np.maximum(a - np.abs(times - centre), 0), "grows evenly"),
     (squared, "radius squared"),
     (lambda times, centre, a: np.sqrt(squared(times, 0, a)), "not at 0"),
-    (
-        lambda times, centre, a: np.sqrt(squared(times, centre + 1, a)),
-        "At [",
-    ),
+    (lambda times, centre, a: np.sqrt(squared(times, centre + 1, a)), "At ["),
     (lambda times, centre, a: a, "one radius per time"),
 )
 
@@ -96,10 +93,7 @@ test_empty_pairs = says(
     (lambda frames: both(frames).sum(), "how many"),
     (lambda frames: both(frames).sum() / none_filled(frames).size, "T - 1 pairs"),
     (across, "first of the next"),
-    (
-        lambda frames: (none_filled(frames)[:, 1:] | none_filled(frames)[:, :-1]).mean(),
-        "at least one",
-    ),
+    (lambda x: (none_filled(x)[:, 1:] | none_filled(x)[:, :-1]).mean(), "at least one"),
     (lambda frames: both(frames).mean(axis=1), "one number"),
     (lambda frames: 0.123, "found 0.123"),
 )
@@ -135,17 +129,13 @@ def test_solids_as_in_the_helper(name, kind, sizes, angle):
     np.testing.assert_array_equal(frames, expected)
 
 
-@pytest.fixture(scope="module")
-def counting():
-    """The notebook's three functions that count, by name."""
-    known = {"np": np, "ndimage": ndimage}
-    known["euler"] = definition("01", "euler", **known)
-    known["pieces"] = definition("01", "pieces", **known)
-    return known | {"betti_3d": definition("01", "betti_3d", **known)}
+KNOWN = {"np": np, "ndimage": ndimage}
+KNOWN["euler"] = euler = definition("01", "euler", **KNOWN)
+KNOWN["pieces"] = definition("01", "pieces", **KNOWN)
+betti_3d = definition("01", "betti_3d", **KNOWN)
 
 
-def test_betti_numbers_of_shapes_known_by_hand(counting):
-    betti_3d = counting["betti_3d"]
+def test_betti_numbers_of_shapes_known_by_hand():
     full = np.ones((5, 5, 5))
     tunnel, void = full.copy(), full.copy()
     tunnel[:, 2, 2] = 0
@@ -164,21 +154,17 @@ def test_betti_numbers_of_shapes_known_by_hand(counting):
 
 @given(arrays.arrays(bool, (4, 4, 4)))
 def test_betti_numbers_are_never_negative_and_turn_with_the_frame(filled):
-    known = {"np": np, "ndimage": ndimage}
-    known["euler"] = definition("01", "euler", **known)
-    known["pieces"] = definition("01", "pieces", **known)
-    betti_3d = definition("01", "betti_3d", **known)
     found = betti_3d(filled)
     assert min(found) >= 0
     assert found == betti_3d(filled.transpose(2, 0, 1)[::-1])
 
 
-def test_euler_number_adds_up_over_separate_boxes(counting):
+def test_euler_number_adds_up_over_separate_boxes():
     body = np.zeros((9, 9, 9, 9), bool)
     body[:3, :3, :3, :3] = body[5:, 5:, 5:, 5:] = True
-    assert counting["euler"](body) == 2
+    assert euler(body) == 2
     body[6:8, 6:8, 6:8, 6:8] = False  # a void in 4D: the skin S³ has Euler number 0
-    assert counting["euler"](body) == 1
+    assert euler(body) == 1
 
 
 def test_births_as_in_the_helper(rng):

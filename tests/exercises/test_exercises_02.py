@@ -49,7 +49,6 @@ test_count_windows = says(
     (lambda f, s, h, b: (f * s, 1), "expected 170 windows"),
     (lambda f, s, h, b: (f * (s - h), f * (s - h) // b), "found 5 batches"),
     (lambda f, s, h, b: (f * (s - h), f * (s - h) // b + 1), "none when nothing is left"),
-    (lambda f, s, h, b: 7, "two whole numbers"),
 )
 
 

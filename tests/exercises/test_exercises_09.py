@@ -19,7 +19,6 @@ def paired(base, turned):
 test_effect = says(
     exercises.check_effect,
     (paired, "solved"),
-    (lambda b, t: b.missing, "raised AttributeError"),
     (lambda b, t: (t - b).mean(), "Return two numbers"),
     (lambda b, t: paired(t, b), "That is base - turned"),
     (lambda b, t: (0.0, paired(b, t)[1]), "The mean difference is"),
@@ -43,7 +42,6 @@ def within(log, seconds):
 test_best_within = says(
     exercises.check_best_within,
     (within, "solved"),
-    (lambda g, s: g["val_jaccard"], "one number"),
     (lambda g, s: g["val_jaccard"].min(), "the whole run"),
     (lambda g, s: g[g.seconds <= s]["val_jaccard"].iloc[-1], "the last round"),
     (lambda g, s: g[g.seconds < s]["val_jaccard"].min(), "exactly then"),
@@ -65,7 +63,6 @@ test_luck = says(
     (lambda s, n: s * np.sqrt(2 * np.log(n)), "very many runs"),
     (lambda s, n: drawn(s, max(n, 2)), "its own best"),
     (lambda s, n: s, "expected 0.0113"),
-    (lambda s, n: np.zeros(n), "one number"),
     (lambda s, n: drawn(s, n) * 1.2, "Draw more often"),
 )
 

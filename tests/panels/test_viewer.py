@@ -125,21 +125,6 @@ def test_every_control_has_words(panel):
     assert all(control.description for control in panel.controls.values())
 
 
-def test_the_camera_of_the_sliders():
-    np.testing.assert_allclose(pictures.camera(0, 0), (0, -1, 0), atol=1e-12)
-    np.testing.assert_allclose(pictures.camera(90, 0), (1, 0, 0), atol=1e-12)
-    assert pictures.camera(0, 60)[2] == pytest.approx(np.sin(np.radians(60)))
-    for wrong in ((0, 90), (np.nan, 0)):
-        with pytest.raises(ValueError, match="expected degrees"):
-            pictures.camera(*wrong)
-
-
-@pytest.mark.parametrize("view", [(0, 0, 1), (0, 0, 0), (1, 2), (np.nan, 1, 0)])
-def test_a_view_that_is_none(view):
-    with pytest.raises(ValueError, match="from the centre to the camera"):
-        pictures.view_3d(np.zeros((2, 2, 2)), view=view)
-
-
 BAD = {
     "no sequence": (np.zeros((4, 4, 4)), None, "expected \\(T, D, H, W\\)"),
     "no frames": (np.zeros((0, 4, 4, 4)), None, "at least 1"),

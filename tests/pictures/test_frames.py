@@ -56,15 +56,6 @@ def test_orthogonal_slices_meet_in_the_fullest_voxel(one_voxel):
         assert vertical.get_xdata()[0] == right and horizontal.get_ydata()[0] == up
 
 
-def test_outcomes_are_counted():
-    truth = np.array([1, 1, 1, 0, 0, 0], np.uint8)
-    prediction = np.array([0.9, 0.5, 0.4, 0.6, 0.1, 0.0])
-    hit, miss, false_alarm = pictures.outcomes(truth, prediction)
-    assert hit.tolist() == [True, True, False, False, False, False]
-    assert miss.tolist() == [False, False, True, False, False, False]
-    assert false_alarm.tolist() == [False, False, False, True, False, False]
-
-
 def test_comparison_tells_misses_and_false_alarms_by_symbol_and_colour(one_voxel):
     prediction = np.zeros((16, 16, 16))
     prediction[12, 5, 7] = 0.8

@@ -13,17 +13,6 @@ from helpers.rollout import Persistence
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def test_occupancy_is_the_share_of_filled_voxels(sequence, rng):
-    many = np.stack([sequence, sequence[::-1], 0 * sequence])
-    figure = pictures.occupancy({"one": sequence, "three": many})
-    axes = figure.axes[0]
-    one, three = axes.lines
-    np.testing.assert_allclose(one.get_ydata(), sequence.mean(axis=(1, 2, 3)))
-    np.testing.assert_allclose(three.get_ydata(), many.mean(axis=(0, 2, 3, 4)))
-    assert len(axes.collections) == 1, "only the many have a band"
-    assert {"time t", "share of filled voxels"} <= set(texts(figure))
-
-
 def test_learning_curves_stand_beside_persistence():
     table = {
         "step": [10, 20, 30],
@@ -67,7 +56,7 @@ def test_curves_show_negative_values_and_names():
     assert np.array_equal(line.get_xydata(), np.stack([x, np.tanh(x)], axis=1))
     assert axes.get_ylim()[0] < np.tanh(-2)
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("input", "output")
-    with pytest.raises(ValueError, match="9 values for 3 places"):
+    with pytest.raises(ValueError, match="one value for each of the 3 places"):
         pictures.curves({"tanh": np.tanh(x)}, x[:3], xlabel="input", ylabel="output")
 
 
@@ -102,9 +91,10 @@ def test_long_term_curves_show_models_nulls_and_the_thesis(results):
 
 
 def test_long_term_difference_is_paired(results):
-    figure = pictures.long_term_curves(results, difference=True, formats=["T80_TINC4"])
+    results = results[results["format"] == "T80_TINC4"]
+    figure = pictures.long_term_curves(results, difference=True)
     (axes,) = figure.axes
-    rows = results.query("model == 'ours' and format == 'T80_TINC4'")
+    rows = results[results["model"] == "ours"]
     gap = rows["prediction_jaccard"] - rows["persistence_jaccard"]
     np.testing.assert_allclose(line(axes, "ours").get_ydata(), gap.groupby(rows["horizon"]).mean())
     assert legend_texts(figure) == ["ours"]
@@ -120,13 +110,9 @@ def test_a_missing_horizon_is_a_gap_in_the_line(results):
 
 @pytest.mark.parametrize("kind", ["histogram", "box"])
 def test_distributions_have_a_panel_for_each_model_and_format(results, kind):
-    figure = pictures.result_distributions(
-        results, kind=kind, horizon=2, models=["ours", "GAN", "VAE"]
-    )
-    assert len(figure.axes) == 3 * 2
-    assert {f"{name}\nwas not judged\nin T80_TINC4" for name in ("GAN", "VAE")} <= set(
-        texts(figure)
-    )
+    figure = pictures.result_distributions(results, kind=kind, models=["ours", "GAN"])
+    assert len(figure.axes) == 2 * 2
+    assert "GAN\nwas not judged\nin T80_TINC4" in texts(figure)
     assert {"ours · T20_TINC1", "prediction to truth", "persistence to truth"} <= set(texts(figure))
     if kind == "histogram":
         first = figure.axes[0]
@@ -134,20 +120,16 @@ def test_distributions_have_a_panel_for_each_model_and_format(results, kind):
         assert len(first.patches) == 3 and min(drawn) > 0
         assert not any(patch.get_fill() for patch in first.patches)  # outlines only
     else:
-        values = results.query("model == 'ours' and format == 'T20_TINC1' and horizon == 2")
+        values = results.query("model == 'ours' and format == 'T20_TINC1' and horizon == 1")
         medians = [round(float(d.get_xdata()[0]), 6) for d in figure.axes[0].lines]
         assert round(float(values["prediction_jaccard"].median()), 6) in medians
 
 
 def test_few_samples_fall_into_few_bins(results):
-    def bins(**options):
-        figure = pictures.result_distributions(
-            results, kind="histogram", models=["ours"], **options
-        )
-        return len(np.unique(figure.axes[0].patches[0].get_path().vertices[:, 0])) - 1
-
-    assert bins() == 6  # 10 samples in two formats: 2 √10
-    assert bins(formats=["T20_TINC1"]) == 3
+    for table, bins in ((results, 6), (results[results["format"] == "T20_TINC1"], 3)):
+        figure = pictures.result_distributions(table, kind="histogram", models=["ours"])
+        edges = np.unique(figure.axes[0].patches[0].get_path().vertices[:, 0])
+        assert len(edges) == bins + 1  # 10 samples in two formats: 2 √10
 
 
 def test_the_thesis_has_the_colours_of_its_kin(results):
@@ -173,7 +155,7 @@ def test_the_thesis_has_the_colours_of_its_kin(results):
 
 
 def test_comparison_shows_every_model_with_its_interval(results):
-    figure = pictures.comparison(results, horizon=5, models=["ours", "GAN"])
+    figure = pictures.comparison(results, horizon=5)
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names[:5] == ["ours", "GAN", "persistence", "moving null", "thesis: ConvLSTM3D"]
     assert "missing" in texts(figure)
@@ -236,7 +218,7 @@ def test_summary_curves():
     holed = summary[(summary["model"] != "PatchNet") | (summary["format"] != "T80_TINC4")]
     figure = pictures.summary_curves(holed, models=["ConvLSTM", "PatchNet"])
     assert texts(figure).count("missing: PatchNet") == 1
-    with pytest.raises(ValueError, match="no rollouts of .'VAE'. in"):
+    with pytest.raises(ValueError, match="A model is 'VAE'"):
         pictures.summary_curves(summary, models=["VAE"])
 
 
@@ -251,52 +233,42 @@ def test_loss_curves_of_several_trainings():
     assert line(validation, "ours").get_ydata().tolist() == [0.9, 0.6, 0.5]
     assert "missing: GAN" in texts(figure)
     assert legend_texts(figure) == ["ours", "GAN"]
-    with pytest.raises(ValueError, match="No training has the column 'critic'"):
-        pictures.loss_curves(runs, columns=["critic"])
     with pytest.raises(ValueError, match="x has no column step; found loss"):
         pictures.loss_curves({"x": {"loss": [1]}})
-    with pytest.raises(ValueError, match="x, loss: 1 of 1 values are NaN"):
+    with pytest.raises(ValueError, match="x, loss has shape .1,. and 1 values that are NaN"):
         pictures.loss_curves({"x": {"step": [1], "loss": [np.nan]}}, columns=["loss"])
 
 
 @pytest.mark.parametrize("draw", ["result_distributions", "long_term_curves", "comparison"])
-def test_bad_results_are_told(results, draw):
+def test_results_that_cannot_be_compared_are_told(results, draw):
     draw = getattr(pictures, draw)
-    nan = results.copy()
-    nan.loc[5, "prediction_jaccard"] = np.nan
-    twice = pd.concat([results, results.iloc[:1]])
-    lacking = results.drop(index=7)
     mixed = results.drop(columns=[c for c in results if c.startswith("moving")])
     mixed = mixed[mixed["horizon"] == 1].assign(protocol="pooled")
     mixed = pd.concat([mixed, mixed.assign(protocol="per_frame")])
+    lacking = results.drop(index=7)
     for bad, words in (
-        (results.iloc[:0], "no rows"),
-        (nan, "NaN or outside"),
-        (twice, "1 rows repeat"),
         (lacking, "ours lacks 1 of 10 samples in T20_TINC1 at horizon 2"),
         (mixed, "mixes the protocols pooled, per_frame"),
     ):
         with pytest.raises(ValueError, match=words):
             draw(bad)
-    with pytest.raises(ValueError, match="a list of names"):
-        draw(results, formats="T20_TINC1")
 
 
 def test_other_bad_results_are_told(results):
-    with pytest.raises(ValueError, match="of next frames; curves over the horizon need rollouts"):
-        table = results.drop(columns=[c for c in results if c.startswith("moving")])
-        pictures.long_term_curves(table[table["horizon"] == 1].assign(protocol="pooled"))
-    with pytest.raises(ValueError, match="nothing of .* at horizon 9"):
-        pictures.result_distributions(results, horizon=9)
-    with pytest.raises(ValueError, match="kind is 'pie'"):
-        pictures.result_distributions(results, kind="pie")
-    with pytest.raises(ValueError, match="nothing at horizon 9"):
-        pictures.comparison(results, horizon=9)
+    next_frames = results.drop(columns=[c for c in results if c.startswith("moving")])
+    next_frames = next_frames[next_frames["horizon"] == 1].assign(protocol="pooled")
     found = evaluation.skill_horizon(results)
-    with pytest.raises(ValueError, match="the table is empty"):
-        pictures.skill_horizons(found.iloc[:0])
-    with pytest.raises(ValueError, match="twice for one format"):
-        pictures.skill_horizons(pd.concat([found, found.assign(history=1)]))
+    for call, words in (
+        (
+            lambda: pictures.long_term_curves(next_frames),
+            "protocol is 'pooled'",
+        ),
+        (lambda: pictures.comparison(results, horizon=9), "horizon is 9; choose one of 1, 2"),
+        (lambda: pictures.skill_horizons(found.iloc[:0]), "each model once"),
+        (lambda: pictures.skill_horizons(pd.concat([found, found])), "each model once"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
 
 
 @pytest.mark.parametrize(
@@ -312,9 +284,8 @@ def test_shape_curves(rng, kind, lines):
     options = {"history": 4, "horizon": 5, "shape": True, "frame_format": "T20_TINC1"}
     ours = evaluation.long_term(fading, frames, name="ours", **options)
     table = evaluation.combine(ours, evaluation.long_term(Persistence(), frames, **options))
-    figure = pictures.shape_curves(table, kind=kind, models=["ours", "GAN", "persistence"])
+    figure = pictures.shape_curves(table, kind=kind, format="T20_TINC1")
     assert legend_texts(figure) == (lines or ["persistence", "ours"])
-    assert "missing: GAN" in texts(figure)
     means = evaluation.shape_means(table, ["model", "horizon"]).set_index(["model", "measure"])
     first, _, last = figure.axes
     if kind == "surface":
@@ -326,10 +297,5 @@ def test_shape_curves(rng, kind, lines):
         drawn = line(first, "ours").get_ydata()
         expected = means.loc[("ours", f"prediction_components{ending}"), "mean"]
     np.testing.assert_allclose(drawn, expected)
-    with pytest.raises(ValueError, match="kind is 'volume'"):
-        pictures.shape_curves(table, kind="volume")
-    with pytest.raises(ValueError, match="nothing in the format 'T80_TINC4'"):
+    with pytest.raises(ValueError, match="format is 'T80_TINC4'; choose one of T20_TINC1"):
         pictures.shape_curves(table, format="T80_TINC4")
-    both = evaluation.combine(table, table.assign(format="T80_TINC4"))
-    with pytest.raises(ValueError, match="choose one with format="):
-        pictures.shape_curves(both)

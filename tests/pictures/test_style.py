@@ -26,37 +26,23 @@ FRAME, FRAMES = np.zeros((4, 4, 4)), np.zeros((3, 4, 4, 4))
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: pictures.slices(FRAME), r"expected the axes \(T, D, H, W\)"),
-        (lambda: pictures.slices(FRAMES[..., None]), r"\[\.\.\., 0\]"),
-        (lambda: pictures.slices(FRAMES + 2), r"values in 0…1, found 2…2"),
-        (lambda: pictures.slices(FRAMES, FRAMES[:2]), "one shape"),
-        (lambda: pictures.slices(FRAMES, axis="X"), "no axis 'X'"),
-        (lambda: pictures.slices(FRAMES, index=4), "choose 0…3"),
-        (lambda: pictures.slices(FRAMES, times=[1]), "1 times for 3 frames"),
-        (lambda: pictures.slices(FRAMES, count=0), "at least one frame"),
-        (lambda: pictures.orthogonal_slices(FRAMES), r"expected the axes \(D, H, W\)"),
-        (lambda: pictures.orthogonal_slices(FRAME, (0, 0, 9)), "choose 0…3"),
-        (lambda: pictures.compare_slices(FRAME, FRAMES), "expected the axes|one shape"),
-        (lambda: pictures.outcomes(FRAME, FRAME * np.nan), "64 of 64 values are NaN"),
-        (lambda: pictures.outcomes(FRAME, FRAME - 1), "values in 0…1"),
-        (lambda: pictures.view_3d(FRAMES[None]), "expected the axes"),
-        (lambda: pictures.view_3d(FRAME * np.nan), "NaN"),
-        (lambda: pictures.view_3d(FRAME, np.zeros((5, 5, 5))), "one shape"),
-        (lambda: pictures.view_3d([]), "list is empty"),
-        (lambda: pictures.view_3d([["a"]]), "expected numbers"),
-        (lambda: pictures.view_3d(FRAMES, surface=[True]), "1 entries for 3 frames"),
-        (lambda: pictures.view_3d(FRAME, backend="webgl"), "no 3D backend 'webgl'"),
-        (lambda: pictures.compare_3d(FRAMES, FRAME), "one shape"),
-        (lambda: pictures.over_horizon({}), "name -> values"),
-        (lambda: pictures.over_horizon({"m": [0.1, np.nan]}), "NaN"),
-        (lambda: pictures.over_horizon({"m": [0.1, 0.2]}, horizons=[1]), "2 values for 1 places"),
+        (lambda: pictures.slices(FRAMES[..., None]), "expected 3 or 4 axes"),
+        (lambda: pictures.slices(FRAMES + 2), "expected 0…1"),
+        (lambda: pictures.slices(FRAMES, FRAMES[:2]), "3 frames of .* and 2 frames of"),
+        (lambda: pictures.slices(FRAMES, axis="X"), "axis is 'X'"),
+        (lambda: pictures.slices(FRAMES, index=4), "slice across D is 4; expected 0 to 3"),
+        (lambda: pictures.slices(FRAMES, times=[1]), "1 times or captions for 3 frames"),
+        (lambda: pictures.slices(FRAMES, count=0), "at least 1"),
+        (lambda: pictures.slices([]), "there is no frame"),
+        (lambda: pictures.view_3d([FRAME, FRAME * np.nan]), r"frames\[1\] holds NaN"),
+        (lambda: pictures.view_3d(FRAME, backend="webgl"), "WORKSHOP_3D, is 'webgl'"),
+        (lambda: pictures.view_3d(FRAME, view=(0, 90)), "tilt is 90"),
+        (lambda: pictures.over_horizon({"m": [0.1, np.nan]}), "1 values that are NaN"),
         (lambda: pictures.over_horizon({"m": [0.1]}, band="sd"), "band is 'sd'"),
-        (lambda: pictures.learning_curves({"loss": [0.1]}), "Expected the column step"),
-        (lambda: pictures.learning_curves({"step": [1], "x": [1]}), "found step, x"),
-        (lambda: pictures.learning_curves({"step": [1], "loss": [np.nan]}), "loss: 1 of 1 values"),
-        (lambda: pictures.learning_curves({"step": [1], "loss": [1, 2]}), "of one length"),
-        (lambda: pictures.curves({"m": []}, [], xlabel="", ylabel=""), "filled array"),
-        (lambda: pictures.bars({"a": {"x": 1}, "b": {"y": 1}}), "same categories"),
+        (lambda: pictures.learning_curves({"loss": [0.1]}), "has no column step"),
+        (lambda: pictures.learning_curves({"step": [1], "x": [1]}), "found .'step', 'x'"),
+        (lambda: pictures.learning_curves({"step": [1], "loss": [1, 2]}), "step .1,."),
+        (lambda: pictures.bars({"a": {"x": 1}, "b": {"y": 1}}), "2 values that are NaN"),
     ],
 )
 def test_bad_input_is_told(call, message):
@@ -64,20 +50,17 @@ def test_bad_input_is_told(call, message):
         call()
 
 
-@pytest.fixture
-def drawn(sequence, results):
-    """An example of each figure: name of the function -> figure, scene or animation."""
+def test_every_figure_says_what_it_shows(sequence, results):
     slow, fast = sequence[8:12], sequence[10:14]
     log = {"step": [1, 2], "loss": [0.9, 0.5], "val_loss": [0.9, 0.6]}
     groups = pd.DataFrame({"size": ["small"] * 5 + ["large"] * 5}, index=range(10))
     options = {"history": 2, "horizon": 2, "shape": True, "frame_format": "T20_TINC1"}
     shapes = evaluation.long_term(lambda h: 0.9 * h[:, -1], sequence[None, 8:], name="a", **options)
     summary = pd.read_csv(REPOSITORY / "data" / "results" / "summary.csv")
-    found = {
+    drawn = {
         "slices": pictures.slices(sequence, sequence[::-1], count=3),
         "orthogonal_slices": pictures.orthogonal_slices(sequence[9]),
         "compare_slices": pictures.compare_slices(slow, fast),
-        "occupancy": pictures.occupancy({"one": sequence}),
         "over_horizon": pictures.over_horizon({"ConvLSTM": [0.1, 0.2]}),
         "curves": pictures.curves({"a": [0.0, 1.0]}, [0, 1], xlabel="x", ylabel="y"),
         "learning_curves": pictures.learning_curves(log, distance="val_loss", persistence=0.45),
@@ -85,34 +68,26 @@ def drawn(sequence, results):
         "bars": pictures.bars({"a": {"x": 3}}),
         "result_distributions": pictures.result_distributions(results),
         "long_term_curves": pictures.long_term_curves(results),
-        "shape_curves": pictures.shape_curves(shapes),
+        "shape_curves": pictures.shape_curves(shapes, format="T20_TINC1"),
         "comparison": pictures.comparison(results),
         "summary_curves": pictures.summary_curves(summary, models=["ConvLSTM"]),
         "skill_horizons": pictures.skill_horizons(evaluation.skill_horizon(results)),
         "breakdown": pictures.breakdown(evaluation.breakdown(results, groups), format="T20_TINC1"),
         "view_3d": pictures.view_3d(slow, backend="matplotlib"),
         "compare_3d": pictures.compare_3d(slow[:2], fast[:2], backend="matplotlib"),
-        "animate_3d": pictures.animate_3d(slow[:2], backend="matplotlib"),
+        "animate_3d": pictures.animate_3d(slow[:2]),
     }
-    return found
-
-
-def test_every_figure_says_what_it_shows(drawn):
     figures = [name for name, it in vars(pictures).items() if inspect.isfunction(it)]
-    others = {"camera", "export_meshes", "outcomes"}
-    assert set(drawn) == set(figures) - others
+    assert set(drawn) == set(figures) - {"surface_mesh"}
     for name, figure in drawn.items():
         assert len(figure.alt) > 20 and re.search(r"\d", figure.alt), name
         assert f'alt="{html.escape(figure.alt)}"' in figure._repr_html_(), name
-
-
-def test_the_words_have_the_numbers_of_the_figure(drawn):
+    # The words have the numbers of the figure.
     assert "x 3" in drawn["bars"].alt
     assert "validation 0.9 to 0.6" in drawn["learning_curves"].alt
     assert "persistence 0.45." in drawn["learning_curves"].alt  # once
     assert "missing: GAN" in drawn["long_term_curves"].alt
     assert "GAN missing" in drawn["comparison"].alt
-    assert "one 0, highest 0.0" in drawn["occupancy"].alt  # it begins and ends empty
     counts = re.search(r"t = 0: (\d+) hit · (\d+) miss", drawn["compare_3d"].alt)
     assert min(map(int, counts.groups())) > 0
 
@@ -153,33 +128,19 @@ def test_a_notebook_holds_one_picture_with_words(tmp_path):
 HOSTILE = """
 image.origin: lower
 image.interpolation: bilinear
-image.cmap: jet
 font.size: 23
-font.family: monospace
-text.color: red
 lines.linewidth: 9
-lines.marker: s
 axes.facecolor: black
 axes.grid: True
-axes.titlesize: 30
-axes.xmargin: 0.4
 axes.spines.left: False
-axes.prop_cycle: cycler('color', ['red'])
 axes3d.grid: False
 figure.facecolor: yellow
 figure.dpi: 33
-figure.constrained_layout.use: True
 figure.subplot.left: 0.4
 savefig.dpi: 40
 savefig.bbox: tight
-savefig.transparent: True
-savefig.format: pdf
-xtick.direction: in
 xtick.top: True
-legend.fontsize: 30
-patch.force_edgecolor: True
 hatch.color: red
-boxplot.notch: True
 path.sketch: 3, 100, 2
 """
 SCRIPT = """
@@ -195,7 +156,6 @@ figures = [
     pictures.slices(frame[None].repeat(3, 0)),
     pictures.compare_slices(frame, frame[::-1]),
     pictures.bars({"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 1}}),
-    pictures.over_horizon({"ConvLSTM": np.eye(5), "persistence": [0.5] * 5}),
     pictures.learning_curves({"step": [1, 2], "loss": [2, 1], "val_jaccard_pooled": [1, 0.5]}),
     pictures.view_3d(frame, backend="matplotlib"),
     solids._compose(scene, screen),
@@ -217,7 +177,7 @@ def test_the_user_s_settings_of_matplotlib_change_nothing(tmp_path):
         command = [sys.executable, "-c", SCRIPT, str(folder)]
         subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, timeout=300)
         found[name] = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-    assert len(found["plain"]) == 14
+    assert len(found["plain"]) == 12
     assert [n for n, data in found["plain"].items() if data != found["hostile"][n]] == []
 
 
@@ -258,18 +218,14 @@ def test_names_without_a_place_get_a_free_one():
 
 # Linear RGB to what is seen without the cones for red or for green, the common kinds:
 # G. Machado, M. Oliveira, L. Fernandes 2009.
+# fmt: off
 BLINDNESS = {
-    "red": [
-        [0.152286, 1.052583, -0.204868],
-        [0.114503, 0.786281, 0.099216],
-        [-0.003882, -0.048116, 1.051998],
-    ],
-    "green": [
-        [0.367322, 0.860646, -0.227968],
-        [0.280085, 0.672501, 0.047413],
-        [-0.011820, 0.042940, 0.968881],
-    ],
+    "red": [0.152286, 1.052583, -0.204868, 0.114503, 0.786281, 0.099216,
+            -0.003882, -0.048116, 1.051998],
+    "green": [0.367322, 0.860646, -0.227968, 0.280085, 0.672501, 0.047413,
+              -0.011820, 0.042940, 0.968881],
 }
+# fmt: on
 
 
 @pytest.mark.parametrize("kind", BLINDNESS)
@@ -278,7 +234,7 @@ def test_colours_differ_for_the_colour_blind(kind):
 
     colours = np.array([to_rgb(colour) for colour in (*style.SERIES, "black")])
     linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
-    seen = (linear @ np.transpose(BLINDNESS[kind])).clip(0, 1)
+    seen = (linear @ np.reshape(BLINDNESS[kind], (3, 3)).T).clip(0, 1)
     gaps = np.linalg.norm(np.cbrt(seen)[:, None] - np.cbrt(seen), axis=-1)
     assert gaps[np.triu_indices(len(gaps), 1)].min() > 0.1
     assert len(set(style.MARKS)) == len(style.MARKS)  # and marks, whatever the colour

@@ -1,0 +1,254 @@
+"""Curves, bars and how trainings went, and the panels that all figures of results share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+
+from helpers._checks import choice, finite
+from helpers.pictures.style import INK, SERIES, Picture, legend, looks, short, style
+
+HATCHES = ("", "//", "..", "xx", "\\\\")
+BANDS = {
+    "spread": "band: 5th to 95th percentile",
+    "mean": "band: 95 % interval of the mean",
+}
+HORIZON = "horizon (steps ahead)"
+DISTANCE = "Jaccard distance"
+
+
+@style()
+def curves(
+    groups: Mapping,
+    x: Sequence[float],
+    *,
+    xlabel: str,
+    ylabel: str,
+    band: str = "spread",
+    marks: bool = False,
+) -> Picture:
+    """Draw functions of one variable, for example an activation or a memory that fades.
+
+    Args:
+        groups: name -> (X,) values, or (N, X) one row per sample.
+        x: the X places on the axis.
+        xlabel, ylabel: what the axes show.
+        band: around the mean of N samples, `"spread"` (5th to 95th percentile) or `"mean"` (95 %
+            interval of the mean).
+        marks: mark each place, for few of them.
+    """
+    choice("band", band, tuple(BANDS))
+    figure, axes = _axes(xlabel, ylabel)
+    title, lowest = None, 0.0
+    drawn, places = looks(groups), np.asarray(x)
+    for name, array in groups.items():
+        array = finite(name, array)
+        if array.ndim not in (1, 2) or array.shape[-1] != len(places):
+            raise ValueError(
+                f"{name} has shape {array.shape}; expected one value for each of the "
+                f"{len(places)} places on the axis {xlabel!r}, or rows of them."
+            )
+        lowest, ends = min(lowest, array.min()), ()
+        mean = array if array.ndim == 1 else array.mean(axis=0)
+        if array.ndim == 2 and len(array) > 1:
+            title = BANDS[band]
+            half = 1.96 * array.std(axis=0, ddof=1) / np.sqrt(len(array))
+            ends = (mean - half, mean + half)
+            if band == "spread":
+                ends = np.percentile(array, (5, 95), axis=0)
+        look = drawn[name] if marks else drawn[name] | {"marker": ""}
+        line(axes, places, mean, name, look, *ends)
+    axes.set_ylim(bottom=1.05 * lowest)
+    if marks:
+        axes.set_xticks(places)
+    legend(figure, title)
+    return figure
+
+
+def over_horizon(
+    groups: Mapping,
+    *,
+    horizons: Sequence[int] | None = None,
+    band: str = "spread",
+    label: str = DISTANCE,
+) -> Picture:
+    """Draw a distance over the horizon (steps ahead), one line for each model.
+
+    Args:
+        groups: name -> (H,) means or (N, H) one row per sample.
+        horizons: the H horizons; 1…H unless told.
+        band: see `curves`.
+        label: what the distance is called.
+    """
+    if horizons is None:
+        horizons = range(1, max(np.shape(array)[-1] for array in groups.values()) + 1)
+    return curves(groups, horizons, xlabel=HORIZON, ylabel=label, band=band, marks=True)
+
+
+@style()
+def learning_curves(
+    table: Mapping, *, distance: str = "val_jaccard_pooled", persistence: float | None = None
+) -> Picture:
+    """Draw how a training went: its losses, and the distance in validation beside persistence.
+
+    Args:
+        table: column -> (N,) values, one per round, for example a DataFrame: `step`, and one or
+            more of `loss`, `val_loss` and the distance.
+        distance: the column for the right panel.
+        persistence: the distance of persistence, drawn as a line.
+    """
+    panels = {"loss": {"training": "loss", "validation": "val_loss"}}
+    panels[DISTANCE] = {"validation": distance}
+    titles = [title for title in panels if any(name in table for name in panels[title].values())]
+    drawn = looks(panels["loss"])
+
+    def draw(axes, title):
+        axes.set(title="", ylabel=title)
+        for name, column in panels[title].items():
+            if column in table:
+                line(axes, *_log("The log", table, column), name, drawn[name])
+        if title == DISTANCE and persistence is not None:
+            name = f"persistence {persistence:.3g}"
+            axes.axhline(persistence, label=name, **looks([name])[name])
+
+    if not titles:
+        raise ValueError(f"Expected one of loss, val_loss, {distance}; found {list(table)}.")
+    options = {"wide": 3.5, "tall": 1.9, "xlabel": "step"}
+    figure = panel_grid("How a training went.", titles, draw, **options)
+    legend(figure)
+    return figure
+
+
+@style()
+def loss_curves(
+    runs: Mapping, *, columns: Sequence[str] = ("loss", "val_loss"), xlabel: str = "step"
+) -> Picture:
+    """Draw the losses of several trainings, a panel per column, a line per training.
+
+    Args:
+        runs: name -> the log of a training: column -> (N,) values, one per round, `step` among
+            them, for example a DataFrame.
+        columns: what to draw; a panel names the trainings that lack its column.
+        xlabel: what `step` counts.
+    """
+    drawn = looks(runs)
+
+    def draw(axes, column):
+        lacking = [name for name, log in runs.items() if column not in log]
+        for name in [name for name in runs if name not in lacking]:
+            line(axes, *_log(name, runs[name], column), name, drawn[name])
+        say_missing(axes, lacking, above=True)
+
+    figure = panel_grid("How trainings went.", columns, draw, tall=2.0, xlabel=xlabel)
+    legend(figure)
+    return figure
+
+
+@style()
+def bars(table: Mapping, *, label: str = "samples", category_label: str = "") -> Picture:
+    """Draw a table as grouped bars, for example the class balance of the splits.
+
+    Args:
+        table: group -> (category -> number), all groups with the same categories, or a DataFrame
+            whose columns are the groups.
+        label, category_label: what the numbers and the categories are.
+    """
+    table = pd.DataFrame(table)
+    finite("The table with a row for each category", table)
+    figure, axes = _axes(category_label, label, wide=max(4.0, min(9.0, 0.5 * len(table) + 2)))
+    width, said = 0.8 / table.shape[1], []
+    for n, (name, heights) in enumerate(table.items()):
+        places = np.arange(len(table)) + (n - (table.shape[1] - 1) / 2) * width
+        colour, hatch = SERIES[n % len(SERIES)], HATCHES[n % len(HATCHES)]
+        axes.bar(places, heights, width, color=colour, hatch=hatch, edgecolor="white", label=name)
+        pairs = (f"{category} {short(height)}" for category, height in heights.items())
+        said.append(f"{name}: " * bool(name) + ", ".join(pairs))
+    axes.set_xticks(range(len(table)), table.index.map(str))
+    if table.shape[1] > 1:
+        legend(figure)
+    figure.about = f"Bars, {label}" + f" by {category_label}" * bool(category_label)
+    figure.about += f". {'; '.join(said)}."
+    return figure
+
+
+def panel_grid(
+    about: str,
+    titles: Sequence[str],
+    draw: Callable,
+    *,
+    columns: int | None = None,
+    wide: float = 2.9,
+    tall: float,
+    xlabel: str = "",
+    ylabel: str = "",
+    whole: bool = True,
+    **options,
+) -> Picture:
+    """Make a panel for each title, let `draw` fill it, and put what it says into words.
+
+    Args:
+        draw: gets the axes and the title; returns what is seen there, where lines don't tell.
+        columns: panels side by side; all of them unless told.
+        wide, tall: inches of a panel.
+        whole: the axis across counts something.
+        options: of `Figure.subplots`.
+    """
+    columns = columns or len(titles)
+    rows = -(-len(titles) // columns)
+    size = (0.9 + wide * max(columns, 1.4), 0.7 + tall * rows)
+    figure = Picture(figsize=size, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, **options)
+    for axes in grid[-1]:
+        axes.set_xlabel(xlabel)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(ylabel)
+    for axes in grid.flat[len(titles) :]:
+        axes.set_visible(False)
+    said = []
+    for axes, title in zip(grid.flat, titles):
+        axes.set_title(title)
+        if whole:
+            axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
+        said.append(draw(axes, title))
+    words = "; ".join(filter(None, said))
+    figure.about = f"{about} {words}." if words else about
+    return figure
+
+
+def say_missing(axes, names: Sequence[str], *, above: bool = False) -> None:
+    """Write into a panel what it lacks, if anything: below, or above where lines end below."""
+    if names:
+        place = {"y": 0.98, "va": "top"} if above else {"y": 0.02, "va": "bottom"}
+        look = {"ha": "right", "fontsize": 8, "style": "italic", "color": INK}
+        text = "missing: " + ", ".join(names)
+        axes.text(0.98, s=text, transform=axes.transAxes, **place, **look)
+
+
+def line(axes, x, y, name: str, look: dict, *ends) -> None:
+    """Draw a line with not too many marks, and the band between `ends`, if there are any."""
+    axes.plot(x, y, label=name, markevery=max(1, len(x) // 15), **look)
+    if ends:
+        axes.fill_between(x, *ends, alpha=0.2, lw=0, color=look["color"])
+
+
+def _log(name: str, log: Mapping, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps of a training's log and a column of it, checked."""
+    if "step" not in log:
+        raise ValueError(f"{name} has no column step; found {', '.join(map(str, log)) or 'none'}.")
+    steps, values = (finite(f"{name}, {key}", log[key]) for key in ("step", column))
+    if steps.shape != values.shape:
+        raise ValueError(f"{name}: {column} has shape {values.shape}, step {steps.shape}.")
+    return steps, values
+
+
+def _axes(xlabel: str, ylabel: str, *, wide: float = 6.0):
+    """Make a figure with one pair of axes, whose text is larger than that of panels."""
+    figure = Picture(figsize=(wide, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(xlabel, fontsize=10)
+    axes.set_ylabel(ylabel, fontsize=10)
+    axes.tick_params(labelsize=10)
+    return figure, axes
