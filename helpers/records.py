@@ -157,7 +157,8 @@ def read_each(
     expected = None
     with ThreadPoolExecutor(_tfrecord.workers()) as pool:
         for start in range(0, len(paths), BATCH):
-            found = dict(zip(chosen := paths[start : start + BATCH], pool.map(read, chosen)))
+            chosen = paths[start : start + BATCH]
+            found = dict(zip(chosen, pool.map(read, chosen)))
             refused = _tfrecord.refused([path for path, (shape, _) in found.items() if shape])
             for path, (shape, content) in found.items():
                 if path in refused:
