@@ -157,7 +157,8 @@ def read_each(
     expected = None
     with ThreadPoolExecutor(_tfrecord.workers()) as pool:
         for start in range(0, len(paths), BATCH):
-            found = dict(zip(chosen := paths[start : start + BATCH], pool.map(read, chosen)))
+            chosen = paths[start : start + BATCH]
+            found = dict(zip(chosen, pool.map(read, chosen)))
             refused = _tfrecord.refused([path for path, (shape, _) in found.items() if shape])
             for path, (shape, content) in found.items():
                 if path in refused:
@@ -275,15 +276,10 @@ class PackedSplit:
             uint8 (n, t, D, H, W) in {0, 1}.
 
         Raises:
-            IndexError: an index lies outside the split or the sequence.
+            IndexError: an index lies outside, or `times` has not one row for each sample.
         """
         rows = np.atleast_1d(np.arange(len(self))[samples])  # (n,)
         columns = np.atleast_1d(np.arange(self.shape[0])[times])  # (t,) or (n, t)
-        if columns.ndim == 2 and len(columns) != len(rows):
-            raise IndexError(
-                f"expected times (t,) or ({len(rows)}, t), one row per sample, found "
-                f"{columns.shape}."
-            )
         bits = self._bits[rows[:, None], columns]  # (n, t, bytes)
         voxels = np.unpackbits(bits, axis=-1, count=math.prod(self.shape[1:]))
         return voxels.reshape(bits.shape[:2] + self.shape[1:])

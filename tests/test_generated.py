@@ -211,15 +211,3 @@ def test_validate_and_pack(tmp_path, capsys):
     assert "found none of them" in capsys.readouterr().err
     assert commands.main(["generate", str(tmp_path), "--seed", "-1"]) == 1
     assert "seed is -1; expected at least 0" in capsys.readouterr().err
-
-
-def test_a_command_ends_without_a_traceback(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "helpers", "pack", str(tmp_path / "absent")],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=Path(records.__file__).parent.parent,
-    )
-    assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith("error: ")
-    assert "Traceback" not in done.stderr

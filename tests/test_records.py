@@ -89,32 +89,19 @@ def test_the_same_sample_gives_the_same_bytes(tmp_path):
 def test_thesis_records_are_good_and_written_alike(thesis_folder, tmp_path):
     for name in SPLITS.values():
         folder = thesis_folder / "data" / name
-        paths = records.record_paths(folder, limit=17)
-        for sample, path in zip(records.read_folder(folder, limit=17), paths, strict=True):
+        paths = records.record_paths(folder, limit=9)
+        for sample, path in zip(records.read_folder(folder, limit=9), paths, strict=True):
             assert sample.frames.shape == (128, 16, 16, 16)
             assert sample.file_name == path.name
-            own = gzip.decompress(write_sample(tmp_path, sample).read_bytes())
-            theirs = gzip.decompress(path.read_bytes())
+            own = write_sample(tmp_path, sample)
+            # The GZIP header; its tenth byte names the operating system.
+            assert own.read_bytes()[:9] == path.read_bytes()[:9]
+            own, theirs = (gzip.decompress(each.read_bytes()) for each in (own, path))
             # The order of a protobuf map is free (the thesis's files have all of them), so the
-            # same bytes stand in another order, and only the checksum of the data differs.
+            # same features stand in another order, and only the checksum of the data differs.
             assert own[:12] == theirs[:12]
-            assert sorted(own[12:-4]) == sorted(theirs[12:-4])
-            assert tf.train.Example.FromString(own[12:-4]) == tf.train.Example.FromString(
-                theirs[12:-4]
-            )
-
-
-def test_the_container_is_the_thesis_container(thesis_folder, tmp_path):
-    path = records.record_paths(thesis_folder / "data" / SPLITS["test"], limit=1)[0]
-    own = write_sample(tmp_path, read_sample(path))
-    # The GZIP header; its tenth byte names the operating system.
-    assert own.read_bytes()[:9] == path.read_bytes()[:9]
-    # As the thesis reads it:
-    (record,) = tf.data.TFRecordDataset(str(own), compression_type="GZIP").as_numpy_iterator()
-    kinds = {name: tf.io.FixedLenFeature([], tf.string) for name in records.FEATURES}
-    parsed = tf.io.parse_single_example(record, kinds)
-    frames = tf.reshape(tf.io.decode_raw(parsed["object4d"], tf.uint8), (128, 16, 16, 16))
-    assert np.array_equal(frames, read_sample(path).frames)
+            examples = [tf.train.Example.FromString(each[12:-4]) for each in (own, theirs)]
+            assert examples[0] == examples[1]
 
 
 @pytest.mark.parametrize(

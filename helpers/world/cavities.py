@@ -467,42 +467,28 @@ def _add(frames: np.ndarray, solid: Solid, times: np.ndarray, world: World) -> N
     high = np.minimum(np.floor(centre + reach), world.resolution - 1).astype(int)
     inside = np.flatnonzero((times >= low[0]) & (times <= high[0]))
     box = [np.arange(a, b + 1) for a, b in zip(low[1:] // size, high[1:] // size)]
-    place = np.ix_(inside, *box)
-    window = frames[place]  # a copy
-    t, *corner = np.ix_(times[inside], *(axis * size for axis in box))
-    value = solid.distance(t, *(axis + (size - 1) / 2 for axis in corner))
-    sure, maybe = _decide(value, size)
-    window[sure] = 1
-    block = np.nonzero(maybe & (window == 0))
-    chosen = [axis.ravel()[index] for axis, index in zip((t, *corner), block)]
-    window[block] = _any_voxel(solid, chosen, size)
-    frames[place] = window
+    corner = [axis[..., None] for axis in np.ix_(times[inside], *(axis * size for axis in box))]
+    frames[np.ix_(inside, *box)] |= _hit(solid, corner, size)
 
 
-def _decide(value: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """From the distance at the centres of blocks: (surely hit, undecided), both bool."""
-    if size == 1:
-        return value <= 0, np.zeros(value.shape, bool)
-    nearest = 0.0 if size % 2 else np.sqrt(3) / 2
-    sure = value <= -nearest - _ROUNDING
-    return sure, ~sure & (value <= np.sqrt(3) * (size - 1) / 2 + _ROUNDING)
+def _hit(solid: Solid, corner: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """Tell which groups of blocks hold a voxel of a solid: bool (...), from (..., blocks).
 
-
-def _any_voxel(solid: Solid, corner: list[np.ndarray], size: int) -> np.ndarray:
-    """Tell for blocks of this edge, from their first voxels (T, D, H, W), whether they are hit."""
-    hit = np.zeros(len(corner[0]), bool)
-    owner = np.arange(len(hit))
+    Args:
+        corner: the first voxel of each block, T, D, H, W: arrays that broadcast.
+        size: edge of the blocks.
+    """
     t, *space = corner
-    while size > 1 and len(owner):
+    value = solid.distance(t, *(axis + (size - 1) / 2 for axis in space))
+    if size == 1:
+        return (value <= 0).any(-1)
+    # Of a block with an even edge, the voxels nearest to the centre lie half a diagonal from it.
+    hit = (value <= (0 if size % 2 else -np.sqrt(3) / 2) - _ROUNDING).any(-1)
+    unsure = (value <= np.sqrt(3) * (size - 1) / 2 + _ROUNDING) & ~hit[..., np.newaxis]
+    if unsure.any():
         parts = next(p for p in range(2, size + 1) if size % p == 0)
-        size //= parts
-        shift = np.indices((parts,) * 3).reshape(3, -1) * size
-        space = [axis[:, None] + step for axis, step in zip(space, shift)]
-        value = solid.distance(t[:, None], *(axis + (size - 1) / 2 for axis in space))
-        sure, maybe = _decide(value, size)
-        hit[owner[sure.any(1)]] = True
-        maybe &= ~hit[owner][:, None]
-        row, column = np.nonzero(maybe)
-        space = [axis[row, column] for axis in space]
-        t, owner = t[row], owner[row]
-    return hit
+        shift = np.indices((parts,) * 3).reshape(3, -1) * (size // parts)
+        t, *space = (axis[unsure][:, np.newaxis] for axis in np.broadcast_arrays(*corner))
+        inner = [t, *(axis + step for axis, step in zip(space, shift))]
+        unsure[unsure] = _hit(solid, inner, size // parts)
+    return hit | unsure.any(-1)

@@ -272,12 +272,6 @@ def test_shapes_and_labels_of_a_sample(rng):
     assert full_frames(sample, [7]).shape == (1, 64, 64, 64)
 
 
-def test_full_frames_pool_to_the_frames():
-    sample = next(generate(1, 3))
-    times = [0, 40, 64, 99]
-    assert (max_pool(full_frames(sample, times), 8) == sample.frames[times]).all()
-
-
 # Placement
 
 
@@ -422,10 +416,6 @@ def test_an_error_in_a_process_reaches_the_caller():
     crowded = replace(SMALL, gap=60.0, attempts=1, restarts=1)
     with pytest.raises(RuntimeError, match="Found no room"):
         list(generate(20, 1, crowded, processes=2))
-
-
-def test_nothing_asked_nothing_given():
-    assert list(generate(0, 1, processes=4)) == []
 
 
 @pytest.mark.parametrize("change", [{"count": 1.5}, {"seed": -1}, {"processes": 0}], ids=str)
