@@ -398,16 +398,13 @@ class WGANGP(keras.Model):
         self,
         generator_optimizer: keras.optimizers.Optimizer,
         critic_optimizer: keras.optimizers.Optimizer,
-        loss: keras.losses.Loss | None = None,
-        metrics: Sequence = (),
         **options,
     ) -> None:
-        """Make ready for `fit`; the loss is `helpers.training.voxel_loss()` unless told.
+        """Make ready for `fit`: both optimizers get their variables; options as in Keras.
 
-        Options: see `keras.Model.compile`. Both optimizers get their variables here.
+        The loss is `helpers.training.voxel_loss()` unless told.
         """
-        loss = loss or training.voxel_loss()
-        super().compile(optimizer=None, loss=loss, metrics=list(metrics), **options)
+        super().compile(optimizer=None, **{"loss": training.voxel_loss()} | options)
         if self.compute_dtype == "float16":
             generator_optimizer = keras.optimizers.LossScaleOptimizer(generator_optimizer)
         self.generator_optimizer, self.critic_optimizer = generator_optimizer, critic_optimizer

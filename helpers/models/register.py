@@ -131,8 +131,9 @@ def load(weights: str | Path, frame_format: FrameFormat, **options):
     if together and not model.partner:
         raise ValueError(f"{weights} is no SurfaceNet: it is not averaged with a PatchNet.")
     parts_take = ("kept", "scout", "follower") if together else ()
-    made = inspect.signature(shared.Together if together else model.kind.forecaster)
-    known = {*parts_take, *made.parameters} - {"model", "frame_format", "forecasters"}
+    made = (shared.Together if together else model.kind.forecaster).__mro__[:-1]
+    known = {name for each in made for name in inspect.signature(each).parameters}
+    known = {*known, *parts_take} - {"model", "frame_format", "forecasters", "options"}
     if unknown := ", ".join(sorted(options.keys() - known)):
         raise TypeError(
             f"{weights} has no option {unknown}; choose from {', '.join(sorted(known))}"

@@ -13,7 +13,6 @@ import numpy as np
 from helpers import training
 from helpers._checks import configuration, field
 from helpers.models import shared
-from helpers.rollout import Forecaster
 from helpers.sequences import FrameFormat
 from helpers.workshop import tensorflow
 
@@ -730,21 +729,7 @@ class SurfaceForecaster(shared.SeveralForecaster):
 
     network = SurfaceNet
 
-    def __init__(
-        self,
-        model: SurfaceNet,
-        frame_format: FrameFormat,
-        name: str | None = None,
-        *,
-        symmetries: int = 1,
-        ahead: int | None = None,
-        thresholds: Sequence[float | None] | None = None,
-        kept: dict | None = None,
-        follower: Forecaster | None = None,
-        scout: SurfaceNet | None = None,
-    ):
-        options = {"symmetries": symmetries, "ahead": ahead, "thresholds": thresholds}
-        options |= {"kept": kept, "follower": follower}
+    def __init__(self, model, frame_format, name=None, *, scout=None, **options):
         super().__init__(model, frame_format, name, **options)
         if scout is not None:
             check_scout(scout, model.config)
