@@ -113,6 +113,21 @@ def test_voxels_that_are_not(array, error, message):
         _checks.voxels("frames", array)
 
 
+@pytest.mark.parametrize(
+    ("array", "error", "message"),
+    [
+        (["a"], TypeError, "expected numbers"),
+        ([], ValueError, "shape .0,."),
+        (1.0, ValueError, "expected an array"),
+        ([1, np.nan, -np.inf], ValueError, "2 values that are NaN or infinite"),
+    ],
+)
+def test_numbers_that_are_not_finite(array, error, message):
+    assert _checks.finite("x", [[1, 2.5]]).tolist() == [[1, 2.5]]
+    with pytest.raises(error, match=f"x has .*{message}"):
+        _checks.finite("x", array)
+
+
 def test_the_number_of_axes():
     with pytest.raises(ValueError, match="shape .2, 3, 4, 4, 4.; expected 3 or 4 axes"):
         _checks.voxels("frames", FULL, axes=(3, 4))

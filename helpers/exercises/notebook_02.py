@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from helpers.exercises._shared import Hint, ask, exercise, require, two
+from helpers.exercises._shared import Hint, ask, compare, exercise, require, two
 
 
 @exercise("2.1")
@@ -18,16 +18,15 @@ def check_select(select: Callable):
         shape = f"{case} has shape {result.shape}; expected {(len(expected), 2, 3, 4)}."
         require(result.shape[1:] == (2, 3, 4), shape)
         times = result[:, 0, 0, 0].tolist()
-        if times == expected:
-            continue
-        if times == list(range(0, T, TINC)):
-            raise Hint(f"{case} starts at time 0. Take the T time points in the middle.")
-        if times == list(range(first, first + T)):
-            raise Hint(f"{case} keeps all of the {T} time points; keep every {TINC}th.")
-        if len(times) == len(expected) + 1:
-            raise Hint(f"{case} keeps {len(times)} frames, one too many: see the slice's end.")
         found, wanted = (f"{each[:3]}…{each[-1:]}" for each in (times, expected))
-        raise Hint(f"{case} keeps the times {found}; expected {wanted}.")
+        hint = f"keeps the times {found}; expected {wanted}."
+        if times == list(range(0, T, TINC)):
+            hint = "starts at time 0. Take the T time points in the middle."
+        elif times == list(range(first, first + T)):
+            hint = f"keeps all of the {T} time points; keep every {TINC}th."
+        elif len(times) == len(expected) + 1:
+            hint = f"keeps {len(times)} frames, one too many: see the slice's end."
+        require(times == expected, f"{case} {hint}")
 
 
 @exercise("2.2")
@@ -38,14 +37,14 @@ def check_count_windows(count_windows: Callable):
         windows, batches = two(result, int, "Return two whole numbers: windows and batches.")
         expected = files * (steps - history)
         mistakes = {
-            expected + files: "the last window needs a frame after it as its target, so there is "
-            "one window less in each sequence.",
-            files * steps - history: "a window must not reach from one file into the next.",
-            steps - history: "these are the windows of one sequence only.",
+            "the last window needs a frame after it as its target, so there is one window less in "
+            "each sequence.": expected + files,
+            "a window must not reach from one file into the next.": files * steps - history,
+            "these are the windows of one sequence only.": steps - history,
         }
-        hint = mistakes.get(windows, f"expected {expected} windows, found {windows}.")
         case = f"{files} files of {steps} frames, history {history}"
-        require(windows == expected, f"{case}: {hint}")
+        otherwise = f"expected {expected} windows, found {windows}."
+        compare(windows, expected, mistakes, otherwise, case)
         require(
             batches == -(-expected // batch),
             f"{expected} windows in batches of {batch}: found {batches} batches. The last one "

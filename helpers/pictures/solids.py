@@ -98,7 +98,8 @@ def view_3d(
         view: degrees that the camera is turned around the upward axis D, where 0 looks along H
             from its small end, and degrees above the middle, -89 to 89.
         backend: `"static"` (an image), `"html"` (interactive, needs no server) or
-            `"matplotlib"`. The environment variable `WORKSHOP_3D`, where it is set, wins.
+            `"matplotlib"`. The environment variable `WORKSHOP_3D` wins, but `"static"` never
+            becomes interactive.
 
     Returns:
         Picture or Scene. Where PyVista can't draw, a warning says so and the answer is a
@@ -117,8 +118,8 @@ def view_3d(
         said.append(f"{name}: " * (len(rows) > 1) + "; ".join(counted))
     sizes = dict.fromkeys("×".join(map(str, panel["shape"])) for panel in panels)
     about = f"Frames of {' and '.join(sizes)} voxels in 3D. Filled voxels: {'. '.join(said)}."
-    names = names if len(rows) > 1 else ()
-    return _draw(_scene(panels, len(rows), size, names, about, view=view), backend)
+    how = {"size": size, "view": view, "backend": backend, "about": about}
+    return _draw(panels, names if len(rows) > 1 else (), **how)
 
 
 def compare_3d(
@@ -149,9 +150,8 @@ def compare_3d(
     below = [_difference(*pair, threshold, caption) for *pair, caption in zip(*rows, captions)]
     about = "Prediction against truth in 3D" + ", the truth by itself above" * truth_above
     about += f", voxels: {'; '.join(_one_line(panel['caption']) for panel in below)}."
-    names = ("truth", "prediction") if truth_above else ()
-    scene = _scene(above + below, 1 + truth_above, size, names, about, legend=True, view=view)
-    return _draw(scene, backend)
+    how = {"size": size, "view": view, "backend": backend, "about": about, "legend": True}
+    return _draw(above + below, ("truth", "prediction") if truth_above else (), **how)
 
 
 def animate_3d(truth, prediction=None, *, times: Sequence[int] | None = None) -> Animation:
@@ -173,7 +173,7 @@ def animate_3d(truth, prediction=None, *, times: Sequence[int] | None = None) ->
             panels[0]["caption"] += "\n"  # as many lines as beside it
             panels.append(_difference(true, frame, 0.5, f"prediction, {caption}"))
             said[-1] += f", {panels[1]['caption'].splitlines()[-1]}"
-        drawn = _draw(_scene(panels, 1, 230, legend=len(rows) > 1), "static", moving=True)
+        drawn = _draw(panels, size=230, legend=len(rows) > 1, backend="static")
         images.append(Image.open(io.BytesIO(drawn.png())).convert("RGB"))
     # One palette for all frames: what stands still does not flicker.
     sheet = Image.fromarray(np.concatenate([np.asarray(image) for image in images]))
@@ -204,37 +204,34 @@ def _one_line(*parts: str) -> str:
     return ": ".join(filter(None, "\n".join(parts).splitlines()))
 
 
-def _scene(
+def _draw(
     panels: list[dict],
-    rows: int,
-    size: int | None,
     names: Sequence[str] = (),
+    *,
+    size: int | None,
+    view: tuple[float, float] = VIEW,
+    backend: str | None,
     about: str = "",
     legend: bool = False,
-    view: tuple[float, float] = VIEW,
-) -> dict:
-    """Collect what a picture in 3D shows; panels go row by row."""
+) -> Picture | Scene:
+    """Draw panels, one row or one for each name; with matplotlib where PyVista can't."""
+    chosen = os.environ.get("WORKSHOP_3D") or backend or "static"
+    choice("The 3D backend, an argument or WORKSHOP_3D,", chosen, BACKENDS)
+    if chosen == "html" and backend == "static":
+        chosen = "static"
     turn, tilt = view
     view = (number("The camera's turn", turn), number("The camera's tilt", tilt, -89, 89))
+    rows = len(names) or 1
     columns = len(panels) // rows
     size = size or int(np.clip(1100 // columns, 150, 380))
     scene = {"panels": panels, "rows": rows, "columns": columns, "size": size, "view": view}
-    return scene | {"names": tuple(names), "about": about, "legend": legend}
-
-
-def _draw(scene: dict, backend: str | None, *, moving: bool = False) -> Picture | Scene:
-    """Draw a scene with the backend asked for, or with matplotlib where PyVista can't."""
-    backend = os.environ.get("WORKSHOP_3D") or backend or "static"
-    choice("The 3D backend, an argument or WORKSHOP_3D,", backend, BACKENDS)
-    if moving and backend == "html":  # what moves by itself cannot be turned by hand
-        backend = "static"
-    drawn = None if backend == "matplotlib" else process.worker().draw(scene, backend)
+    scene |= {"names": names, "about": about, "legend": legend}
+    drawn = None if chosen == "matplotlib" else process.worker().draw(scene, chosen)
     if drawn is None:
         return _with_matplotlib(scene)
-    if backend == "html":
-        window = (scene["columns"] * scene["size"], scene["rows"] * scene["size"])
-        key = " Grey: hit. Orange outline: miss. Blue: false alarm." * scene["legend"]
-        return Scene(drawn, window, scene["about"] + key)
+    if chosen == "html":
+        key = " Grey: hit. Orange outline: miss. Blue: false alarm." * legend
+        return Scene(drawn, (columns * size, rows * size), about + key)
     return _compose(scene, drawn)
 
 

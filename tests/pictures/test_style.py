@@ -73,8 +73,8 @@ def test_every_figure_says_what_it_shows(sequence, results):
         "summary_curves": pictures.summary_curves(summary, models=["ConvLSTM"]),
         "skill_horizons": pictures.skill_horizons(evaluation.skill_horizon(results)),
         "breakdown": pictures.breakdown(evaluation.breakdown(results, groups), format="T20_TINC1"),
-        "view_3d": pictures.view_3d(slow, backend="matplotlib"),
-        "compare_3d": pictures.compare_3d(slow[:2], fast[:2], backend="matplotlib"),
+        "view_3d": pictures.view_3d(slow[0], backend="matplotlib"),
+        "compare_3d": pictures.compare_3d(slow[:1], fast[:1], backend="matplotlib"),
         "animate_3d": pictures.animate_3d(slow[:2]),
     }
     figures = [name for name, it in vars(pictures).items() if inspect.isfunction(it)]
@@ -148,17 +148,19 @@ import sys
 from pathlib import Path
 import numpy as np
 from helpers import pictures
-from helpers.pictures import solids
+from helpers.pictures import process
 frame = np.zeros((8, 8, 8)); frame[1:4, 2:6, 3:8] = 1
-scene = solids._scene([solids._panel([(frame > 0, "cubes")], "t = 1")], 1, 200)
-screen = np.linspace(0, 255, 200 * 200 * 3).reshape(200, 200, 3).astype(np.uint8)
+class Painter:
+    def draw(self, scene, backend):
+        return np.linspace(0, 255, 200 * 200 * 3).reshape(200, 200, 3).astype(np.uint8)
+process.worker = Painter
 figures = [
     pictures.slices(frame[None].repeat(3, 0)),
     pictures.compare_slices(frame, frame[::-1]),
     pictures.bars({"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 1}}),
     pictures.learning_curves({"step": [1, 2], "loss": [2, 1], "val_jaccard_pooled": [1, 0.5]}),
     pictures.view_3d(frame, backend="matplotlib"),
-    solids._compose(scene, screen),
+    pictures.view_3d(frame, size=200),
 ]
 for n, figure in enumerate(figures):
     Path(sys.argv[1], f"{n}.png").write_bytes(figure.png())
