@@ -12,6 +12,7 @@ from scipy import ndimage, special
 
 from helpers import convlstm, evaluation, records, training
 from helpers.convlstm import Config, Memory, forecaster, thesis, workshop
+from helpers.models.weights import FORMAT_VERSION, save_weights
 from helpers.rollout import is_recurrent, next_frames, rollout
 from helpers.sequences import T80_TINC4
 from helpers.workshop import tensorflow
@@ -369,7 +370,7 @@ def test_the_gradient_of_a_row_of_zeros_is_finite():
 
 
 def test_weights_come_back_with_their_configuration(rng, model, tmp_path):
-    path = training.save_weights(tmp_path / "w.npz", model, {"seed": 1})
+    path = save_weights(tmp_path / "w.npz", model, {"seed": 1})
     restored = convlstm.load(path)
     assert restored.config == model.config and restored is not model
     history = frames(rng, 2, 3)
@@ -379,7 +380,7 @@ def test_weights_come_back_with_their_configuration(rng, model, tmp_path):
 @pytest.fixture
 def shipped(small, tmp_path):
     """Weights as they are shipped."""
-    return training.save_weights(tmp_path / "weights.npz", small, {"seed": 1})
+    return save_weights(tmp_path / "weights.npz", small, {"seed": 1})
 
 
 def rewrite(path, **changes):
@@ -406,7 +407,7 @@ def test_weights_of_another_size_are_refused(small, shipped):
 
 def test_weights_from_before_an_option_existed_still_load(rng, tmp_path):
     plain = randomised(convlstm.build(Config((2,), (3,), grid=GRID)))
-    path = training.save_weights(tmp_path / "old.npz", plain, {})
+    path = save_weights(tmp_path / "old.npz", plain, {})
     rewrite(path, configuration={"filters": [2], "kernels": [3], "grid": GRID})
     history = frames(rng, 1, 2)
     np.testing.assert_array_equal(
@@ -421,7 +422,7 @@ def test_truncated_newer_and_missing_weights_are_refused(shipped):
         convlstm.load(shipped)
     shipped.write_bytes(whole)
     convlstm.load(shipped)
-    rewrite(shipped, format_version=training.FORMAT_VERSION + 1)
+    rewrite(shipped, format_version=FORMAT_VERSION + 1)
     with pytest.raises(training.CheckpointError, match="Update the course"):
         convlstm.load(shipped)
     shipped.with_suffix(".json").unlink()

@@ -12,6 +12,7 @@ from test_training import At, python
 
 from helpers import metrics, training, wgan_gp, workshop
 from helpers.models import patchnet
+from helpers.models.weights import read_archive, save_weights
 from helpers.rollout import rollout
 from helpers.sequences import T20_TINC1, T40_TINC2, T80_TINC4, FrameFormat
 from helpers.wgan_gp import Config, binarise, forecaster, gradient_penalty, thesis
@@ -532,8 +533,8 @@ print(json.dumps([strategy.num_replicas_in_sync, apart, *rows]))
 
         with pytest.raises(FloatingPointError, match="diverged.*step 4.*checkpoint is kept"):
             train(tmp_path, compiled(), batches=poisoned, validation=None)
-        meta, arrays = training._read(tmp_path / "checkpoint.npz", "")
-        assert meta["step"] == 2
+        about, arrays = read_archive(tmp_path / "checkpoint.npz", "")
+        assert about["step"] == 2
         assert all(np.isfinite(array).all() for array in arrays.values())
 
 
@@ -614,7 +615,7 @@ class TestForecaster:
         assert np.abs(other(history) - first).max() > 1e-3
 
     def test_weights_come_back_with_their_configuration(self, model, tmp_path):
-        path = training.save_weights(tmp_path / "w.npz", model, {"seed": 1})
+        path = save_weights(tmp_path / "w.npz", model, {"seed": 1})
         restored = wgan_gp.load(path)
         assert restored.config == model.config
         history = batch(model.config)[0]["frames"]
@@ -623,7 +624,7 @@ class TestForecaster:
 
     def test_weights_of_another_kind_are_refused(self, tmp_path):
         model = wgan_gp.build(TINY)
-        path = training.save_weights(tmp_path / "w.npz", model, {}, config={"filters": [4]})
+        path = save_weights(tmp_path / "w.npz", model, {"configuration": {"filters": [4]}})
         with pytest.raises(training.CheckpointError, match="not a WGAN-GP of this course"):
             wgan_gp.load(path)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from data.make import recipes
-from helpers import _files, metrics, records, rollout, training
+from helpers import _files, metrics, records, rollout, training, workshop
 from helpers.sequences import FORMATS, FrameFormat
 
 ABLATIONS = {
@@ -121,7 +121,7 @@ def ablate(
             after = rollout.next_frames(recipe.kind.forecaster(network, found), frames)
             row[found.name] = round(float(metrics.pooled(frames[:, 1:], after).mean()), 4)
         _files.write_json(place / "row.json", row)
-        training.free_memory()
+        workshop.keras().utils.clear_session()
     rows = [
         json.loads((folder / str(number) / "row.json").read_text("utf-8"))
         for number in range(len(changes))

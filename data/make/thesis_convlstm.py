@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from helpers import _checks, _files, convlstm, evaluation, records, training, workshop
+from helpers import _checks, _files, convlstm, evaluation, records, workshop
 from helpers.models import thesis
 from helpers.sequences import THESIS_FORMATS, FrameFormat
 
@@ -186,7 +186,7 @@ def _reproduce(options: argparse.Namespace) -> None:
             "weights, sha256": {file.name: _files.digest(file) for file in files},
             "data": f"the first {int(found['n'].max())} files of DATA's test split, by name",
             "intervals": "95 %, bootstrap over samples",
-            "machine": training.machine(),
+            "machine": workshop.machine(),
         }
         options.report.with_suffix(".json").write_text(json.dumps(provenance, indent=2) + "\n")
 

@@ -13,6 +13,7 @@ from helpers import metrics, sequences, training
 from helpers._checks import whole
 from helpers.models import shared
 from helpers.models.shared import Mix, Pointwise, to_patches, to_voxels
+from helpers.models.weights import load_model
 from helpers.rollout import Forecaster
 from helpers.workshop import tensorflow
 
@@ -368,12 +369,12 @@ def multiply_adds(config: Config) -> int:
 
 
 def load(path: str | Path) -> PatchNet:
-    """Return the model of shipped weights: `NAME.npz` with its record `NAME.json` beside it.
+    """Return the model of shipped weights: `NAME.npz` with its card `NAME.json` beside it.
 
     Raises:
-        FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_model`.
+        FileNotFoundError, CheckpointError: see `helpers.models.weights.load_model`.
     """
-    return training.load_model(path, Config, build, "PatchNet")
+    return load_model(path, Config, build, "PatchNet")
 
 
 def forecaster(

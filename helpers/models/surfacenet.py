@@ -13,6 +13,7 @@ import numpy as np
 from helpers import training
 from helpers._checks import whole
 from helpers.models import shared
+from helpers.models.weights import load_model
 from helpers.rollout import Forecaster
 from helpers.sequences import FrameFormat
 from helpers.workshop import tensorflow
@@ -722,12 +723,12 @@ def multiply_adds(
 
 
 def load(path) -> SurfaceNet:
-    """Return the model of shipped weights: `NAME.npz` with its record `NAME.json` beside it.
+    """Return the model of shipped weights: `NAME.npz` with its card `NAME.json` beside it.
 
     Raises:
-        FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_model`.
+        FileNotFoundError, CheckpointError: see `helpers.models.weights.load_model`.
     """
-    return training.load_model(path, Config, build, "SurfaceNet")
+    return load_model(path, Config, build, "SurfaceNet")
 
 
 def check_scout(scout, config: Config, what: str = "scout") -> None:
