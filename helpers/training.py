@@ -20,14 +20,13 @@ outside. (`helpers.panels.progress.Progress` shows it.)
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import numbers
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -278,12 +277,8 @@ class Checkpoint(keras.callbacks.Callback):
             OSError: another process trains in this folder, or it cannot be written.
         """
         _check_model(model)
-        plan = dataclasses.asdict(self.plan)
-        settings = {
-            "plan": plan,
-            "configuration": weights.configuration(model),
-            "monitor": self.monitor,
-        }
+        config = weights.configuration(model)
+        settings = {"plan": asdict(self.plan), "configuration": config, "monitor": self.monitor}
         with _files.writing(self.folder, ELSEWHERE), contextlib.ExitStack() as owned:
             self.folder.mkdir(parents=True, exist_ok=True)
             owned.enter_context(owning(self.folder))
@@ -461,17 +456,12 @@ def train(
     validation: tf.data.Dataset | None = None,
     callbacks: Iterable[keras.callbacks.Callback] = (),
 ) -> Checkpoint:
-    """Restore a compiled model and let Keras train it to the end of its plan.
+    """Restore a compiled model, let Keras train it to the end of its plan; return the checkpoint.
 
     Args:
-        model: compiled.
         batches: gives the training batches from any step on, without end.
-        checkpoint: says where, and by which plan.
         validation: a dataset that ends; None validates nothing and keeps no best weights.
         callbacks: for example `Stop(folder)`.
-
-    Returns:
-        The checkpoint.
 
     Raises:
         ValueError: the validation is empty, never ends, or does not know how many batches it has.
@@ -498,14 +488,7 @@ def train(
 
 
 def load_best(folder: str | Path, model: keras.Model) -> dict[str, float]:
-    """Put the weights of a run's best round into the model.
-
-    Args:
-        folder: that of its `Checkpoint`.
-        model: built, of the configuration that was trained.
-
-    Returns:
-        The row of that round: its step, training and validation figures.
+    """Put the weights of a run's best round into a built model; return the row of that round.
 
     Raises:
         FileNotFoundError: no round was validated, or for `load_last` finished, in this folder.
@@ -523,7 +506,7 @@ def load_last(folder: str | Path, model: keras.Model) -> dict[str, float]:
     For a loss that the validation does not see, such as a critic's opinion, the best round is
     the one in which that loss has done least.
 
-    Args, Returns, Raises: see `load_best`.
+    Raises: see `load_best`.
     """
     path = Path(folder) / CHECKPOINT
     about, arrays = _read_run(path)

@@ -92,14 +92,10 @@ def cache_folder() -> Path:
         OSError: the user has no home folder, and no other is named.
     """
     try:
-        if chosen := os.environ.get("WORKSHOP_CACHE"):
-            return (REPOSITORY / Path(chosen).expanduser()).resolve()
-        folder = Path(platformdirs.user_cache_dir("forecasting-4d", appauthor=False))
+        usual = platformdirs.user_cache_dir("forecasting-4d", appauthor=False)
+        return (REPOSITORY / Path(os.environ.get("WORKSHOP_CACHE") or usual).expanduser()).resolve()
     except RuntimeError:
-        folder = Path("~")
-    if not folder.is_absolute():  # "~" stays where there is no home
-        raise OSError(f"The user's home folder is not known; {REMEDY}.")
-    return folder
+        raise OSError(f"The user's home folder is not known; {REMEDY}.") from None
 
 
 def split_folder(split: str) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers import metrics, training, workshop
+from helpers import _files, metrics, training, workshop
 from helpers.models import weights
 from helpers.models.weights import CheckpointError
 from helpers.panels import progress
@@ -136,7 +136,7 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess:
     """Run code in a process of its own, which can import this file as `t`."""
     paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
     return subprocess.run(
-        [sys.executable, "-c", "import helpers, test_training as t\n" + code, *arguments],
+        [sys.executable, "-c", "import sys, helpers, test_training as t\n" + code, *arguments],
         env={**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,
@@ -329,25 +329,6 @@ t.train(sys.argv[1])
         assert sorted(path.name for path in tmp_path.iterdir()) == names
         assert len((tmp_path / "log.csv").read_text().splitlines()) == 5
 
-    def test_nothing_is_traced_anew_after_the_first_round(self, tmp_path):
-        starts, traces, seen = [], [], []
-
-        class Counted(training.VoxelLoss):
-            def call(self, y_true, y_pred):
-                traces.append(1)
-                return super().call(y_true, y_pred)
-
-        def noted(step):
-            starts.append(step)
-            return batches(step)
-
-        model = tiny()
-        model.compile(PLAN.optimizer(), Counted(), metrics=[metrics.keras_jaccard("pooled")])
-        look = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: seen.append(len(traces)))
-        train(tmp_path, model, batches=noted, callbacks=[look])
-        assert starts == [0]
-        assert len(seen) == 4 and len(set(seen)) == 1
-
     def test_a_last_round_may_be_shorter(self, whole, tmp_path):
         plan = dataclasses.replace(PLAN, validate_every=8)
         event = threading.Event()
@@ -392,18 +373,12 @@ t.train(sys.argv[1])
         check_rows(kept, again)
 
     def test_one_process_at_a_time(self, tmp_path):
-        code = "t.train(sys.argv[1], callbacks=[t.At(2, lambda: print(ask(), flush=True))])"
-        ask = """
-import subprocess, sys
-def ask():
-    code = "import helpers, sys, test_training as t; t.train(sys.argv[1])"
-    found = subprocess.run([sys.executable, "-c", code, sys.argv[1]], stderr=subprocess.PIPE)
-    return found.stderr.decode().splitlines()[-1]
-"""
-        ended = python(ask + code, str(tmp_path))
-        assert ended.returncode == 0, ended.stderr
-        assert "InUse" in ended.stdout and "another process works in this folder" in ended.stdout
-        train(tmp_path)  # it has been given back
+        told = []
+        other = At(2, lambda: told.append(python("t.train(sys.argv[1])", str(tmp_path)).stderr))
+        train(tmp_path, callbacks=[other])
+        assert "InUse" in told[0] and "another process works in this folder" in told[0]
+        with _files.lock(tmp_path / training.OWNER, "", wait=False):
+            pass  # it has been given back
 
 
 class Rivals(keras.Model):

@@ -114,7 +114,7 @@ def ablate(
             "parameters": network.count_params(),
             "million_multiply_adds": round(recipe.kind.multiply_adds(recipe.config) / 1e6),
             "examples": run.step * batch_size,
-            "minutes": round(run.seconds / 60, 1),
+            "minutes": round(run.rows[-1]["seconds"] / 60, 1),
         }
         for found in chosen:
             frames = found.select(samples)
