@@ -421,7 +421,9 @@ class Stop(keras.callbacks.Callback):
         self.reason = self.reason or reason
 
     def on_train_begin(self, logs=None):
-        self.reason, self._before = "", signal.getsignal(signal.SIGINT)
+        self.reason, before = "", signal.getsignal(signal.SIGINT)
+        # Where an error ended a fit, its Stop listens still.
+        self._before = getattr(getattr(before, "__self__", None), "_before", before)
         # Only the main thread may listen; a job in the background has been told not to.
         if threading.current_thread() is threading.main_thread() and callable(self._before):
             signal.signal(signal.SIGINT, self._interrupted)
