@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import json
 import os
@@ -11,7 +10,7 @@ import shutil
 import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -34,15 +33,13 @@ def replacing_by(path: str | Path) -> Iterator[Path]:
 
     The file is on the disk before it gets its name, so that even a power cut leaves one of the two.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = _beside(path, "tmp")
     try:
         yield temporary
         sync(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
 
 
 @contextmanager
@@ -56,67 +53,32 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
 def replacing_folder(path: str | Path) -> Iterator[Path]:
     """Give an empty folder beside `path` that takes its place at the end, or leaves no trace.
 
-    What a process that was killed has left of an earlier try is cleared first. A folder cannot
-    replace another in one step: the one before is moved aside, and moved back if the process dies
-    in between, by the next call.
+    A folder cannot replace another in one step: the one before is moved aside, and back if the
+    new one cannot take its place.
     """
-    path = Path(path)
-    recover_folder(path)
-    name = f".{path.name}.{uuid.uuid4().hex[:8]}"
-    temporary, old, mark = (path.with_name(name + end) for end in (".tmp", ".old", ".lock"))
-    with ExitStack() as stack:
-        stack.callback(mark.unlink, missing_ok=True)
-        # The lock only says that this process is alive. Where there are none, nobody clears.
-        with suppress(OSError):
-            stack.enter_context(lock(mark, "", wait=False))
-        try:
-            temporary.mkdir()
-            yield temporary
-            if path.exists():
-                os.replace(path, old)
-            os.replace(temporary, path)
-        except BaseException:
-            if old.exists() and not path.exists():
-                os.replace(old, path)
-            raise
-        finally:
-            for left in (temporary, old):
-                shutil.rmtree(left, ignore_errors=True)
-    _sync_folder(path.parent)
-
-
-def recover_folder(path: str | Path) -> None:
-    """Clear what killed processes left of `replacing_folder`; bring a folder moved aside back."""
-    path = Path(path)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        mark = left.with_suffix(".lock")
-        if left.suffix not in (".tmp", ".old") or not left.is_dir():
-            continue
-        with suppress(OSError), lock(mark, "", wait=False):
-            if left.suffix == ".old" and not path.exists():
-                os.replace(left, path)
+    path, temporary, old = Path(path), _beside(path, "tmp"), _beside(path, "old")
+    try:
+        temporary.mkdir()
+        yield temporary
+        if path.exists():
+            os.replace(path, old)
+        os.replace(temporary, path)
+    finally:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        for left in (temporary, old):
             shutil.rmtree(left, ignore_errors=True)
-            mark.unlink(missing_ok=True)
+
+
+def _beside(path: str | Path, ending: str) -> Path:
+    """Return a hidden name in the same folder that nobody else has."""
+    return Path(path).with_name(f".{Path(path).name}.{uuid.uuid4().hex[:8]}.{ending}")
 
 
 def sync(path: Path) -> None:
     """Return when a file is on the disk."""
     with open(path, "r+b") as file:
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Let a new name survive a power cut, too.
-
-    Network drives often refuse this (EINVAL, EIO). The content is safe already, so we go on.
-    """
-    if hasattr(os, "O_DIRECTORY"):
-        with suppress(OSError):
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
 
 
 @contextmanager
@@ -147,8 +109,8 @@ def lock(
 
     Args:
         path: of an empty file that is made and kept.
-        remedy: what to do where the file system knows no locks, for example "set WORKSHOP_CACHE
-            to a folder on a disk of this machine".
+        remedy: what to do where the file system knows no locks, or where another process holds
+            it, for example "choose another folder".
         wait: for the process that holds it, with a warning that says so.
         again: let this process take it several times; it is free when each has given it back.
 
@@ -156,23 +118,22 @@ def lock(
         InUse: another process holds it, and `wait` is False.
         OSError: locks do not work in this folder.
     """
-    path, told = Path(path), False
+    path = Path(path)
     held = filelock.FileLock(path, timeout=0, is_singleton=again, thread_local=not again)
-    while True:
-        try:
-            held.acquire(timeout=1 if told else 0)
-            break
-        except filelock.Timeout:
-            # Some systems say "held by another" where they mean "I cannot lock".
-            _try_locks(path.parent, remedy)
-            if not wait:
-                raise InUse(f"{path}: another process holds this lock.") from None
-            if not told:
-                warnings.warn(f"Another process works on {path}; waiting.", stacklevel=4)
-            told = True
-        except (OSError, NotImplementedError):
-            _try_locks(path.parent, remedy)
+    try:
+        held.acquire()
+    except (OSError, NotImplementedError) as error:
+        # Some systems say "held by another" where they mean "I cannot lock".
+        _try_locks(path.parent, remedy)
+        if not isinstance(error, filelock.Timeout):
             raise
+        if not wait:
+            raise InUse(
+                f"{path.parent}: another process works in this folder. Wait until it has ended, "
+                f"or {remedy}."
+            ) from None
+        warnings.warn(f"Another process works on {path}; waiting.", stacklevel=3)
+        held.acquire(timeout=-1)
     try:
         yield
     finally:
@@ -181,23 +142,19 @@ def lock(
 
 def _try_locks(folder: Path, remedy: str) -> None:
     """Lock a fresh file, which nobody else can hold."""
-    fresh = folder / f".{uuid.uuid4().hex[:8]}.lock"
+    fresh = _beside(folder / "try", "lock")
     try:
         with filelock.FileLock(fresh, timeout=0):
             pass
-    except (filelock.Timeout, OSError, NotImplementedError) as error:
+    except (OSError, NotImplementedError) as error:
         if not fresh.exists():
             raise
-        raise _no_locks(folder, remedy, error) from error
+        raise OSError(
+            f"{folder}: files cannot be locked on this file system ({error}), so two processes "
+            f"could spoil each other's work; {remedy}."
+        ) from error
     finally:
         fresh.unlink(missing_ok=True)
-
-
-def _no_locks(folder: Path, remedy: str, error: BaseException) -> OSError:
-    return OSError(
-        f"{folder}: files cannot be locked on this file system ({error}), so two processes could "
-        f"spoil each other's work; {remedy}."
-    )
 
 
 # JSON and digests

@@ -12,6 +12,7 @@ import numpy as np
 from helpers import metrics, sequences, training
 from helpers._checks import choice, configuration, field
 from helpers.models.shared import Mix, Pointwise, check_shape, in_turn, to_patches, to_voxels
+from helpers.models.weights import load_model
 from helpers.records import PackedSplit
 from helpers.rollout import checked_history
 from helpers.sequences import FrameFormat
@@ -327,12 +328,12 @@ def multiply_adds(config: Config) -> int:
 
 
 def load(path: str | Path) -> ConvLSTM:
-    """Return the model of shipped weights: `NAME.npz` with its record `NAME.json` beside it.
+    """Return the model of shipped weights: `NAME.npz` with its card `NAME.json` beside it.
 
     Raises:
-        FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_model`.
+        FileNotFoundError, CheckpointError: see `helpers.models.weights.load_model`.
     """
-    return training.load_model(path, Config, build, "ConvLSTM")
+    return load_model(path, Config, build, "ConvLSTM")
 
 
 def batches(

@@ -327,7 +327,7 @@ def _last_jaccard():
 
 def _compiled(settings: Settings, steps: int) -> keras.Model:
     """Return a new model, ready for a training of so many steps."""
-    hardware, config = training.hardware(seed=settings.seed), settings.config(steps)
+    hardware, config = workshop.hardware(seed=settings.seed), settings.config(steps)
     with hardware.scope():
         model = settings.kind.build(config)
         options = settings.kind.compile_options(
@@ -336,7 +336,7 @@ def _compiled(settings: Settings, steps: int) -> keras.Model:
             jaccard_weight=settings.jaccard_weight,
             metric=_last_jaccard(),
         )
-        model.compile(**options, **hardware.compile_options())
+        model.compile(**options, jit_compile=hardware.xla)
     return model
 
 
@@ -697,7 +697,7 @@ class Session:
                     "began_with": begin_with,
                     "persistence": self.persistence(settings.frame_format),
                     "data": self.data,
-                    "machine": training.machine(),
+                    "machine": workshop.machine(),
                 }
             )
             self._prepare(run)
@@ -836,7 +836,7 @@ class Session:
             self._end(run, "failed", f"{type(error).__name__}: {error}"[:2000])
         finally:
             with contextlib.suppress(Exception):
-                training.free_memory()
+                keras.utils.clear_session()
             self._idle.set()
             self._tell()
 

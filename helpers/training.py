@@ -1,4 +1,4 @@
-"""What a training needs beside Keras: loss, schedule, checkpoints, stop, weights with their cards.
+"""What a training needs beside Keras: loss, schedule, and callbacks to keep, resume and stop it.
 
 A model is trained by `compile` and `fit` of Keras. What is here are callbacks, each of which may
 be left out: `Checkpoint` keeps all that is needed to go on exactly, `Stop` ends a training from
@@ -20,48 +20,36 @@ outside. (`helpers.panels.progress.Progress` shows it.)
 from __future__ import annotations
 
 import contextlib
-import csv
-import dataclasses
-import gc
-import importlib.metadata
-import io
-import json
 import math
-import operator
-import platform
-import re
 import signal
 import threading
 import time
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from helpers import _checks, _files, workshop
-
-tf = workshop.tensorflow()
-
-import keras  # noqa: E402  (TensorFlow comes first, and quietly)
-from keras import ops  # noqa: E402
+from helpers.models import weights
+from helpers.models.weights import CheckpointError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import tensorflow as tf
 
-FORMAT_VERSION = 1  # of weights with a card
+keras = workshop.keras()
+ops = keras.ops
+
 CHECKPOINT_VERSION = 2  # of what is in a run's folder
 DECAYS = ("cosine", "linear", "none")
 CHECKPOINT, BEST, LOG, STOP, OWNER = "checkpoint.npz", "best.npz", "log.csv", "stop", ".owner"
-ELSEWHERE = "choose another folder"
-_META = "meta.json"
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint or a file of weights is damaged, or does not belong to this model or run."""
+ELSEWHERE, ANEW = "choose another folder", "start anew with resume=False"
+HOW_TO_FIT = (
+    "Before each fit call start = checkpoint.restore(model); then fit batches(start) with "
+    "initial_epoch=checkpoint.epoch, epochs=plan.epochs and steps_per_epoch=plan.epoch."
+)
 
 
 @dataclass(frozen=True)
@@ -82,8 +70,7 @@ class Plan:
         seed: of the data order, 0 or above; also for the weights if you build the model with it.
 
     Raises:
-        TypeError: a number is not whole, or no number.
-        ValueError: a value is outside its range.
+        TypeError, ValueError: a value is of another kind, or outside its range.
     """
 
     steps: int = _checks.field(least=1, whole=True)
@@ -155,7 +142,7 @@ class WarmUpAndDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable("forecasting_4d")
 class VoxelLoss(keras.losses.Loss):
-    """Binary cross-entropy and soft Jaccard distance; made by `voxel_loss`."""
+    """The loss of the course; see `voxel_loss`, which makes it."""
 
     def __init__(self, jaccard_weight: float = 0.05, name: str = "voxel_loss", **options):
         super().__init__(name=name, dtype="float32", **options)
@@ -163,13 +150,10 @@ class VoxelLoss(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         """Return the loss of each sample, float32 (B,)."""
-        if len(y_true.shape) != len(y_pred.shape) or any(
-            a != b for a, b in zip(y_true.shape, y_pred.shape) if None not in (a, b)
-        ):
-            raise ValueError(
-                f"The target has shape {tuple(y_true.shape)}, the prediction "
-                f"{tuple(y_pred.shape)}; they must agree."
-            )
+        shapes = tuple(y_true.shape), tuple(y_pred.shape)
+        unequal = [(a, b) for a, b in zip(*shapes) if None not in (a, b) and a != b]
+        if unequal or len(shapes[0]) != len(shapes[1]):
+            raise ValueError("Target {} and prediction {} must agree in shape.".format(*shapes))
         axes = tuple(range(1, len(y_pred.shape)))
         loss = ops.mean(ops.binary_crossentropy(y_true, y_pred), axis=axes)
         if not self.jaccard_weight:
@@ -196,14 +180,9 @@ def voxel_loss(jaccard_weight: float = 0.05) -> VoxelLoss:
     Args:
         jaccard_weight: 0 or above; 0 is cross-entropy alone.
 
-    Raises:
-        ValueError: the weight is negative or not finite; later, shapes that disagree.
-
     Source: soft Jaccard as in M. A. Rahman and Y. Wang, 2016 (doi 10.1007/978-3-319-50835-1_22).
     """
-    if not 0 <= jaccard_weight < math.inf:
-        raise ValueError(f"jaccard_weight is {jaccard_weight}; expected 0 or above.")
-    return VoxelLoss(float(jaccard_weight))
+    return VoxelLoss(_checks.number("jaccard_weight", jaccard_weight, 0))
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -213,9 +192,8 @@ class Checkpoint(keras.callbacks.Callback):
     state of the optimizer or optimizers, of random numbers, and the step. It is replaced in one
     step, so whoever kills the process loses one round at most. `best.npz` holds the weights of the
     best round (see `load_best`), `log.csv` a line per round. A run that was stopped, killed or
-    broken off goes on from its last full round (or, before there is one, begins anew) and ends
-    with the weights of one that was never stopped, bit for bit where arithmetic repeats itself
-    (`hardware(deterministic=True)`).
+    broken off goes on from its last full round and ends with the weights of one that was never
+    stopped, bit for bit where arithmetic repeats itself (`workshop.hardware(deterministic=True)`).
 
     Whatever draws at random in the model owns its `keras.random.SeedGenerator`; a model with a
     training step of its own keeps its optimizers as attributes and builds them in `compile`.
@@ -224,20 +202,19 @@ class Checkpoint(keras.callbacks.Callback):
         folder: made where it is missing. One folder is for one run, and for one process at a time.
         plan: what the batches and the optimizer were made with.
         monitor: what tells the best round, lower is better.
-        config: the model's configuration, a dataclass or a mapping; by default `model.config`.
         resume: go on where the folder holds a checkpoint; False starts anew and gives up what the
             folder holds.
 
     Attributes:
-        rows: one mapping per round: `step`, `seconds`, and what Keras reports, training figures
-            as the mean over the round, validation figures with `val_` before their names.
+        rows: one mapping per round: `step`, `seconds` so far with validation and checkpoints, and
+            what Keras reports, training figures as the mean over the round, validation figures
+            with `val_` before their names.
         step: how many steps are in the checkpoint.
 
     Raises (from within `fit`):
-        FloatingPointError: the loss, a metric or a weight is no longer finite. The last
-            checkpoint is kept.
-        ValueError: the batches end early; the monitored figure is not among those of the
-            validation; `fit` was not called as this module says at its beginning.
+        FloatingPointError: a loss, a metric or a weight is no longer finite.
+        ValueError: the batches end early; the validation does not give the monitored figure;
+            `fit` was not called as this module says at its beginning.
         OSError: the folder cannot be written.
     """
 
@@ -247,16 +224,13 @@ class Checkpoint(keras.callbacks.Callback):
         plan: Plan,
         monitor: str = "val_jaccard_pooled",
         *,
-        config: Any = None,
         resume: bool = True,
     ):
         super().__init__()
-        if not isinstance(plan, Plan):
-            raise TypeError(f"plan is {plan!r}; expected a Plan.")
-        self.folder, self.plan, self.monitor = Path(folder), plan, monitor
-        self.config, self.resume = config, resume
+        self.folder, self.plan, self.monitor, self.resume = Path(folder), plan, monitor, resume
         self.rows: list[dict[str, float]] = []
-        self.step, self._now, self._restored = 0, 0, None
+        self.step, self._now = 0, 0  # of the checkpoint, and of the batch at hand
+        self._restored = None  # the model that `fit` may train now
         self._owned = contextlib.ExitStack()
 
     @property
@@ -269,11 +243,6 @@ class Checkpoint(keras.callbacks.Callback):
         """The row of the best round, or None before the first validation."""
         rows = [row for row in self.rows if self.monitor in row]
         return min(rows, key=lambda row: row[self.monitor], default=None)
-
-    @property
-    def seconds(self) -> float:
-        """How long the rounds took together, validation and checkpoints included."""
-        return self.rows[-1]["seconds"] if self.rows else 0.0
 
     def table(self) -> pd.DataFrame:
         """Tabulate the rounds, one row each."""
@@ -292,65 +261,61 @@ class Checkpoint(keras.callbacks.Callback):
             OSError: another process trains in this folder, or it cannot be written.
         """
         _check_model(model)
-        settings = {
-            "plan": dataclasses.asdict(self.plan),
-            "configuration": _configuration(model, self.config),
-            "monitor": self.monitor,
-        }
-        with contextlib.ExitStack() as owned, _files.writing(self.folder, ELSEWHERE):
+        config = weights.configuration(model)
+        settings = {"plan": asdict(self.plan), "configuration": config, "monitor": self.monitor}
+        with _files.writing(self.folder, ELSEWHERE), contextlib.ExitStack() as owned:
             self.folder.mkdir(parents=True, exist_ok=True)
             owned.enter_context(owning(self.folder))
-            self._restore(model, json.loads(json.dumps(settings)))
+            if self.resume and (self.folder / CHECKPOINT).exists():
+                self.step, self.rows = self._read(model, settings)
+                self._write_log()  # whoever was killed may have written the checkpoint only
+            else:
+                self._begin(model)
+                self.step, self.rows = 0, []
+            for left in self.folder.glob(".*.tmp"):  # of a process that was killed
+                left.unlink()
             self._owned.close()
             self._owned = owned.pop_all()
-        # Where a fit was broken off, Keras would go on with the validation data of that one.
-        model._eval_epoch_iterator = None
+        self._settings, self._restored = settings, model
         if self.step >= self.plan.steps:
             print(
-                f"This run has done all its {self.step} steps, so there is nothing left to train. "
-                "To train anew, build and compile the model again and pass resume=False to "
-                "Checkpoint, or choose another folder."
+                f"This run has done all its {self.step} steps. To train anew, build and compile "
+                "the model again and pass resume=False to Checkpoint, or choose another folder."
             )
         return self.step
 
-    def _restore(self, model: keras.Model, settings: dict) -> None:
-        path, step, rows = self.folder / CHECKPOINT, 0, []
-        if self.resume and path.exists():
-            meta, arrays = _read_run(path, "start anew with resume=False")
-            if differences := _differences(meta["settings"], settings):
-                raise CheckpointError(
-                    f"{path} belongs to another run: {differences}. Train in another folder, or "
-                    "start anew with resume=False, which gives up what this folder holds."
-                )
-            _assign(arrays, _variables(model), path)
-            step, rows = meta["step"], meta["rows"]
-        else:
-            done = max(int(_inner(each).iterations.numpy()) for each in _optimizers(model))
-            if done:
-                raise ValueError(
-                    f"The optimizer has already made {done} steps, so its schedule would not "
-                    "start at the beginning: build and compile the model again to start anew."
-                )
-            for name in (CHECKPOINT, BEST, LOG):
-                (self.folder / name).unlink(missing_ok=True)
-        for left in self.folder.glob(".*.tmp"):  # of a process that was killed
-            left.unlink()
-        self.step, self.rows, self._settings, self._restored = step, rows, settings, model
-        self._write_log()
+    def _read(self, model: keras.Model, settings: dict) -> tuple[int, list[dict[str, float]]]:
+        """Take the model's state from the checkpoint; return the step and the rounds."""
+        path = self.folder / CHECKPOINT
+        about, arrays = _read_run(path)
+        if found := _differences(about["settings"], settings):
+            raise CheckpointError(
+                f"{path} belongs to another run: {found}. Train in another folder, or start anew "
+                "with resume=False, which gives up what this folder holds."
+            )
+        weights.assign(arrays, weights.named_variables(model), path)
+        return about["step"], about["rows"]
+
+    def _begin(self, model: keras.Model) -> None:
+        """Empty the folder for a model that has not been trained."""
+        done = max((int(each.iterations) for each in weights.optimizers(model)), default=0)
+        if done:
+            raise ValueError(
+                f"The optimizer has already made {done} steps, so its schedule would not start at "
+                "the beginning: build and compile the model again to start anew."
+            )
+        for name in (CHECKPOINT, BEST, LOG):
+            (self.folder / name).unlink(missing_ok=True)
 
     def on_train_begin(self, logs=None):
-        if self._restored is not self.model:
-            raise ValueError("Call checkpoint.restore(model) before each model.fit.")
+        if self._restored is not self.model or self.params["steps"] != self.plan.epoch:
+            raise ValueError(HOW_TO_FIT)
         self._restored = None  # what follows is another state
-        if self.params["steps"] != self.plan.epoch:
-            raise ValueError(
-                f"steps_per_epoch is {self.params['steps']}; pass plan.epoch, {self.plan.epoch}."
-            )
-        self._since = time.monotonic() - self.seconds
+        self._since = time.monotonic() - (self.rows[-1]["seconds"] if self.rows else 0)
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch != self.epoch:
-            raise ValueError(f"initial_epoch is {epoch}; pass checkpoint.epoch, {self.epoch}.")
+            raise ValueError(HOW_TO_FIT)
         self._now = self.step
 
     def on_train_batch_end(self, batch, logs=None):
@@ -380,8 +345,7 @@ class Checkpoint(keras.callbacks.Callback):
                 f"monitor is {self.monitor!r}, but the validation gives {', '.join(validated)}; "
                 "choose one of them, or compile the model with that metric."
             )
-        row = {"step": self._now, "seconds": time.monotonic() - self._since, **figures}
-        self._write(row)
+        self._write({"step": self._now, "seconds": time.monotonic() - self._since, **figures})
 
     def on_train_end(self, logs=None):
         self._owned.close()
@@ -392,46 +356,27 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _write(self, row: dict[str, float]) -> None:
         """Write best weights, checkpoint and log of a full round."""
-        arrays = {name: _array(variable) for name, variable in _variables(self.model).items()}
-        bad = [name for name, array in arrays.items() if not _is_finite(array)]
-        if bad:
-            raise _diverged(f"{len(bad)} of {len(arrays)} arrays ({bad[0]} first)", self._now)
-        meta = {"format_version": CHECKPOINT_VERSION, "settings": self._settings}
+        arrays = weights.as_arrays(weights.named_variables(self.model))
+        _check_finite(arrays, self._now)
+        about = {"format_version": CHECKPOINT_VERSION, "settings": self._settings}
         rows, best = [*self.rows, row], self.best
         with _files.writing(self.folder, ELSEWHERE):
-            if self.monitor in row and (not best or row[self.monitor] < best[self.monitor]):
-                weights = {name: _array(v) for name, v in _weights(self.model).items()}
-                _write(self.folder / BEST, weights, {**meta, "row": row})
-            now = {**meta, "step": self._now, "rows": rows}
-            _write(self.folder / CHECKPOINT, arrays, now)
+            if self.monitor in row and (best is None or row[self.monitor] < best[self.monitor]):
+                found = weights.as_arrays(weights.named_weights(self.model))
+                weights.write_archive(self.folder / BEST, found, {**about, "row": row})
+            about |= {"step": self._now, "rows": rows}
+            weights.write_archive(self.folder / CHECKPOINT, arrays, about)
             self.step, self.rows = self._now, rows
             self._write_log()
 
     def _write_log(self) -> None:
-        text = io.StringIO()
-        names = list(self.rows[0]) if self.rows else ["step"]
-        writer = csv.DictWriter(text, names, restval="", extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
         with _files.replacing(self.folder / LOG) as file:
-            file.write(text.getvalue().encode())
+            self.table().to_csv(file, index=False)
 
 
-@contextlib.contextmanager
-def owning(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in a run's folder; this one may ask several times.
-
-    Raises:
-        OSError: another process trains there.
-    """
-    try:
-        with _files.lock(folder / OWNER, ELSEWHERE, wait=False, again=True):
-            yield
-    except _files.InUse as error:
-        raise _files.InUse(
-            f"{folder}: another process trains in this folder. Wait until it has ended, or "
-            f"{ELSEWHERE}."
-        ) from error
+def owning(folder: Path) -> contextlib.AbstractContextManager:
+    """Keep other processes from training in a run's folder; this one may ask several times."""
+    return _files.lock(folder / OWNER, ELSEWHERE, wait=False, again=True)
 
 
 class Stop(keras.callbacks.Callback):
@@ -453,19 +398,18 @@ class Stop(keras.callbacks.Callback):
     def __init__(self, folder: str | Path | None = None, event: threading.Event | None = None):
         super().__init__()
         self.file, self.event = Path(folder) / STOP if folder is not None else None, event
-        self.reason, self._before = "", None
+        self.reason = ""
 
     def request(self, reason: str = "button") -> None:
         """Ask for a stop, from any thread."""
         self.reason = self.reason or reason
 
     def on_train_begin(self, logs=None):
-        self.reason, self._before = "", signal.getsignal(signal.SIGINT)
+        self.reason, before = "", signal.getsignal(signal.SIGINT)
+        # Where an error ended a fit, its Stop listens still.
+        self._before = getattr(getattr(before, "__self__", None), "_before", before)
         # Only the main thread may listen; a job in the background has been told not to.
-        here = threading.current_thread() is threading.main_thread()
-        if not here or self._before in (None, signal.SIG_IGN):
-            self._before = None
-        else:
+        if threading.current_thread() is threading.main_thread() and callable(self._before):
             signal.signal(signal.SIGINT, self._interrupted)
 
     def on_train_batch_end(self, batch, logs=None):
@@ -481,20 +425,13 @@ class Stop(keras.callbacks.Callback):
         self.on_train_batch_end(epoch)
 
     def on_train_end(self, logs=None):
-        if self._before is not None:
+        if signal.getsignal(signal.SIGINT) == self._interrupted:
             signal.signal(signal.SIGINT, self._before)
 
     def _interrupted(self, number, frame):
         """Take the first interrupt as a request; the second one does what it always does."""
         signal.signal(signal.SIGINT, self._before)
-        within = frame
-        while within and within.f_locals.get("self") is not self.model:
-            within = within.f_back
-        if within:
-            self.request("interrupt")
-        elif callable(self._before):
-            # An error has ended the training without on_train_end: nothing is left to stop.
-            self._before(number, frame)
+        self.request("interrupt")
 
 
 def train(
@@ -505,28 +442,30 @@ def train(
     validation: tf.data.Dataset | None = None,
     callbacks: Iterable[keras.callbacks.Callback] = (),
 ) -> Checkpoint:
-    """Restore a compiled model and let Keras train it to the end of its plan.
+    """Restore a compiled model, let Keras train it to the end of its plan; return the checkpoint.
 
     Args:
-        model: compiled.
         batches: gives the training batches from any step on, without end.
-        checkpoint: says where, and by which plan.
         validation: a dataset that ends; None validates nothing and keeps no best weights.
         callbacks: for example `Stop(folder)`.
 
-    Returns:
-        The checkpoint.
-
     Raises:
-        see `Checkpoint` and its `restore`.
+        ValueError: the validation is empty, never ends, or does not know how many batches it has.
+            Others: see `Checkpoint` and its `restore`.
     """
+    if validation is not None and int(validation.cardinality()) < 1:
+        # Keras would count one batch too many where it is not told, and every mean be too small.
+        raise ValueError(
+            "validation must have a known number of batches, one or more: end it with .take(n), "
+            "or tell Keras with .apply(tf.data.experimental.assert_cardinality(n))."
+        )
     start, plan = checkpoint.restore(model), checkpoint.plan
     model.fit(
         batches(start),
         initial_epoch=checkpoint.epoch,
         epochs=plan.epochs,
         steps_per_epoch=plan.epoch,
-        validation_data=None if validation is None else counted(validation),
+        validation_data=validation,
         callbacks=[checkpoint, *callbacks],
         shuffle=False,
         verbose=0,
@@ -534,41 +473,17 @@ def train(
     return checkpoint
 
 
-def counted(data: tf.data.Dataset) -> tf.data.Dataset:
-    """Return a dataset for validation that knows how many batches it has.
-
-    Where it does not know, Keras counts one too many, and every mean comes out too small.
-
-    Raises:
-        ValueError: it is empty, or never ends.
-    """
-    count = int(data.cardinality())
-    if count == tf.data.UNKNOWN_CARDINALITY:
-        count = sum(1 for _ in data)
-        data = data.apply(tf.data.experimental.assert_cardinality(count))
-    if count < 1:
-        kind = "never ends" if count == tf.data.INFINITE_CARDINALITY else "is empty"
-        raise ValueError(f"validation {kind}; expected a dataset of some batches.")
-    return data
-
-
 def load_best(folder: str | Path, model: keras.Model) -> dict[str, float]:
-    """Put the weights of a run's best round into the model.
-
-    Args:
-        folder: that of its `Checkpoint`.
-        model: built, of the configuration that was trained.
-
-    Returns:
-        The row of that round: its step, training and validation figures.
+    """Put the weights of a run's best round into a built model; return the row of that round.
 
     Raises:
-        FileNotFoundError: no round was validated in this folder.
+        FileNotFoundError: no round was validated, or for `load_last` finished, in this folder.
         CheckpointError: the file is damaged, of another version or belongs to another model.
     """
-    meta, arrays = _read_run(Path(folder) / BEST, "train again")
-    _assign(arrays, _weights(model), Path(folder) / BEST)
-    return meta["row"]
+    path = Path(folder) / BEST
+    about, arrays = _read_run(path)
+    weights.assign(arrays, weights.named_weights(model), path)
+    return about["row"]
 
 
 def load_last(folder: str | Path, model: keras.Model) -> dict[str, float]:
@@ -577,257 +492,14 @@ def load_last(folder: str | Path, model: keras.Model) -> dict[str, float]:
     For a loss that the validation does not see, such as a critic's opinion, the best round is
     the one in which that loss has done least.
 
-    Args, Returns, Raises: see `load_best`.
+    Raises: see `load_best`.
     """
     path = Path(folder) / CHECKPOINT
-    meta, arrays = _read_run(path, "train again")
-    wanted = {name: array for name, array in arrays.items() if name.startswith("model/")}
-    _assign(wanted, {name: v for name, v in _variables(model).items() if name in wanted}, path)
-    return meta["rows"][-1]
-
-
-def save_weights(
-    path: str | Path,
-    model: keras.Model,
-    record: Mapping,
-    *,
-    config: Any = None,
-    dtype: str = "float32",
-) -> Path:
-    """Write a model's weights to ship them: `NAME.npz`, and `NAME.json` that says what they are.
-
-    Args:
-        path: ends in `.npz`; its folder is made where it is missing.
-        model: built.
-        record: whatever JSON can hold: data, seed, steps, minutes, machine, figures, commit.
-        config: the model's configuration, a dataclass or a mapping; by default `model.config`.
-        dtype: `"float32"`, or `"float16"` for half the size and about three digits.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: another ending or dtype, a model without weights, weights that are not finite
-            or too large for the dtype.
-        TypeError: the record holds something that JSON cannot.
-        OSError: the folder cannot be written.
-    """
-    path = _npz(path)
-    if dtype not in ("float32", "float16"):
-        raise ValueError(f"dtype is {dtype!r}; choose 'float32' or 'float16'.")
-    arrays = {name: _array(variable) for name, variable in _weights(model).items()}
-    with np.errstate(over="ignore"):
-        arrays = {
-            name: array.astype(dtype) if array.dtype.kind == "f" else array
-            for name, array in arrays.items()
-        }
-    bad = [name for name, array in arrays.items() if not _is_finite(array)]
-    if bad:
-        raise ValueError(f"{bad[0]} is not finite in {dtype}; such weights are of no use.")
-    record = {
-        "format_version": FORMAT_VERSION,
-        "configuration": _configuration(model, config),
-        **record,
-    }
-    try:
-        text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"The record cannot be written as JSON ({error}); use text, finite numbers, lists and "
-            "mappings."
-        ) from error
-    with _files.writing(path.parent, ELSEWHERE):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, arrays)
-        record = {**json.loads(text), "sha256": _files.digest(path)}
-        _files.write_json(path.with_suffix(".json"), record)
-    return path
-
-
-def read_record(path: str | Path) -> dict:
-    """Return what the JSON beside shipped weights says, for example to build the model from it.
-
-    Raises:
-        FileNotFoundError: the weights or the JSON are missing.
-        CheckpointError: the JSON is damaged or of a newer format.
-    """
-    path = _npz(path)
-    beside = path.with_suffix(".json")
-    for each in (path, beside):
-        if not each.exists():
-            raise FileNotFoundError(
-                f"{each} is missing. Weights come in two files of one name, .npz and .json; copy "
-                "both."
-            )
-    try:
-        record = json.loads(beside.read_text("utf-8"))
-        _check_version(record["format_version"], beside)
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{beside} is damaged ({error!r}); expected the JSON that save_weights wrote. Fetch it "
-            "again."
-        ) from error
-    return record
-
-
-def load_weights(path: str | Path, model: keras.Model, *, config: Any = None) -> dict:
-    """Put shipped weights into a model.
-
-    Layer names do not matter: arrays are matched by place, name and shape.
-
-    Args:
-        path: the `.npz` that `save_weights` wrote, with its JSON beside it.
-        model: built, of the same configuration.
-        config: the model's configuration, a dataclass or a mapping; by default `model.config`.
-
-    Returns:
-        The record of the JSON.
-
-    Raises:
-        FileNotFoundError: one of the two files is missing.
-        CheckpointError: a file is damaged or of a newer format, or the weights are of another
-            configuration or do not fit the model. The model is left as it was.
-        ValueError: the model is not built, or its configuration is not known.
-    """
-    path, record = _npz(path), read_record(path)
-    now, then = _configuration(model, config), record.get("configuration")
-    if then is not None and now is None:
-        raise ValueError(
-            f"{path} says what its model is, but this model does not: pass config=..., so that "
-            "weights are not put into a model of another kind."
-        )
-    if then is not None and (differences := _differences(then, now, "file")):
-        raise CheckpointError(
-            f"{path} is of another configuration: {differences}. Build the model from "
-            "read_record(path)['configuration'], or train your own."
-        )
-    _, arrays = _read(path, "fetch it again")
-    found = _files.digest(path)
-    if record.get("sha256", found) != found:
-        raise CheckpointError(
-            f"{path} is not the file that its JSON describes (another SHA-256); fetch both again."
-        )
-    _assign(arrays, _weights(model), path)
-    return record
-
-
-def load_model(path: str | Path, config: type, build: Callable[[Any], keras.Model], what: str):
-    """Return the model of shipped weights, built from the configuration in their record.
-
-    Args:
-        path: the `.npz` that `save_weights` wrote, with its JSON beside it.
-        config: the class of the configuration.
-        build: makes a model of a configuration.
-        what: the kind of model, for errors.
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `load_weights`; the record describes another kind
-            of model.
-    """
-    found = read_record(path).get("configuration")
-    try:
-        chosen = config(**found)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is not a {what} of this course: its configuration is {found} ({error})."
-        ) from None
-    model = build(chosen)
-    load_weights(path, model, config=found)
-    return model
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """How this machine is used; made by `hardware`.
-
-    Attributes:
-        name: what computes, for example `CPU, 2 cores`.
-        policy: the Keras dtype policy, `float32` or `mixed_float16`.
-        xla: whether the training step is compiled with XLA.
-        deterministic: whether the same run gives the same bits.
-    """
-
-    name: str
-    policy: str
-    xla: bool
-    deterministic: bool
-
-    @contextlib.contextmanager
-    def scope(self) -> Iterator[None]:
-        """Build and compile the model in here: sets the dtype policy."""
-        # Keras keeps the policy per thread, and clear_session forgets it: so it is set here.
-        before = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(self.policy)
-        try:
-            yield
-        finally:
-            keras.config.set_dtype_policy(before)
-
-    def compile_options(self) -> dict[str, Any]:
-        """Return what `model.compile` needs to know."""
-        return {"jit_compile": self.xla}
-
-
-def hardware(*, deterministic: bool = False, seed: int | None = None) -> Hardware:
-    """Choose how this machine is used: the one place for device set-up.
-
-    With a GPU: memory as needed instead of all at once, float16 arithmetic with float32 weights,
-    and XLA. On a CPU neither helps, so everything stays float32 and uncompiled.
-
-    Several GPUs share each batch if the model is built and compiled, without XLA, within
-    `tf.distribute.MirroredStrategy().scope()`. Their number has to divide `batch_size`.
-
-    Args:
-        deterministic: make every operation repeat its bits, at some cost; for this process.
-        seed: also seed Python, NumPy and Keras.
-
-    Raises:
-        ValueError: `deterministic` without a seed.
-    """
-    if deterministic and seed is None:
-        raise ValueError("deterministic=True needs a seed: pass seed=plan.seed.")
-    gpus = tf.config.list_physical_devices("GPU")
-    for gpu in gpus:
-        # Too late once TensorFlow has used the GPU; then it has all the memory already.
-        with contextlib.suppress(RuntimeError):
-            tf.config.experimental.set_memory_growth(gpu, True)
-    if deterministic:
-        tf.config.experimental.enable_op_determinism()
-    if seed is not None:
-        keras.utils.set_random_seed(seed)
-    policy = "mixed_float16" if gpus else "float32"
-    return Hardware(workshop.device(), policy, bool(gpus), deterministic)
-
-
-def free_memory() -> None:
-    """Forget the graphs and names that Keras keeps, so that runs in a row need no more memory.
-
-    Delete your own references to the model first (`del model`).
-    """
-    keras.utils.clear_session(free_memory=True)
-    gc.collect()
-
-
-def machine() -> dict[str, Any]:
-    """Describe this machine for a record: processor or GPU, cores and versions.
-
-    Holds no host name, no user and no path.
-    """
-    return {
-        "device": workshop.device(),
-        "processor": _processor(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")},
-    }
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-        if found:
-            return found[1].strip()
-    return platform.processor() or platform.machine()
+    about, arrays = _read_run(path)
+    parts = (arrays, weights.named_variables(model))
+    found, wanted = ({n: v for n, v in part.items() if n.startswith("model/")} for part in parts)
+    weights.assign(found, wanted, path)
+    return about["rows"][-1]
 
 
 def _check_model(model: keras.Model) -> None:
@@ -835,191 +507,55 @@ def _check_model(model: keras.Model) -> None:
     if not getattr(model, "compiled", False):
         raise ValueError(
             "The model is not compiled: call model.compile(plan.optimizer(), voxel_loss(), "
-            "metrics=[keras_jaccard('pooled')], **hardware().compile_options()) first."
+            "metrics=[keras_jaccard('pooled')]) first."
         )
-    if model.steps_per_execution != 1:
+    weights.named_weights(model)
+    # Mixed precision wraps an optimizer into another one.
+    inner = [getattr(each, "inner_optimizer", each) for each in weights.optimizers(model)]
+    if model.steps_per_execution != 1 or any(each.use_ema for each in inner):
         raise ValueError(
-            f"steps_per_execution is {model.steps_per_execution}; compile with 1, so that a run "
-            "can stop at each step."
+            "A run that can stop at each step and go on needs steps_per_execution=1 in compile, "
+            "and an optimizer with use_ema=False."
         )
-    if any(getattr(_inner(optimizer), "use_ema", False) for optimizer in _optimizers(model)):
-        raise ValueError(
-            "The optimizer has use_ema=True, which would replace the weights at the end of each "
-            "fit; compile with use_ema=False."
-        )
-    _weights(model)
-    with model.distribute_strategy.scope():
-        if model.optimizer is not None and not model.optimizer.built:
+    if model.optimizer is not None and not model.optimizer.built:
+        strategy = getattr(model, "distribute_strategy", None)  # TensorFlow's models have one
+        with strategy.scope() if strategy else contextlib.nullcontext():
             model.optimizer.build(model.trainable_variables)
-    if not all(optimizer.built for optimizer in _optimizers(model)):
-        raise ValueError(
-            "An optimizer of the model has no variables yet: call its build(variables) in the "
-            "model's compile."
-        )
 
 
-def _optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
-    """Find the optimizers among the model's attributes, in the order of their names."""
-    attributes = [value for _, value in sorted(vars(model).items(), key=operator.itemgetter(0))]
-    found = {id(a): a for a in attributes if isinstance(a, keras.optimizers.Optimizer)}
-    return list(found.values())
-
-
-def _inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Look through the loss scaling of mixed precision."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
-
-
-def _weights(model: keras.Model) -> dict[str, keras.Variable]:
-    """Name the model's weights by place and kind: layer names may carry a counter."""
-    if not model.weights:
-        raise ValueError("The model has no weights yet: call it on one batch to build it.")
-    return {
-        f"{n:04}/{re.sub(r'_[0-9]+$', '', weight.name)}": weight
-        for n, weight in enumerate(model.weights)
-    }
-
-
-def _variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """Name all that changes while a model is trained, seed generators among it."""
-    found = {f"model/{n:04}": variable for n, variable in enumerate(model.variables)}
-    for place, optimizer in enumerate(_optimizers(model)):
-        for n, variable in enumerate(optimizer.variables):
-            found[f"optimizer{place}/{n:04}"] = variable
-    return found
-
-
-def _array(variable: keras.Variable) -> np.ndarray:
-    return np.asarray(keras.ops.convert_to_numpy(variable))
-
-
-def _assign(arrays: Mapping[str, np.ndarray], variables: Mapping, path: Path) -> None:
-    """Set variables from arrays: all of them, or none if one does not fit."""
-    missing = [name for name in variables if name not in arrays]
-    extra = [name for name in arrays if name not in variables]
-    if missing or extra:
-        raise CheckpointError(
-            f"{path} does not fit the model: {len(arrays)} arrays for {len(variables)} variables "
-            f"(missing: {', '.join(missing[:4]) or 'none'}; unknown: "
-            f"{', '.join(extra[:4]) or 'none'}). Build the model with the configuration it was "
-            "trained with."
-        )
-    for name, variable in variables.items():
-        if arrays[name].shape != tuple(variable.shape):
-            raise CheckpointError(
-                f"{path} does not fit the model: {name} ({variable.path}) has shape "
-                f"{arrays[name].shape} in the file and {tuple(variable.shape)} in the model. "
-                "Build the model with the configuration it was trained with."
-            )
-        if not _is_finite(arrays[name]):
-            raise CheckpointError(f"{path}: {name} holds values that are not finite.")
-    for name, variable in variables.items():
-        variable.assign(arrays[name])
-
-
-def _configuration(model: keras.Model, config: Any) -> Any:
-    """Return the model's configuration as JSON would give it back, or None if it is not known."""
-    config = getattr(model, "config", None) if config is None else config
-    if config is None:
-        return None
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        config = dataclasses.asdict(config)
-    if not isinstance(config, Mapping):
-        raise TypeError(f"config is {config!r}; expected a dataclass or a mapping.")
-    try:
-        return json.loads(json.dumps(dict(config)))
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"config cannot be written as JSON ({error}): {config!r}.") from error
-
-
-def _differences(then: Any, now: Any, where: str = "checkpoint", field: str = "") -> str:
+def _differences(then: Any, now: Any, field: str = "") -> str:
     """Say in which fields two nested mappings differ."""
     if isinstance(then, Mapping) and isinstance(now, Mapping):
-        absent = "absent"
-        each = [
-            _differences(then.get(key, absent), now.get(key, absent), where, f"{field}.{key}")
-            for key in {**then, **now}
-        ]
-        return "; ".join(text for text in each if text)
-    return "" if then == now else f"{field.strip('.')} is {then!r} in the {where}, {now!r} here"
-
-
-def _check_finite(figures: Mapping[str, float], step: int) -> None:
-    for name, value in figures.items():
-        if not math.isfinite(value):
-            raise _diverged(f"{name} = {value}", step)
-
-
-def _diverged(what: str, step: int) -> FloatingPointError:
-    return FloatingPointError(
-        f"Training diverged: {what} at step {step} is not finite. The last good checkpoint is "
-        "kept. Lower the learning rate, lengthen the warm-up, or clip the gradient more."
-    )
-
-
-def _is_finite(array: np.ndarray) -> bool:
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
-
-
-def _npz(path: str | Path) -> Path:
-    path = Path(path)
-    if path.suffix != ".npz":
-        raise ValueError(f"{path} must end in .npz; its description is the .json beside it.")
-    return path
-
-
-def _check_version(version: Any, path: Path) -> None:
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path} has format_version {version!r}; this course reads up to {FORMAT_VERSION}. "
-            "Update the course."
+        names = {**then, **now}
+        each = (
+            _differences(then.get(n, "absent"), now.get(n, "absent"), f"{field}.{n}") for n in names
         )
+        return "; ".join(filter(None, each))
+    return "" if then == now else f"{field[1:]} is {then!r} in the checkpoint, {now!r} here"
 
 
-def _read(path: Path, remedy: str) -> tuple[dict, dict[str, np.ndarray]]:
-    """Read a whole archive: what it says of itself (shipped weights: nothing) and its arrays."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        meta = json.loads(arrays.pop(_META).tobytes()) if _META in arrays else {}
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        ValueError,
-        EOFError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        NotImplementedError,
-    ) as error:
-        raise CheckpointError(
-            f"{path} is truncated or damaged ({type(error).__name__}: {error}); {remedy}."
-        ) from error
-    return meta, arrays
+def _check_finite(figures: Mapping[str, Any], step: int) -> None:
+    """See that figures, or arrays, are all finite at the end of a step."""
+    for name, value in figures.items():
+        if not np.isfinite(value).all():
+            raise FloatingPointError(
+                f"Training diverged: {name} is not finite at step {step}. The last good checkpoint "
+                "is kept. Lower the learning rate, lengthen the warm-up, or clip the gradient more."
+            )
 
 
-def _read_run(path: Path, remedy: str) -> tuple[dict, dict[str, np.ndarray]]:
-    """Read a file of a run's folder, if this version of the course wrote it."""
+def _read_run(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """Return what a file of a run's folder says of itself, and its arrays."""
     if not path.exists():
         raise FileNotFoundError(
             f"{path} is missing: no round was {'validated' if path.name == BEST else 'finished'} "
             "in this folder. Train first."
         )
-    meta, arrays = _read(path, remedy)
-    version = meta.get("format_version")
+    about, arrays = weights.read_archive(path, ANEW)
+    version = about.get("format_version")
     if version != CHECKPOINT_VERSION:
-        earlier = version == 1 or version is None
         raise CheckpointError(
-            f"{path} was written by {'an earlier' if earlier else 'a later'} version of the course "
-            f"(format_version {version}; this one reads {CHECKPOINT_VERSION}). Go on with that "
-            f"version, or {remedy}."
+            f"{path} was written by another version of the course (format_version {version}; this "
+            f"one reads {CHECKPOINT_VERSION}). Go on with that version, or {ANEW}."
         )
-    return meta, arrays
-
-
-def _write(path: Path, arrays: Mapping[str, np.ndarray], meta: dict | None = None) -> None:
-    """Write an archive in place of the one before."""
-    if meta is not None:
-        arrays = {**arrays, _META: np.frombuffer(json.dumps(meta).encode(), np.uint8)}
-    with _files.replacing(path) as file:
-        np.savez(file, **arrays)
+    return about, arrays

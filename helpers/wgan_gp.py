@@ -12,6 +12,7 @@ import numpy as np
 from helpers import metrics, sequences, training
 from helpers._checks import choice, configuration, field, whole
 from helpers.models import patchnet, shared
+from helpers.models.weights import load_model
 from helpers.rollout import checked_history
 from helpers.workshop import tensorflow
 
@@ -542,12 +543,12 @@ def multiply_adds(config: Config) -> int:
 
 
 def load(path: str | Path) -> WGANGP:
-    """Return the model of shipped weights: `NAME.npz` with its record `NAME.json` beside it.
+    """Return the model of shipped weights: `NAME.npz` with its card `NAME.json` beside it.
 
     Raises:
-        FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_model`.
+        FileNotFoundError, CheckpointError: see `helpers.models.weights.load_model`.
     """
-    return training.load_model(path, Config, build, "WGAN-GP")
+    return load_model(path, Config, build, "WGAN-GP")
 
 
 # Data and training

@@ -92,14 +92,10 @@ def cache_folder() -> Path:
         OSError: the user has no home folder, and no other is named.
     """
     try:
-        if chosen := os.environ.get("WORKSHOP_CACHE"):
-            return (REPOSITORY / Path(chosen).expanduser()).resolve()
-        folder = Path(platformdirs.user_cache_dir("forecasting-4d", appauthor=False))
+        usual = platformdirs.user_cache_dir("forecasting-4d", appauthor=False)
+        return (REPOSITORY / Path(os.environ.get("WORKSHOP_CACHE") or usual).expanduser()).resolve()
     except RuntimeError:
-        folder = Path("~")
-    if not folder.is_absolute():  # "~" stays where there is no home
-        raise OSError(f"The user's home folder is not known; {REMEDY}.")
-    return folder
+        raise OSError(f"The user's home folder is not known; {REMEDY}.") from None
 
 
 def split_folder(split: str) -> Path:
@@ -122,15 +118,91 @@ def start(seed: int = 1) -> Profile:
         RuntimeError: see `tensorflow`.
     """
     tensorflow()
-    import keras
-
-    keras.utils.set_random_seed(seed)
+    keras().utils.set_random_seed(seed)
     chosen = profile()
-    versions = " · ".join(
-        f"{name} {importlib.metadata.version(name)}" for name in ("tensorflow", "keras", "numpy")
-    )
+    versions = " · ".join(f"{name} {version}" for name, version in _versions().items())
     print(f"Python {platform.python_version()} · {versions} · {device()} · {chosen.name} mode")
     return chosen
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")}
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """How this machine is used; made by `hardware`.
+
+    Attributes:
+        name: what computes, for example `CPU, 2 cores`.
+        policy: the Keras dtype policy, `float32` or `mixed_float16`.
+        xla: whether the training step is compiled with XLA: `jit_compile` of `model.compile`.
+        deterministic: whether the same run gives the same bits.
+    """
+
+    name: str
+    policy: str
+    xla: bool
+    deterministic: bool
+
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Build and compile the model in here: sets the dtype policy."""
+        # Keras keeps the policy per thread, and clear_session forgets it: so it is set here.
+        config = keras().config
+        before = config.dtype_policy()
+        config.set_dtype_policy(self.policy)
+        try:
+            yield
+        finally:
+            config.set_dtype_policy(before)
+
+
+def hardware(*, deterministic: bool = False, seed: int | None = None) -> Hardware:
+    """Choose how this machine is used: the one place for device set-up.
+
+    With a GPU: memory as needed instead of all at once, float16 arithmetic with float32 weights,
+    and XLA. On a CPU neither helps, so everything stays float32 and uncompiled.
+
+    Several GPUs share each batch if the model is built and compiled, without XLA, within
+    `tf.distribute.MirroredStrategy().scope()`. Their number has to divide `batch_size`.
+
+    Args:
+        deterministic: make every operation repeat its bits, at some cost; for this process.
+        seed: also seed Python, NumPy and Keras.
+
+    Raises:
+        ValueError: `deterministic` without a seed.
+    """
+    if deterministic and seed is None:
+        raise ValueError("deterministic=True needs a seed: pass seed=plan.seed.")
+    tf = tensorflow()
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        # Too late once TensorFlow has used the GPU; then it has all the memory already.
+        with contextlib.suppress(RuntimeError):
+            tf.config.experimental.set_memory_growth(gpu, True)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if seed is not None:
+        keras().utils.set_random_seed(seed)
+    return Hardware(device(), "mixed_float16" if gpus else "float32", bool(gpus), deterministic)
+
+
+def machine() -> dict[str, str]:
+    """Describe this machine for a card: device, processor and versions; no host, user or path."""
+    processor = platform.processor()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        processor = next(iter(named), processor)
+    return {
+        "device": device(),
+        "processor": processor or platform.machine(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **_versions(),
+    }
 
 
 def device() -> str:
@@ -183,16 +255,10 @@ def cores() -> int:
     """Return how many processor cores this process may use, in its container if it has one."""
     affinity = getattr(os, "sched_getaffinity", None)
     count = len(affinity(0)) if affinity else os.cpu_count() or 1
-    for group in _control_groups("cpu"):
-        with contextlib.suppress(OSError, ValueError):
-            if (group / "cpu.max").exists():
-                quota, period = (group / "cpu.max").read_text().split()
-            else:
-                quota, period = (
-                    (group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
-                )
-            if quota != "max" and int(quota) > 0:
-                count = min(count, int(quota) // int(period))
+    for group in _control_groups():
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number and no limit
+            quota, period = map(int, (group / "cpu.max").read_text().split())
+            count = min(count, quota // period)
     return max(count, 1)
 
 
@@ -203,38 +269,38 @@ def memory() -> tuple[int, int]:
     """
     import psutil
 
-    machine = psutil.virtual_memory()
-    total, free = machine.total, machine.available
-    for group in _control_groups("memory"):
-        for limit, used, cached in (
-            ("memory.max", "memory.current", "inactive_file"),
-            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-        ):
-            with contextlib.suppress(OSError, ValueError):  # "max" is no number and no limit
-                most = int((group / limit).read_text())
-                inside = dict(map(str.split, (group / "memory.stat").read_text().splitlines()))
-                held = int((group / used).read_text()) - int(inside.get(cached, 0))
-                total, free = min(total, most), min(free, most - held)
+    found = psutil.virtual_memory()
+    total, free = found.total, found.available
+    for group in _control_groups():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            most, used = (int((group / f"memory.{n}").read_text()) for n in ("max", "current"))
+            inside = dict(map(str.split, (group / "memory.stat").read_text().splitlines()))
+            total, free = min(total, most), min(free, most - used + int(inside["inactive_file"]))
     return total, max(free, 0)
 
 
-def _control_groups(controller: str, root: Path = Path("/")) -> list[Path]:
-    """List the control group of this process and those above it (Linux, versions 1 and 2).
-
-    A container often shows its own group as the top one, under a path that names it from outside.
-    """
+def _control_groups(root: Path = Path("/")) -> list[Path]:
+    """Return the control group of this process and those above it (Linux, version 2)."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return []
-    found = []
-    for _, names, path in (line.split(":", 2) for line in lines):
-        if names and controller not in names.split(","):
-            continue
-        top = root / "sys/fs/cgroup" / (controller if names else "")
-        inside = Path(path.lstrip("/"))
-        found += [top / part for part in (inside, *inside.parents) if (top / part).is_dir()]
-    return list(dict.fromkeys(found))
+    own = [Path(line.removeprefix("0::/")) for line in lines if line.startswith("0::/")]
+    return [root / "sys/fs/cgroup" / part for path in own for part in (path, *path.parents)]
+
+
+def keras() -> ModuleType:
+    """Return Keras: on the backend on which it is loaded already, or else on the quiet TensorFlow.
+
+    So what is written in Keras alone also runs for those who have imported Keras on JAX or PyTorch.
+
+    Raises:
+        ImportError: TensorFlow cannot be imported.
+    """
+    loaded = sys.modules.get("keras")
+    if loaded is None or loaded.backend.backend() == "tensorflow":
+        tensorflow()
+    return sys.modules["keras"]
 
 
 def tensorflow() -> ModuleType:

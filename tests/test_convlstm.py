@@ -11,6 +11,7 @@ from scipy import ndimage, special
 
 from helpers import convlstm, evaluation, records, training
 from helpers.convlstm import Config, Memory, forecaster, thesis, workshop
+from helpers.models.weights import save_weights
 from helpers.rollout import next_frames, rollout
 from helpers.sequences import T80_TINC4
 from helpers.workshop import tensorflow
@@ -325,7 +326,7 @@ def test_the_gradient_of_a_row_of_zeros_is_finite():
 
 
 def test_weights_come_back_with_their_configuration(rng, small, tmp_path):
-    path = training.save_weights(tmp_path / "w.npz", small, {"seed": 1})
+    path = save_weights(tmp_path / "w.npz", small, {"seed": 1})
     restored = convlstm.load(path)
     assert restored.config == small.config and restored is not small
     history = frames(rng, 2, 3)
@@ -336,7 +337,7 @@ def test_weights_come_back_with_their_configuration(rng, small, tmp_path):
     "configuration", [{"latent": 256}, {"filters": [4], "kernels": [2]}, None, "lstm"]
 )
 def test_weights_of_another_kind_are_refused(small, tmp_path, configuration):
-    path = training.save_weights(tmp_path / "w.npz", small, {})
+    path = save_weights(tmp_path / "w.npz", small, {})
     beside = path.with_suffix(".json")
     record = json.loads(beside.read_text()) | {"configuration": configuration}
     beside.write_text(json.dumps(record))

@@ -54,15 +54,6 @@ def test_the_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch
     assert order[:2] == ["fsync", "replace"]
 
 
-@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
-def test_a_folder_that_cannot_be_synced_is_no_error(tmp_path, preload, number):
-    code = "import sys; from helpers import _files; _files.write_json(sys.argv[1], 5)"
-    path = tmp_path / "a.json"
-    done = run(code, path, LD_PRELOAD=preload("nodirsync"), DIRSYNC_ERRNO=number)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert _files.read_json(path) == 5
-
-
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "set [1]"
     for content in ("one", "two"):
@@ -91,47 +82,6 @@ def test_a_failed_exchange_of_folders_is_undone(tmp_path, monkeypatch, error):
         with pytest.raises(type(error)), _files.replacing_folder(path):
             pass
     assert os.listdir(tmp_path) == ["set"] and os.listdir(path) == ["one"]
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from helpers import _files
-
-path, when = Path(sys.argv[1]), sys.argv[2]
-replace = os.replace
-def dying(old, new):
-    if Path(old).suffix == ".tmp" and when == "between":
-        os.kill(os.getpid(), signal.SIGKILL)
-    replace(old, new)
-os.replace = dying
-with _files.replacing_folder(path) as temporary:
-    (temporary / "new").touch()
-    if when == "before":
-        os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
-@pytest.mark.parametrize("when", ["before", "between"])
-def test_what_a_killed_process_left_is_recovered_and_cleared(tmp_path, when):
-    path = tmp_path / "set"
-    path.mkdir()
-    (path / "old").touch()
-    assert run(KILLED, path, when).returncode == -signal.SIGKILL
-    assert path.exists() == (when == "before")
-    assert len(os.listdir(tmp_path)) > 1
-    _files.recover_folder(path)
-    assert os.listdir(tmp_path) == ["set"] and os.listdir(path) == ["old"]
-
-
-def test_what_a_living_process_makes_is_left_alone(tmp_path):
-    path = tmp_path / "set"
-    with _files.replacing_folder(path) as temporary:
-        (temporary / "one").touch()
-        _files.recover_folder(path)
-        assert (temporary / "one").exists()
-    assert os.listdir(path) == ["one"]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +137,8 @@ def test_a_lock_ends_with_its_process(tmp_path):
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         assert child.stdout.readline() == "held\n"
-        with pytest.raises(_files.InUse), _files.lock(path, "", wait=False):
+        refused = pytest.raises(_files.InUse, match="another process works.*or choose another")
+        with refused, _files.lock(path, "choose another", wait=False):
             pass
         threading.Timer(0.5, child.kill).start()
         with pytest.warns(UserWarning, match="Another process"), _files.lock(path, ""):
@@ -208,7 +159,7 @@ except OSError as error:
 """
 
 
-@pytest.mark.parametrize("number", ["ENOLCK", "EACCES", "EINVAL", "EOPNOTSUPP"])
+@pytest.mark.parametrize("number", ["ENOLCK", "EACCES"])
 def test_a_file_system_without_locks_is_called_that(tmp_path, preload, number):
     number = getattr(errno, number)
     done = run(LOCKING, tmp_path / "lock", LD_PRELOAD=preload("nolocks"), LOCK_ERRNO=number)
@@ -219,7 +170,7 @@ def test_a_file_system_without_locks_is_called_that(tmp_path, preload, number):
 # JSON and digests
 
 
-@pytest.mark.parametrize("found", [{"a": [1, 2.5, None, "Müller"]}, [], "b\udcfcc"])
+@pytest.mark.parametrize("found", [{"a": [1, 2.5, None, "Müller"]}, "b\udcfcc"])
 def test_json_comes_back(tmp_path, found):
     path = tmp_path / "a.json"
     _files.write_json(path, found)

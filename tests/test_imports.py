@@ -1,6 +1,7 @@
 """Imports run one way, from what everything rests on to what the course shows."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +18,9 @@ sequences
 metrics
 topology
 rollout
+models models.weights
 training
-models models.shared
+models.shared
 convlstm
 models.patchnet models.surfacenet models.thesis
 wgan_gp
@@ -87,3 +89,30 @@ def test_world_checks_and_distances_need_no_tensorflow():
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert told.returncode == 0, told.stderr
     assert told.stdout == "0.0\n"
+
+
+def test_loss_schedule_and_callbacks_need_keras_alone():
+    code = """if True:
+        import sys
+        from unittest import mock
+        for name in ("tensorflow", "ipywidgets", "matplotlib"):
+            sys.modules[name] = None
+        # Keras on NumPy has its convolutions from JAX, which this does not need.
+        for name in ("jax", "keras.src.backend.jax", "keras.src.backend.jax.math"):
+            sys.modules[name] = mock.MagicMock()
+        import keras
+        import numpy as np
+        from helpers import training
+        truth, guess = np.zeros((2, 1, 4, 4, 4, 1)), np.full((2, 1, 4, 4, 4, 1), 0.5)
+        plan = training.Plan(steps=4, learning_rate=1.0, warm_up=2)
+        training.Checkpoint("run", plan), training.Stop("run")
+        rate, loss = plan.schedule()(0), training.voxel_loss(2.0)(truth, guess)
+        print(keras.backend.backend(), float(rate), float(loss) - np.log(2))
+    """
+    environment = {**os.environ, "KERAS_BACKEND": "numpy"}
+    options = {"capture_output": True, "text": True, "cwd": ROOT, "env": environment}
+    told = subprocess.run([sys.executable, "-c", code], **options)
+    assert told.returncode == 0, told.stderr
+    backend, rate, distance = told.stdout.split()
+    assert backend == "numpy" and float(rate) == 0.5
+    assert float(distance) == pytest.approx(2.0)

@@ -115,7 +115,7 @@ def small_recipes() -> dict[str, recipes.Recipe]:
 def train(recipe: recipes.Recipe, folder: Path) -> tuple[list[np.ndarray], float]:
     """Train a network; return its weights, in their order, and the mean loss of all steps."""
     split, formats = records.open_split(SAMPLE, "validation"), sequences.THESIS_FORMATS
-    training.hardware(seed=recipe.plan.seed)
+    workshop.hardware(seed=recipe.plan.seed)
     model = recipe.kind.build(recipe.config)
     model.compile(**recipe.compile_options())
     run = training.Checkpoint(folder, recipe.plan, recipe.kind.monitor(recipe.config))

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import gc
 import json
 import os
 import shutil
@@ -10,17 +9,18 @@ import signal
 import subprocess
 import sys
 import threading
-import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from helpers import metrics, training
+from helpers import _files, metrics, training, workshop
+from helpers.models import weights
+from helpers.models.weights import CheckpointError
 from helpers.panels import progress
-from helpers.training import Checkpoint, CheckpointError, Plan, Stop, tf
+from helpers.training import Checkpoint, Plan, Stop
 
-import keras  # isort: skip  (after TensorFlow, which helpers.training imports quietly)
+tf, keras = workshop.tensorflow(), workshop.keras()
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PLAN = Plan(steps=20, batch_size=4, learning_rate=0.1, warm_up=4, decay_from=0.5, validate_every=5)
@@ -31,7 +31,7 @@ CONFIG = {"filters": [2], "kernels": [3]}
 def tiny(filters: int = 2, *, built: bool = True) -> keras.Model:
     """A model with all that has to be kept: weights, moving averages, random numbers."""
     keras.utils.set_random_seed(7)
-    return keras.Sequential(
+    model = keras.Sequential(
         [
             *[keras.Input((None, 4, 4, 4, 1))] * built,
             keras.layers.TimeDistributed(keras.layers.Conv3D(filters, 3, padding="same")),
@@ -40,6 +40,8 @@ def tiny(filters: int = 2, *, built: bool = True) -> keras.Model:
             keras.layers.Dense(1, activation="sigmoid"),
         ]
     )
+    model.config = CONFIG
+    return model
 
 
 def compiled(model: keras.Model | None = None, plan: Plan = PLAN, **options) -> keras.Model:
@@ -76,8 +78,7 @@ def train(
 ):
     """Train a new model in the folder, or go on there; return it, the checkpoint, the stop."""
     model = model or compiled()
-    kept = {name: options.pop(name) for name in ("config", "resume") if name in options}
-    checkpoint = Checkpoint(folder, plan, monitor, **{"config": CONFIG, **kept})
+    checkpoint = Checkpoint(folder, plan, monitor, resume=options.pop("resume", True))
     stop = Stop(folder, options.pop("stop", None))
     callbacks = [*callbacks, stop]
     if show is not None:
@@ -135,18 +136,11 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess:
     """Run code in a process of its own, which can import this file as `t`."""
     paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
     return subprocess.run(
-        [sys.executable, "-c", "import helpers, test_training as t\n" + code, *arguments],
+        [sys.executable, "-c", "import sys, helpers, test_training as t\n" + code, *arguments],
         env={**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,
     )
-
-
-def test_training_needs_neither_pictures_nor_widgets():
-    code = "import sys, helpers.training; print(*sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE)
-    assert found.returncode == 0
-    assert not {"helpers.pictures", "ipywidgets"} & {*found.stdout.decode().split()}
 
 
 class TestPlan:
@@ -182,18 +176,12 @@ class TestPlan:
     @pytest.mark.parametrize(
         ("change", "error", "message"),
         [
-            ({"steps": 0}, ValueError, "steps is 0; expected at least 1"),
             ({"steps": 2.5}, TypeError, "steps is 2.5; expected a whole number"),
             ({"batch_size": 0}, ValueError, "batch_size is 0"),
-            ({"validate_every": 0}, ValueError, "validate_every is 0"),
-            ({"seed": -1}, ValueError, "seed is -1"),
             ({"warm_up": 11}, ValueError, "warm_up is 11 of 10 steps"),
             ({"decay": "step"}, ValueError, "choose one of cosine, linear, none"),
             ({"decay_from": 1}, ValueError, "expected 0 to below 1"),
-            ({"learning_rate": 0}, ValueError, "learning_rate is 0.0; expected above 0"),
-            ({"learning_rate": "fast"}, TypeError, "expected a number, above 0"),
             ({"learning_rate": float("nan")}, ValueError, "learning_rate is nan"),
-            ({"weight_decay": -1}, ValueError, "weight_decay is -1"),
             ({"clip_norm": 0}, ValueError, "expected above 0 or None"),
         ],
     )
@@ -238,7 +226,7 @@ class TestLoss:
     def test_bad_input(self):
         with pytest.raises(ValueError, match="jaccard_weight is -1"):
             training.voxel_loss(-1)
-        with pytest.raises(ValueError, match="they must agree"):
+        with pytest.raises(ValueError, match="must agree in shape"):
             training.voxel_loss()(np.zeros((2, 4, 4, 4, 1)), np.zeros((2, 4, 4, 4)))
 
 
@@ -248,7 +236,7 @@ class TestCheckpoint:
         assert (kept.step, kept.epoch, kept.plan.epochs) == (20, 4, 4)
         assert [row["step"] for row in kept.rows] == [5, 10, 15, 20]
         assert kept.best == min(kept.rows, key=lambda row: row["val_jaccard_pooled"])
-        assert kept.seconds == kept.rows[-1]["seconds"] > 0
+        assert 0 < kept.rows[0]["seconds"] < kept.rows[-1]["seconds"]
         assert list(kept.table()["step"]) == [5, 10, 15, 20]
         names = [".owner", "best.npz", "checkpoint.npz", "log.csv"]
         assert sorted(path.name for path in folder.iterdir()) == names
@@ -317,7 +305,8 @@ import numpy as np
 save = np.savez
 def half(file, **arrays):
     save(content := io.BytesIO(), **arrays)
-    rows = open(sys.argv[1] + "/log.csv").read().count("\\n")
+    log = sys.argv[1] + "/log.csv"
+    rows = open(log).read().count("\\n") if os.path.exists(log) else 0
     last = rows == 3 and "checkpoint" in file.name
     file.write(content.getvalue()[:1000 if last else None])
     file.flush()
@@ -331,33 +320,14 @@ t.train(sys.argv[1])
         assert ended.returncode == -signal.SIGKILL, ended.stderr
         half = [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"]
         assert len(half) == 1
-        meta, _ = training._read(tmp_path / "checkpoint.npz", "")
-        assert meta["step"] == 10
+        about, _ = weights.read_archive(tmp_path / "checkpoint.npz", "")
+        assert about["step"] == 10
         model, kept, _ = train(tmp_path)
         check_same(model, whole[0])
         check_rows(kept, whole[1])
         names = [".owner", "best.npz", "checkpoint.npz", "log.csv"]
         assert sorted(path.name for path in tmp_path.iterdir()) == names
         assert len((tmp_path / "log.csv").read_text().splitlines()) == 5
-
-    def test_nothing_is_traced_anew_after_the_first_round(self, tmp_path):
-        starts, traces, seen = [], [], []
-
-        class Counted(training.VoxelLoss):
-            def call(self, y_true, y_pred):
-                traces.append(1)
-                return super().call(y_true, y_pred)
-
-        def noted(step):
-            starts.append(step)
-            return batches(step)
-
-        model = tiny()
-        model.compile(PLAN.optimizer(), Counted(), metrics=[metrics.keras_jaccard("pooled")])
-        look = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: seen.append(len(traces)))
-        train(tmp_path, model, batches=noted, callbacks=[look])
-        assert starts == [0]
-        assert len(seen) == 4 and len(set(seen)) == 1
 
     def test_a_last_round_may_be_shorter(self, whole, tmp_path):
         plan = dataclasses.replace(PLAN, validate_every=8)
@@ -368,12 +338,6 @@ t.train(sys.argv[1])
         check_same(model, whole[0])
         assert kept.rows[-1]["val_loss"] == whole[1].rows[-1]["val_loss"]
         assert (Plan(steps=20).epoch, Plan(steps=20).epochs) == (20, 1)
-
-    def test_a_validation_that_does_not_know_its_length(self, whole, tmp_path):
-        unknown = validation().filter(lambda *pair: True)
-        unknown = unknown.map(lambda *pair: [tf.ensure_shape(x, (4, 2, 4, 4, 4, 1)) for x in pair])
-        _, kept, _ = train(tmp_path, validation=unknown.map(lambda *pair: pair))
-        check_rows(kept, whole[1])
 
     def test_without_validation(self, tmp_path):
         model, kept, _ = train(tmp_path, validation=None)
@@ -387,8 +351,7 @@ t.train(sys.argv[1])
         shutil.copytree(whole[3], tmp_path, dirs_exist_ok=True)
         _, kept, stop = train(tmp_path, resume=False, stop=already())
         assert (kept.step, kept.rows, stop.reason) == (0, [], "event")
-        assert not list(tmp_path.glob("*.npz"))
-        assert (tmp_path / "log.csv").read_text() == "step\n"
+        assert [path.name for path in tmp_path.iterdir()] == [".owner"]
         model, *_ = train(tmp_path)
         check_same(model, whole[0])
 
@@ -400,7 +363,7 @@ t.train(sys.argv[1])
             return model
 
         event = threading.Event()
-        options = {"validation": None, "config": None}
+        options = {"validation": None}
         straight, kept, _ = train(tmp_path / "a", build(), **options)
         train(tmp_path / "b", build(), stop=event, callbacks=[At(7, event.set)], **options)
         resumed, again, _ = train(tmp_path / "b", build(), **options)
@@ -410,18 +373,12 @@ t.train(sys.argv[1])
         check_rows(kept, again)
 
     def test_one_process_at_a_time(self, tmp_path):
-        code = "t.train(sys.argv[1], callbacks=[t.At(2, lambda: print(ask(), flush=True))])"
-        ask = """
-import subprocess, sys
-def ask():
-    code = "import helpers, sys, test_training as t; t.train(sys.argv[1])"
-    found = subprocess.run([sys.executable, "-c", code, sys.argv[1]], stderr=subprocess.PIPE)
-    return found.stderr.decode().splitlines()[-1]
-"""
-        ended = python(ask + code, str(tmp_path))
-        assert ended.returncode == 0, ended.stderr
-        assert "InUse" in ended.stdout and "another process trains in this folder" in ended.stdout
-        train(tmp_path)  # it has been given back
+        told = []
+        other = At(2, lambda: told.append(python("t.train(sys.argv[1])", str(tmp_path)).stderr))
+        train(tmp_path, callbacks=[other])
+        assert "InUse" in told[0] and "another process works in this folder" in told[0]
+        with _files.lock(tmp_path / training.OWNER, "", wait=False):
+            pass  # it has been given back
 
 
 class Rivals(keras.Model):
@@ -464,12 +421,14 @@ class TestStop:
         assert (kept.step, stop.reason) == (20, "")
 
     def test_the_first_interrupt_stops_at_the_next_step(self, tmp_path):
-        before, seen = signal.getsignal(signal.SIGINT), []
+        seen = []
+        with pytest.raises(ZeroDivisionError):  # which leaves a handler behind
+            train(tmp_path, callbacks=[At(2, lambda: 1 / 0)])
         press = At(6, lambda: os.kill(os.getpid(), signal.SIGINT))
         count = At(8, lambda: seen.append("a step after the next one"))
         _, kept, stop = train(tmp_path, callbacks=[press, count])
         assert (kept.step, stop.reason, seen) == (5, "interrupt", [])
-        assert signal.getsignal(signal.SIGINT) is before
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
     def test_the_second_interrupt_breaks_off(self, whole, tmp_path):
         def press():
@@ -481,15 +440,6 @@ class TestStop:
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path, callbacks=[At(7, press)])
         check_same(train(tmp_path)[0], whole[0])
-
-    def test_an_interrupt_after_an_error_is_no_request(self, tmp_path):
-        before = signal.getsignal(signal.SIGINT)
-        with pytest.raises(ZeroDivisionError):
-            train(tmp_path, callbacks=[At(2, lambda: 1 / 0)])
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            sum(range(1000))
-        assert signal.getsignal(signal.SIGINT) is before
 
     def test_a_callback_may_stop_it(self, tmp_path):
         model = compiled()
@@ -533,15 +483,15 @@ class TestDivergence:
                 lambda pair, factor: (pair[0] * tf.cast(factor, tf.float32), pair[1])
             )
 
-        with pytest.raises(FloatingPointError, match="at step 8 is not finite"):
+        with pytest.raises(FloatingPointError, match="is not finite at step 8"):
             train(tmp_path, batches=spoilt)
-        model, kept = compiled(), Checkpoint(tmp_path, PLAN, config=CONFIG)
+        model, kept = compiled(), Checkpoint(tmp_path, PLAN)
         assert (kept.restore(model), kept.epoch) == (5, 1)
         assert all(np.isfinite(array).all() for array in state(model))
 
     def test_a_validation_that_is_not_finite(self, tmp_path):
         spoilt = validation().map(lambda x, y: (x, y * np.nan))
-        with pytest.raises(FloatingPointError, match="val_.* = nan at step 5"):
+        with pytest.raises(FloatingPointError, match="val_.* not finite at step 5"):
             train(tmp_path, validation=spoilt)
         assert not list(tmp_path.glob("*.npz"))
 
@@ -549,9 +499,9 @@ class TestDivergence:
         model = compiled()
         average = model.layers[1].moving_mean
         spoil = At(10, lambda: average.assign(np.full(average.shape, np.inf)))
-        with pytest.raises(FloatingPointError, match="model/.* at step 10"):
+        with pytest.raises(FloatingPointError, match="model/.* not finite at step 10"):
             train(tmp_path, model, callbacks=[spoil], validation=None)
-        assert Checkpoint(tmp_path, PLAN, config=CONFIG).restore(compiled()) == 5
+        assert Checkpoint(tmp_path, PLAN).restore(compiled()) == 5
 
 
 class TestRefusals:
@@ -565,42 +515,39 @@ class TestRefusals:
         with pytest.raises(CheckpointError, match=expected):
             train(folder, plan=plan)
         expected = r"configuration.filters is \[2\] in the checkpoint, \[3\] here"
+        model = compiled()
+        model.config = {**CONFIG, "filters": [3]}
         with pytest.raises(CheckpointError, match=expected):
-            train(folder, config={**CONFIG, "filters": [3]})
+            train(folder, model)
         with pytest.raises(CheckpointError, match="monitor is 'val_jaccard_pooled'"):
             train(folder, monitor="val_loss")
         assert (folder / "checkpoint.npz").read_bytes() == before
 
     def test_another_model_under_the_same_configuration(self, whole):
         model = compiled(tiny(filters=3))
-        with pytest.raises(CheckpointError, match=r"model/0000 .* has shape .* in the file"):
+        with pytest.raises(CheckpointError, match=r"model/0000 has shape .* in the file"):
             train(whole[3], model)
         assert not int(model.optimizer.iterations.numpy()), "half a checkpoint was taken"
 
-    @pytest.mark.parametrize("share", [0, 0.3, 0.95])
+    @pytest.mark.parametrize("share", [0, 0.95, "a flipped byte"])
     def test_a_damaged_checkpoint(self, whole, tmp_path, share):
-        content = (whole[3] / "checkpoint.npz").read_bytes()
-        (tmp_path / "checkpoint.npz").write_bytes(content[: int(len(content) * share)])
+        content = bytearray((whole[3] / "checkpoint.npz").read_bytes())
+        if isinstance(share, str):
+            content[len(content) // 4] ^= 255
+        else:
+            content = content[: int(len(content) * share)]
+        (tmp_path / "checkpoint.npz").write_bytes(content)
         with pytest.raises(CheckpointError, match="truncated or damaged.*resume=False"):
             train(tmp_path)
 
-    def test_a_flipped_byte(self, whole, tmp_path):
-        content = bytearray((whole[3] / "checkpoint.npz").read_bytes())
-        content[len(content) // 4] ^= 255
-        (tmp_path / "checkpoint.npz").write_bytes(content)
-        with pytest.raises(CheckpointError, match="truncated or damaged"):
-            train(tmp_path)
-
-    @pytest.mark.parametrize(("version", "which"), [(1, "an earlier"), (3, "a later")])
-    def test_a_checkpoint_of_another_version(self, whole, tmp_path, version, which):
-        meta, arrays = training._read(whole[3] / "checkpoint.npz", "")
-        meta["format_version"] = version
+    def test_a_checkpoint_of_another_version(self, whole, tmp_path):
+        about, arrays = weights.read_archive(whole[3] / "checkpoint.npz", "")
+        about["format_version"] = 1
         for name in ("checkpoint.npz", "best.npz"):
-            training._write(tmp_path / name, arrays, meta)
-        expected = f"written by {which} version of the course.*resume=False"
-        with pytest.raises(CheckpointError, match=expected):
+            weights.write_archive(tmp_path / name, arrays, about)
+        with pytest.raises(CheckpointError, match="by another version.*version 1.*resume=False"):
             train(tmp_path)
-        with pytest.raises(CheckpointError, match=f"written by {which} version"):
+        with pytest.raises(CheckpointError, match="by another version"):
             training.load_best(tmp_path, compiled())
 
     def test_a_folder_that_cannot_be_written(self, tmp_path):
@@ -641,38 +588,33 @@ class TestRefusals:
     def test_a_validation_of_no_use(self, tmp_path):
         with pytest.raises(ValueError, match="gives .*val_jaccard_pooled.*choose one"):
             train(tmp_path, monitor="val_jaccard")
-        with pytest.raises(ValueError, match="validation never ends"):
-            train(tmp_path, validation=validation().repeat())
-        with pytest.raises(ValueError, match="validation is empty"):
-            train(tmp_path, validation=validation().take(0))
+        unknown = validation().filter(lambda *pair: True)
+        for bad in (validation().repeat(), validation().take(0), unknown):
+            with pytest.raises(ValueError, match="validation must have a known number of batches"):
+                train(tmp_path, validation=bad)
 
     def test_a_fit_that_does_not_go_on_where_the_run_is(self, tmp_path):
         model, kept = compiled(), Checkpoint(tmp_path, PLAN)
         options = {"callbacks": [kept], "verbose": 0, "epochs": 4, "steps_per_epoch": 5}
-        with pytest.raises(ValueError, match=r"Call checkpoint.restore\(model\)"):
-            model.fit(batches(0), **options)
-        kept.restore(model)
-        with pytest.raises(ValueError, match="initial_epoch is 1; pass checkpoint.epoch, 0"):
-            model.fit(batches(0), initial_epoch=1, **options)
-        kept.restore(model)
-        with pytest.raises(ValueError, match="steps_per_epoch is 4; pass plan.epoch, 5"):
-            model.fit(batches(0), **{**options, "steps_per_epoch": 4})
+        for restored, wrong in ((0, {}), (1, {"initial_epoch": 1}), (1, {"steps_per_epoch": 4})):
+            if restored:
+                kept.restore(model)
+            with pytest.raises(
+                ValueError, match=r"Before each fit call start = checkpoint.restore"
+            ):
+                model.fit(batches(0), **{**options, **wrong})
 
     def test_a_model_that_is_not_ready(self, tmp_path):
         with pytest.raises(ValueError, match="not compiled: call model.compile"):
             train(tmp_path, tiny())
         with pytest.raises(ValueError, match="call it on one batch to build it"):
             train(tmp_path, compiled(tiny(built=False)))
-        with pytest.raises(ValueError, match="steps_per_execution is 2"):
+        with pytest.raises(ValueError, match="needs steps_per_execution=1"):
             train(tmp_path, compiled(steps_per_execution=2))
         model = tiny()
         model.compile(keras.optimizers.Adam(use_ema=True), "mse")
         with pytest.raises(ValueError, match="use_ema"):
             train(tmp_path, model)
-        with pytest.raises(TypeError, match="expected a Plan"):
-            train(tmp_path, plan=20)
-        with pytest.raises(TypeError, match="cannot be written as JSON"):
-            train(tmp_path, config={"filters": {1}})
         assert not list(tmp_path.iterdir())
 
 
@@ -728,128 +670,19 @@ class TestProgress:
         assert result.data["text/plain"] == "20"
 
 
-class TestWeights:
-    RECORD = {"seed": 1, "steps": 20, "test": {"T20_TINC1": 0.1}}
-
-    @pytest.fixture
-    def shipped(self, whole, tmp_path) -> Path:
-        path = tmp_path / "weights" / "tiny.npz"
-        assert training.save_weights(path, whole[0], self.RECORD, config=CONFIG) == path
-        return path
-
-    def test_come_back_whatever_the_layers_are_called(self, whole, shipped):
-        model = tiny()
-        assert model.layers[0].name != whole[0].layers[0].name
-        record = training.load_weights(shipped, model, config=CONFIG)
-        for one, other in zip(model.weights, whole[0].weights, strict=True):
-            np.testing.assert_array_equal(one.numpy(), other.numpy())
-        assert record["test"] == {"T20_TINC1": 0.1}
-        assert record["configuration"] == CONFIG
-        assert record["format_version"] == 1
-        assert training.read_record(shipped) == record
-        assert json.loads(shipped.with_suffix(".json").read_text()) == record
-
-    def test_in_half_the_size(self, whole, shipped):
-        training.save_weights(shipped, whole[0], {}, dtype="float16")
-        with np.load(shipped, allow_pickle=False) as archive:
-            assert {archive[name].dtype for name in archive.files} == {np.dtype("float16")}
-        model = tiny()
-        training.load_weights(shipped, model)
-        for one, other in zip(model.weights, whole[0].weights, strict=True):
-            assert one.dtype == "float32"
-            np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-3, atol=1e-6)
-
-    def test_the_configuration_may_be_the_models_own(self, whole, shipped):
-        @dataclasses.dataclass(frozen=True)
-        class Config:
-            filters: tuple[int, ...] = (2,)
-            kernels: tuple[int, ...] = (3,)
-
-        model = tiny()
-        model.config = Config()
-        training.load_weights(shipped, model)
-        model.config = Config(filters=(4,))
-        expected = r"configuration: filters is \[2\] in the file, \[4\] here"
-        with pytest.raises(CheckpointError, match=expected):
-            training.load_weights(shipped, model)
-        with pytest.raises(ValueError, match="pass config="):
-            training.load_weights(shipped, tiny())
-
-    def test_damaged_files(self, whole, shipped):
-        model, content = tiny(), shipped.read_bytes()
-        before = [weight.numpy() for weight in model.weights]
-        shipped.write_bytes(content[:-100])
-        with pytest.raises(CheckpointError, match="truncated or damaged"):
-            training.load_weights(shipped, model, config=CONFIG)
-        other = shipped.with_name("other.npz")
-        training.save_weights(other, tiny(), {})
-        shipped.write_bytes(other.read_bytes())
-        with pytest.raises(CheckpointError, match="not the file that its JSON describes"):
-            training.load_weights(shipped, model, config=CONFIG)
-        shipped.write_bytes(content)
-        beside = shipped.with_suffix(".json")
-        text = beside.read_text()
-        for damaged in ("", text[:-5], "[]", "{}"):
-            beside.write_text(damaged)
-            with pytest.raises(CheckpointError, match="tiny.json is damaged"):
-                training.load_weights(shipped, model, config=CONFIG)
-        beside.write_text(text.replace('"format_version": 1', '"format_version": 9'))
-        with pytest.raises(CheckpointError, match="format_version 9.*Update the course"):
-            training.load_weights(shipped, model, config=CONFIG)
-        beside.unlink()
-        with pytest.raises(FileNotFoundError, match="two files of one name"):
-            training.load_weights(shipped, model, config=CONFIG)
-        for weight, old in zip(model.weights, before):
-            np.testing.assert_array_equal(weight.numpy(), old)
-
-    def test_weights_of_another_model(self, shipped):
-        with pytest.raises(CheckpointError, match=r"0000/kernel .* has shape \(3, 3, 3, 1, 2\)"):
-            training.load_weights(shipped, tiny(filters=4), config=CONFIG)
-        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
-        with pytest.raises(CheckpointError, match="8 arrays for 2 variables"):
-            training.load_weights(shipped, model, config=CONFIG)
-
-    def test_a_pickle_is_not_opened(self, shipped):
-        np.savez(shipped, bomb=np.array([print], dtype=object))
-        with pytest.raises(CheckpointError, match="damaged"):
-            training.load_weights(shipped, tiny(), config=CONFIG)
-
-    def test_what_cannot_be_saved(self, tmp_path):
-        model = tiny()
-        with pytest.raises(ValueError, match="must end in .npz"):
-            training.save_weights(tmp_path / "w.h5", model, {})
-        with pytest.raises(ValueError, match="choose 'float32' or 'float16'"):
-            training.save_weights(tmp_path / "w.npz", model, {}, dtype="int8")
-        with pytest.raises(TypeError, match="cannot be written as JSON"):
-            training.save_weights(tmp_path / "w.npz", model, {"loss": float("nan")})
-        model.layers[-1].bias.assign([1e6])
-        with pytest.raises(ValueError, match="not finite in float16"):
-            training.save_weights(tmp_path / "w.npz", model, {}, dtype="float16")
-        with pytest.raises(ValueError, match="call it on one batch"):
-            training.save_weights(tmp_path / "w.npz", keras.Sequential(), {})
-        assert not list(tmp_path.iterdir())
-
-
-class TestHardware:
-    def test_on_a_cpu_nothing_is_switched_on(self):
-        if tf.config.list_physical_devices("GPU"):
-            pytest.skip("this machine has a GPU")
-        found = training.hardware()
-        assert (found.policy, found.xla) == ("float32", False)
-        assert found.compile_options() == {"jit_compile": False}
-
+class TestPrecisionAndDevices:
     def test_with_a_gpu_the_policy_holds_inside_the_scope_only(self, tmp_path):
-        found = training.Hardware("GPU", "mixed_float16", xla=True, deterministic=False)
+        found = workshop.Hardware("GPU", "mixed_float16", xla=True, deterministic=False)
         before = keras.config.dtype_policy().name
         with found.scope():
-            model = compiled(**found.compile_options())
+            model = compiled(jit_compile=found.xla)
         assert keras.config.dtype_policy().name == before
         assert model.compute_dtype == "float16"
         assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
         assert model.jit_compile
 
     def test_mixed_precision_is_resumed_exactly(self, tmp_path):
-        found = training.Hardware("GPU", "mixed_float16", xla=False, deterministic=False)
+        found = workshop.Hardware("GPU", "mixed_float16", xla=False, deterministic=False)
 
         def build():
             keras.utils.set_random_seed(7)
@@ -865,17 +698,13 @@ class TestHardware:
         train(tmp_path / "b", resumed)
         check_same(straight, resumed)
 
-    def test_determinism_needs_a_seed(self):
-        with pytest.raises(ValueError, match="needs a seed"):
-            training.hardware(deterministic=True)
-
     def test_two_devices_give_the_loss_of_one(self):
         code = """
 import json, sys, tempfile
 tf = t.tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-t.training.hardware(deterministic=True, seed=1)
+t.workshop.hardware(deterministic=True, seed=1)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 def model():
@@ -906,19 +735,3 @@ print(json.dumps([strategy.num_replicas_in_sync, one.rows, two.rows]))
         for left, right in zip(one, two, strict=True):
             left.pop("seconds"), right.pop("seconds")
             assert left == pytest.approx(right, rel=1e-4)
-
-    def test_memory_is_freed(self):
-        model = compiled()
-        model.fit(batches(0), steps_per_epoch=2, shuffle=False, verbose=0)
-        watched = weakref.ref(model)
-        del model
-        gc.collect()
-        training.free_memory()
-        assert watched() is None
-
-    def test_a_machine_is_described_without_names_and_paths(self):
-        found = training.machine()
-        assert {"device", "processor", "tensorflow", "keras"} <= found.keys()
-        text = json.dumps(found)
-        assert os.uname().nodename not in text if hasattr(os, "uname") else True
-        assert str(Path.home()) not in text and "/" not in text.replace("N/A", "")

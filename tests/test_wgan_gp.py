@@ -12,6 +12,7 @@ from test_training import At, python
 
 from helpers import training, wgan_gp, workshop
 from helpers.models import patchnet
+from helpers.models.weights import save_weights
 from helpers.sequences import T20_TINC1, T40_TINC2, T80_TINC4, FrameFormat
 from helpers.wgan_gp import Config, binarise, forecaster, gradient_penalty, thesis
 
@@ -519,7 +520,7 @@ class TestForecaster:
         assert np.abs(other(history) - first).max() > 1e-3
 
     def test_weights_come_back_with_their_configuration(self, model, tmp_path):
-        path = training.save_weights(tmp_path / "w.npz", model, {"seed": 1})
+        path = save_weights(tmp_path / "w.npz", model, {"seed": 1})
         restored = wgan_gp.load(path)
         assert restored.config == model.config
         history = batch(model.config)[0]["frames"]
@@ -528,7 +529,7 @@ class TestForecaster:
 
     def test_weights_of_another_kind_are_refused(self, tmp_path):
         model = wgan_gp.build(TINY)
-        path = training.save_weights(tmp_path / "w.npz", model, {}, config={"filters": [4]})
+        path = save_weights(tmp_path / "w.npz", model, {"configuration": {"filters": [4]}})
         with pytest.raises(training.CheckpointError, match="not a WGAN-GP of this course"):
             wgan_gp.load(path)
 

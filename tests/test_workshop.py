@@ -98,14 +98,6 @@ def control_groups(root, files):
             "sys/fs/cgroup/user.slice/memory.stat": f"inactive_file {GB}\n",
             "sys/fs/cgroup/user.slice/cpu.max": "150000 100000\n",
         },
-        {  # version 1, the path names the group as it is called outside
-            "proc/self/cgroup": "4:memory:/docker/abc\n3:cpu,cpuacct:/docker/abc\n",
-            "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{3 * GB}\n",
-            "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{2 * GB}\n",
-            "sys/fs/cgroup/memory/memory.stat": f"inactive_file 1\ntotal_inactive_file {GB}\n",
-            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "100000\n",
-            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
-        },
     ],
 )
 def test_memory_and_cores_are_those_of_the_container(monkeypatch, tmp_path, files):
@@ -128,6 +120,25 @@ def test_a_group_without_limits_changes_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr("psutil.virtual_memory", lambda: machine)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert (*workshop.memory(), workshop.cores()) == (24 * GB, 20 * GB, 8)
+
+
+class TestHardware:
+    def test_on_a_cpu_nothing_is_switched_on(self):
+        if workshop._gpus():
+            pytest.skip("this machine has a GPU")
+        found = workshop.hardware()
+        assert (found.policy, found.xla, found.deterministic) == ("float32", False, False)
+
+    def test_determinism_needs_a_seed(self):
+        with pytest.raises(ValueError, match="needs a seed"):
+            workshop.hardware(deterministic=True)
+
+    def test_a_machine_is_described_without_names_and_paths(self):
+        found = workshop.machine()
+        assert {"device", "processor", "tensorflow", "keras"} <= found.keys()
+        text = json.dumps(found)
+        assert os.uname().nodename not in text if hasattr(os, "uname") else True
+        assert str(Path.home()) not in text and "/" not in text.replace("N/A", "")
 
 
 def in_a_process(code: str, environment: dict[str, str] | None = None, cwd=REPOSITORY):
@@ -242,10 +253,8 @@ def test_cache_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("WORKSHOP_CACHE")
     assert "forecasting-4d" in str(workshop.cache_folder())
     assert not workshop.cache_folder().is_relative_to(workshop.REPOSITORY)
-    for place in ("~/.cache/forecasting-4d", "~"):
-        monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_, **__: place)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where there is none
+    for place in ("", "~nobody-of-this-name/cache"):
+        monkeypatch.setenv("WORKSHOP_CACHE", place)
         with pytest.raises(OSError, match="home folder is not known; set WORKSHOP_CACHE"):
             workshop.cache_folder()
-    monkeypatch.setenv("WORKSHOP_CACHE", "~nobody-of-this-name/cache")
-    with pytest.raises(OSError, match="home folder is not known; set WORKSHOP_CACHE"):
-        workshop.cache_folder()

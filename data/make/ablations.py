@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from data.make import recipes
-from helpers import _files, metrics, records, rollout, training
+from helpers import _files, metrics, records, rollout, training, workshop
 from helpers.sequences import FORMATS, FrameFormat
 
 ABLATIONS = {
@@ -94,7 +94,7 @@ def ablate(
             "parameters": network.count_params(),
             "million_multiply_adds": round(recipe.kind.multiply_adds(recipe.config) / 1e6),
             "examples": run.step * batch_size,
-            "minutes": round(run.seconds / 60, 1),
+            "minutes": round(run.rows[-1]["seconds"] / 60, 1),
         }
         for found in chosen:
             frames = found.select(samples)
@@ -102,7 +102,7 @@ def ablate(
             row[found.name] = round(float(metrics.pooled(frames[:, 1:], after).mean()), 4)
         _files.write_json(place / "row.json", row)
         rows.append(row)
-        training.free_memory()
+        workshop.keras().utils.clear_session()
     null = {"change": "persistence"}
     for found in formats:
         frames = found.select(samples)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers import _files, evaluation, metrics, records, rollout, training
+from helpers import _files, evaluation, metrics, records, rollout
 from helpers.models import register, shared
+from helpers.models.weights import read_card
 from helpers.sequences import FrameFormat
 
 VALIDATION_SAMPLES = 192
@@ -39,10 +40,10 @@ def judge(
 
     Raises:
         ValueError: another format; see `helpers.models.register.load`.
-        TypeError, FileNotFoundError, helpers.training.CheckpointError: see
+        TypeError, FileNotFoundError, CheckpointError: see
             `helpers.models.register.load`.
     """
-    record = training.read_record(weights)
+    record = read_card(weights)
     _check_formats(weights, record, [frame_format])
     model = register.load(weights, frame_format, **options)
     found = records.open_split(data, split, limit)
@@ -81,7 +82,7 @@ def tune(
     """
     if variant not in ("thresholds", "together"):
         raise ValueError(f"{variant!r} has no thresholds; choose thresholds or together.")
-    record = training.read_record(weights)
+    record = read_card(weights)
     tuned = [
         name
         for name, each in register.MODELS.items()
@@ -142,7 +143,7 @@ def _add(weights: Path, before: dict, found: dict) -> None:
     Raises:
         ValueError: the weights are not those of the record `before`.
     """
-    record = training.read_record(weights)
+    record = read_card(weights)
     if record.get("sha256") != before.get("sha256"):
         raise ValueError(f"{weights} has been replaced by other weights meanwhile; start again.")
     for name, value in found.items():
@@ -181,9 +182,9 @@ def add_figures(
     Raises:
         ValueError: a format that the weights were not trained for; a variant of a model that has
             none; weights that were replaced meanwhile.
-        FileNotFoundError, helpers.training.CheckpointError: see `helpers.models.register.load`.
+        FileNotFoundError, CheckpointError: see `helpers.models.register.load`.
     """
-    record = training.read_record(weights)
+    record = read_card(weights)
     _check_formats(weights, record, formats)
     varied = register.MODELS[register.name_of(weights, record)].several
     if not varied and variant != "thresholds":

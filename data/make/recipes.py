@@ -20,6 +20,7 @@ import pandas as pd
 
 from helpers import _files, convlstm, records, training, wgan_gp, workshop
 from helpers.models import patchnet, register, surfacenet
+from helpers.models.weights import load_weights, read_card, save_weights
 from helpers.panels.progress import Progress
 from helpers.sequences import FrameFormat
 
@@ -238,7 +239,7 @@ def train(
         ValueError: a run was stopped in this folder that had another recipe or beginning.
     """
     split, checked = (records.open_split(data, part) for part in ("training", "validation"))
-    hardware = dataclasses.replace(training.hardware(seed=recipe.plan.seed), policy=recipe.policy)
+    hardware = dataclasses.replace(workshop.hardware(seed=recipe.plan.seed), policy=recipe.policy)
     folder.mkdir(parents=True, exist_ok=True)
     note = {
         "model": recipe.model,
@@ -246,17 +247,17 @@ def train(
         "formats": [found.name for found in formats],
         "data": f"{len(split)} training samples: {split.source}",
         "commit": commit(),
-        "machine": training.machine(),
+        "machine": workshop.machine(),
     }
     if start is not None:
-        before = training.read_record(start)
+        before = read_card(start)
         note["began_with"] = {"file": start.name} | {
             name: value
             for name, value in before.items()
             if not name.startswith(("validation,", "test"))
         }
     for name, path in recipe.networks().items():
-        note[f"{name}_sha256"] = training.read_record(path).get("sha256")
+        note[f"{name}_sha256"] = read_card(path).get("sha256")
     with training.owning(folder), hardware.scope():
         validation = recipe.validation(checked, formats)
         leaves = workshop.tensorflow().nest.flatten
@@ -265,8 +266,8 @@ def train(
         model = recipe.kind.build(recipe.config)
         if start is not None:
             # The losses may differ: only the arrays must fit.
-            training.load_weights(start, model, config=before["configuration"])
-        model.compile(**recipe.compile_options(), **hardware.compile_options())
+            load_weights(start, model)
+        model.compile(**recipe.compile_options(), jit_compile=hardware.xla)
         monitor = recipe.kind.monitor(recipe.config)
         checkpoint = training.Checkpoint(folder, recipe.plan, monitor)
         stop = training.Stop(folder)
@@ -343,7 +344,7 @@ def ship(folder: Path, out: Path, keep: str = "best") -> Path:
         # The protocol of the Jaccard distance, or the loss.
         way = monitor.rpartition("jaccard_")[2].removeprefix("val_")
         record["validation"] = {way: round(kept[monitor], 5), "n": validated}
-    return training.save_weights(out, model, record)
+    return save_weights(out, model, record)
 
 
 def _columns(log: pd.DataFrame) -> dict[str, list]:

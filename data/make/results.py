@@ -27,13 +27,13 @@ from helpers import (
     metrics,
     records,
     rollout,
-    training,
     wgan_gp,
     workshop,
 )
 from helpers._files import replacing
 from helpers.models import patchnet, register, shared, surfacenet
 from helpers.models.shared import ROLLOUT_HISTORY
+from helpers.models.weights import CheckpointError, read_card
 from helpers.sequences import FORMATS, FrameFormat
 
 RESULTS = evaluation.COURSE_RESULTS
@@ -97,7 +97,7 @@ class Case:
         if self.variant != "together":
             return None
         path = register.partner(self.path)
-        return Case(path, training.read_record(path), self.frame_format)
+        return Case(path, read_card(path), self.frame_format)
 
     @property
     def scout(self) -> Case | None:
@@ -113,7 +113,7 @@ class Case:
         model = _model(self)
         known = name in model.beside and not model.part  # a part is judged with the whole
         path = register.beside(self.path, name if known else None)
-        return Case(path, training.read_record(path), self.frame_format) if path else None
+        return Case(path, read_card(path), self.frame_format) if path else None
 
     @property
     def frames(self) -> int | None:
@@ -185,7 +185,7 @@ def cases(weights: Path = register.WEIGHTS, names: Sequence[str] = ()) -> list[C
 
     Raises:
         FileNotFoundError: there are none, or none of one of the names.
-        helpers.training.CheckpointError: a record cannot be read.
+        helpers.models.weights.CheckpointError: a card cannot be read.
     """
     files = {}
     for path in sorted(weights.glob("*.npz")):
@@ -197,7 +197,7 @@ def cases(weights: Path = register.WEIGHTS, names: Sequence[str] = ()) -> list[C
         )
     found = []
     for path in (path for name in files for path in files[name] if not names or name in names):
-        record = training.read_record(path)
+        record = read_card(path)
         model = register.MODELS[register.name_of(path, record)]
         if model.part:
             continue  # it forecasts for another
@@ -271,7 +271,7 @@ def evaluate(
             for file, tables in zip(files, zip(*found), strict=True):
                 evaluation.save(pd.concat(tables, ignore_index=True), file)
             mark.write_text(_text(note), "utf-8")
-        training.free_memory()
+        workshop.keras().utils.clear_session()
     return [tuple(evaluation.load(file) for file in _files(case, work)[:-1]) for case in group]
 
 
@@ -682,7 +682,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             processes=options.processes,
         )
         write(found, options.out or RESULTS, {} if options.out else PAGES)
-    except (OSError, ValueError, training.CheckpointError, BrokenProcessPool) as error:
+    except (OSError, ValueError, CheckpointError, BrokenProcessPool) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

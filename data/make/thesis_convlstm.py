@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from helpers import _files, convlstm, evaluation, records, training, workshop
+from helpers import _files, convlstm, evaluation, records, workshop
 from helpers.models import thesis
 from helpers.sequences import FORMATS, FrameFormat
 
@@ -136,7 +136,7 @@ def _reproduce(options: argparse.Namespace) -> None:
             "weights, sha256": {file.name: _files.digest(file) for file in files},
             "data": f"the first {int(found['n'].max())} files of DATA's test split, by name",
             "intervals": "95 %, bootstrap over samples",
-            "machine": training.machine(),
+            "machine": workshop.machine(),
         }
         _files.write_json(options.report.with_suffix(".json"), provenance)
 

@@ -12,6 +12,7 @@ from helpers import metrics, sequences, training
 from helpers._checks import configuration, field
 from helpers.models import shared
 from helpers.models.shared import Mix, Pointwise, to_patches, to_voxels
+from helpers.models.weights import load_model
 from helpers.workshop import tensorflow
 
 tf = tensorflow()
@@ -335,8 +336,8 @@ def multiply_adds(config: Config) -> int:
 
 
 def load(path: str | Path) -> PatchNet:
-    """Return the model of shipped weights; see `helpers.training.load_model`."""
-    return training.load_model(path, Config, build, "PatchNet")
+    """Return the model of shipped weights; see `helpers.models.weights.load_model`."""
+    return load_model(path, Config, build, "PatchNet")
 
 
 class PatchForecaster(shared.SeveralForecaster):

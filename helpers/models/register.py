@@ -10,8 +10,9 @@ from types import ModuleType
 
 import pandas as pd
 
-from helpers import convlstm, training, wgan_gp, workshop
+from helpers import convlstm, wgan_gp, workshop
 from helpers.models import patchnet, shared, surfacenet
+from helpers.models.weights import CheckpointError, read_card
 from helpers.sequences import FrameFormat
 
 WEIGHTS = workshop.REPOSITORY / "data" / "weights"
@@ -68,11 +69,11 @@ def name_of(weights: Path, record: dict) -> str:
     """Return the name of the model that weights are of.
 
     Raises:
-        helpers.training.CheckpointError: no model of this course.
+        helpers.models.weights.CheckpointError: no model of this course.
     """
     name = record.get("model", "convlstm")
     if name not in MODELS:
-        raise training.CheckpointError(
+        raise CheckpointError(
             f"{weights} is of a model {name!r}; this course knows {', '.join(MODELS)}."
         )
     return name
@@ -109,7 +110,7 @@ def load(weights: str | Path, frame_format: FrameFormat, **options):
 
     Args:
         weights: the name of shipped weights, such as `"convlstm_T40_TINC2"`, or the path of a
-            `NAME.npz` with its record `NAME.json` beside it.
+            `NAME.npz` with its card `NAME.json` beside it.
         frame_format: of the histories it will see.
         options: of the function `forecaster` in the module of the model. The thresholds of a
             PatchNet or SurfaceNet are those of the record unless they are given here. A SurfaceNet
@@ -122,10 +123,10 @@ def load(weights: str | Path, frame_format: FrameFormat, **options):
     Raises:
         TypeError: an option that there is not.
         ValueError: `together` for another network; a path that does not end in .npz.
-        FileNotFoundError, helpers.training.CheckpointError: see `helpers.training.load_weights`.
+        FileNotFoundError, CheckpointError: see `helpers.models.weights.load_weights`.
     """
     weights = file_of(weights)
-    record = training.read_record(weights)
+    record = read_card(weights)
     model = MODELS[name_of(weights, record)]
     together = options.pop("together", False)
     if together and not model.partner:
@@ -170,8 +171,8 @@ def training_logs(record: dict) -> dict[str, pd.DataFrame]:
     """Return the logs of a training and of those that it went on from.
 
     Args:
-        record: of shipped weights, see `helpers.training.read_record`. Those made before logs were
-            kept have none, and neither have averages of several runs.
+        record: the card of shipped weights, see `helpers.models.weights.read_card`. Those made
+            before logs were kept have none, and neither have averages of several runs.
 
     Returns:
         `"run 1"`, the first one, and so on -> its log: one row per round, with the columns `step`,

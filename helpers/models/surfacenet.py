@@ -13,6 +13,7 @@ import numpy as np
 from helpers import training
 from helpers._checks import configuration, field
 from helpers.models import shared
+from helpers.models.weights import load_model
 from helpers.sequences import FrameFormat
 from helpers.workshop import tensorflow
 
@@ -680,8 +681,8 @@ def multiply_adds(
 
 
 def load(path) -> SurfaceNet:
-    """Return the model of shipped weights; see `helpers.training.load_model`."""
-    return training.load_model(path, Config, build, "SurfaceNet")
+    """Return the model of shipped weights; see `helpers.models.weights.load_model`."""
+    return load_model(path, Config, build, "SurfaceNet")
 
 
 def check_scout(scout, config: Config, what: str = "scout") -> None:

@@ -9,6 +9,7 @@ from data.make import __main__ as commands
 from data.make import ablations, judging, recipes
 from helpers import _files, convlstm, records, training, wgan_gp, workshop
 from helpers.models import patchnet, register, shared, surfacenet
+from helpers.models.weights import read_card, save_weights
 from helpers.sequences import FORMATS, T20_TINC1, T80_TINC4, THESIS_FORMATS
 
 DATA = workshop.REPOSITORY / "data" / "sample"
@@ -60,7 +61,7 @@ def test_from_training_to_a_judged_file(cache, tmp_path, recipe, capsys):
     history = recipes.train(recipe, DATA, [T20_TINC1], run)
     assert history.step == 4
     recipes.ship(run, out)
-    record = training.read_record(out)
+    record = read_card(out)
     assert record["steps"] == 4 and record["formats"] == ["T20_TINC1"]
     assert record["plan"]["seed"] == 1 and record["machine"]["tensorflow"]
     best = history.best["val_jaccard_pooled"]
@@ -83,7 +84,7 @@ def test_from_training_to_a_judged_file(cache, tmp_path, recipe, capsys):
     # The log goes with the weights, and with those that begin with them.
     assert record["log"]["step"] == list(history.table()["step"])
     recipes.ship(tmp_path / "next", tmp_path / "next.npz")
-    logs = register.training_logs(training.read_record(tmp_path / "next.npz"))
+    logs = register.training_logs(read_card(tmp_path / "next.npz"))
     assert list(logs) == ["run 1", "run 2"]
     for table, run in zip(logs.values(), (history, began)):
         pd.testing.assert_frame_equal(table, run.table(), check_like=True, atol=1e-5)
@@ -110,18 +111,18 @@ def test_a_wgan_gp_from_the_generator_alone_to_a_judged_file(cache, tmp_path, mo
     assert judged.plan.learning_rate < made(3).plan.learning_rate
     recipes.train(judged, DATA, [T20_TINC1], tmp_path / "2", start=alone)
     recipes.ship(tmp_path / "2", out, "last")
-    record = training.read_record(out)
+    record = read_card(out)
     assert record["configuration"]["adversarial"] == 0.03 and record["critic_rate"] == 5e-4
     assert record["began_with"]["configuration"]["adversarial"] == 0
     assert record["examples_in_all"] == 2 * 2 + 3 * 2
-    assert "best_step" in training.read_record(alone) and record["last_step"] == 3
+    assert "best_step" in read_card(alone) and record["last_step"] == 3
     model = wgan_gp.build(judged.config)
     row = training.load_last(tmp_path / "2", model)
     assert row["step"] == 3
     for one, other in zip(model.get_weights(), wgan_gp.load(out).get_weights()):
         np.testing.assert_array_equal(one, other)
     judging.add_figures(out, DATA, [T20_TINC1], limit=2)
-    found = training.read_record(out)["test"]["T20_TINC1"]
+    found = read_card(out)["test"]["T20_TINC1"]
     # A model that reads one frame is judged on single frames, from one frame on.
     assert found["per_frame, horizon 1"]["prediction"]["n"] == 2
     assert found["rollout, horizon 5"]["persistence"]["n"] == 2
@@ -134,7 +135,7 @@ def test_a_stopped_run_goes_on_only_as_it_began(cache, tmp_path):
     recipe = dataclasses.replace(recipe, config=config, plan=plan)
     recipes.train(recipe, DATA, [T20_TINC1], tmp_path)
     note = json.loads((tmp_path / recipes.NOTE).read_text())
-    assert note["scout_sha256"] == training.read_record(register.WEIGHTS / "scout.npz")["sha256"]
+    assert note["scout_sha256"] == read_card(register.WEIGHTS / "scout.npz")["sha256"]
     recipes.train(recipe, DATA, [T20_TINC1], tmp_path)
     assert json.loads((tmp_path / recipes.NOTE).read_text()) == note
     with pytest.raises(ValueError, match="another recipe"):
@@ -184,15 +185,15 @@ def test_a_stopped_training_is_no_finished_one(cache, tmp_path, recipe, monkeypa
     ship = ["ship", "T20_TINC1", "--run", str(run), "--weights", str(out), "--keep"]
     # Step 3 is within a round, which is given up.
     assert commands.main([*ship, "last"]) == 0
-    record = training.read_record(out)
+    record = read_card(out)
     assert (record["steps"], record["last_step"], record["examples_in_all"]) == (2, 2, 4)
     assert record["validation"]["n"] == 24
     assert commands.main([*ship, "best"]) == 0
-    record = training.read_record(out)
+    record = read_card(out)
     assert record["best_step"] == 2 and record["validation"]["n"] == 24
     assert commands.main(command) == 0
     assert commands.main([*ship, "last"]) == 0
-    record = training.read_record(out)
+    record = read_card(out)
     assert record["last_step"] == 4 and record["validation"]["n"] == 24
 
 
@@ -231,7 +232,7 @@ def shipped(tmp_path):
     def made(model="surfacenet", **more):
         config = surfacenet.Config(ahead=3, radius=1, width=4, layers=0)
         record = {"model": model, "formats": ["T20_TINC1", "T40_TINC2"], **more}
-        return training.save_weights(tmp_path / f"{model}.npz", surfacenet.build(config), record)
+        return save_weights(tmp_path / f"{model}.npz", surfacenet.build(config), record)
 
     return made
 
@@ -249,17 +250,17 @@ def test_what_a_record_says_of_other_formats_stays(shipped, monkeypatch, capsys)
         return Persistence()
 
     def note(**found):
-        _files.write_json(out.with_suffix(".json"), training.read_record(out) | found)
+        _files.write_json(out.with_suffix(".json"), read_card(out) | found)
 
     monkeypatch.setattr(register, "load", load)
     monkeypatch.setattr(judging, "VALIDATION_SAMPLES", 2)
     judging.tune(out, DATA, [THESIS_FORMATS[1]])
-    record = training.read_record(out)
+    record = read_card(out)
     assert record["thresholds"]["T20_TINC1"] == [0.9] * 3
     assert len(record["thresholds"]["T40_TINC2"]) == 3
     assert record["note 1"] == 1
     judging.add_figures(out, DATA, [THESIS_FORMATS[1]], 2, variant="plain")
-    record = training.read_record(out)
+    record = read_card(out)
     assert record["test, plain"]["T20_TINC1"] == 1 and "T40_TINC2" in record["test, plain"]
     assert record["note 2"] == 1
 
@@ -276,7 +277,7 @@ def test_each_format_is_kept_as_soon_as_it_is_done(shipped, monkeypatch, capsys)
     monkeypatch.setattr(register, "load", load)
     with pytest.raises(KeyboardInterrupt):
         judging.add_figures(out, DATA, THESIS_FORMATS[:2], limit=2)
-    assert list(training.read_record(out)["test, thresholds"]) == done == ["T20_TINC1"]
+    assert list(read_card(out)["test, thresholds"]) == done == ["T20_TINC1"]
 
 
 def test_figures_are_not_added_to_other_weights(shipped, monkeypatch, capsys):
@@ -288,7 +289,7 @@ def test_figures_are_not_added_to_other_weights(shipped, monkeypatch, capsys):
     monkeypatch.setattr(register, "load", load)
     with pytest.raises(ValueError, match="replaced by other weights"):
         judging.add_figures(out, DATA, [T20_TINC1], 2)
-    assert "test, thresholds" not in training.read_record(out)
+    assert "test, thresholds" not in read_card(out)
 
 
 def test_tune_finds_the_better_shares(shipped, monkeypatch):
@@ -303,7 +304,7 @@ def test_tune_finds_the_better_shares(shipped, monkeypatch):
     monkeypatch.setattr(register, "load", lambda *args, **options: mean)
     monkeypatch.setattr(judging, "VALIDATION_SAMPLES", 4)
     judging.tune(out, DATA, [T20_TINC1], "together")
-    record = training.read_record(out)
+    record = read_card(out)
     assert record["shares, together"]["T20_TINC1"] == 3 * [[0.25, 0.75]]
     assert len(record["thresholds, together"]["T20_TINC1"]) == 3
 
@@ -316,15 +317,15 @@ def test_a_scout_is_trained_and_found(cache, tmp_path, monkeypatch):
     recipes.train(recipe, DATA, [T20_TINC1], tmp_path / "run")
     assert "scout_sha256" not in json.loads((tmp_path / "run" / recipes.NOTE).read_text())
     recipes.ship(tmp_path / "run", tmp_path / "scout.npz")
-    assert training.read_record(tmp_path / "scout.npz")["model"] == "scout"
+    assert read_card(tmp_path / "scout.npz")["model"] == "scout"
     config = surfacenet.Config(radius=1, width=8, layers=1)
     path = tmp_path / "surfacenet.npz"
     note = {"model": "surfacenet", "formats": ["T20_TINC1"]}
-    training.save_weights(path, surfacenet.build(config), note)
+    save_weights(path, surfacenet.build(config), note)
     assert register.load(path, T20_TINC1).scout.config == surfacenet.scout()
     assert register.load(path, T20_TINC1, scout=None).scout is None
     beside = tmp_path / "follower.npz"
-    training.save_weights(beside, surfacenet.build(config), note | {"model": "follower"})
+    save_weights(beside, surfacenet.build(config), note | {"model": "follower"})
     found = register.load(path, T20_TINC1)
     assert found.follower.model is register.load(beside, T20_TINC1).model is not found.model
     assert found.follower.scout is found.scout
@@ -333,7 +334,7 @@ def test_a_scout_is_trained_and_found(cache, tmp_path, monkeypatch):
     assert register.load(beside, T20_TINC1).follower is None
     # Thresholds of its own, in whatever record, would shift what is averaged.
     note |= {"model": "follower", "thresholds": {"T20_TINC1": [0.9] * config.ahead}}
-    training.save_weights(beside, surfacenet.build(config), note)
+    save_weights(beside, surfacenet.build(config), note)
     assert register.load(path, T20_TINC1).follower.thresholds is None
     (tmp_path / "scout.npz").unlink()
     assert register.load(path, T20_TINC1).scout is None
@@ -348,10 +349,10 @@ def test_the_follower_learns_from_forecasts_of_the_first(cache, tmp_path, monkey
     recipe = dataclasses.replace(made, config=config, plan=plan, checked=32)
     recipes.train(recipe, DATA, [T20_TINC1], tmp_path / "run")
     note = json.loads((tmp_path / "run" / recipes.NOTE).read_text())
-    wanted = training.read_record(register.WEIGHTS / "surfacenet.npz")["sha256"]
+    wanted = read_card(register.WEIGHTS / "surfacenet.npz")["sha256"]
     assert note["feeder_sha256"] == wanted
     recipes.ship(tmp_path / "run", tmp_path / "follower.npz")
-    assert training.read_record(tmp_path / "follower.npz")["model"] == "follower"
+    assert read_card(tmp_path / "follower.npz")["model"] == "follower"
 
 
 def test_a_surfacenet_from_training_to_a_tuned_file(cache, tmp_path, monkeypatch, capsys):
@@ -364,21 +365,21 @@ def test_a_surfacenet_from_training_to_a_tuned_file(cache, tmp_path, monkeypatch
     history = recipes.train(recipe, DATA, THESIS_FORMATS, run)
     assert history.step == 4
     recipes.ship(run, out)
-    record = training.read_record(out)
+    record = read_card(out)
     assert record["model"] == "surfacenet" and record["voxels"] == 16
     assert record["examples_in_all"] == 16
     best = history.best["val_loss"]
     assert record["validation"]["loss"] == pytest.approx(best, abs=1e-5)
     judging.tune(out, DATA, [T20_TINC1])
-    (thresholds,) = training.read_record(out)["thresholds"].values()
+    (thresholds,) = read_card(out)["thresholds"].values()
     assert len(thresholds) == 3
     model = register.load(out, T20_TINC1)
     assert list(model.thresholds) == thresholds
     # The mean with a PatchNet has thresholds of its own.
     patch = patchnet.Config(history=4, ahead=3, channels=2, hidden=3, width=4, blocks=1)
-    training.save_weights(tmp_path / "patchnet.npz", patchnet.build(patch), {"model": "patchnet"})
+    save_weights(tmp_path / "patchnet.npz", patchnet.build(patch), {"model": "patchnet"})
     judging.tune(out, DATA, [T20_TINC1], "together")
-    record = training.read_record(out)
+    record = read_card(out)
     assert record["thresholds"]["T20_TINC1"] == thresholds
     both = register.load(out, T20_TINC1, **register.VARIANTS["together"])
     assert list(both.thresholds) == record["thresholds, together"]["T20_TINC1"]
@@ -393,7 +394,7 @@ def test_a_surfacenet_from_training_to_a_tuned_file(cache, tmp_path, monkeypatch
     with pytest.raises(ValueError, match="'fed back' has no thresholds"):
         judging.tune(out, DATA, [T20_TINC1], "fed back")
     judging.add_figures(out, DATA, [T20_TINC1], limit=2)
-    found = training.read_record(out)["test, thresholds"]["T20_TINC1"]
+    found = read_card(out)["test, thresholds"]["T20_TINC1"]
     # So short a training is still persistence.
     place = found["pooled, horizon 1"]
     assert place["prediction"]["n"] == 2
@@ -412,13 +413,13 @@ def test_a_patchnet_from_training_to_a_judged_file(monkeypatch, tmp_path, capsys
     path = recipes.ship(tmp_path / "run", tmp_path / "w.npz")
     monkeypatch.setattr(judging, "VALIDATION_SAMPLES", 3)
     judging.tune(path, DATA, formats)
-    record = training.read_record(path)
+    record = read_card(path)
     assert record["model"] == "patchnet" and len(record["thresholds"]["T80_TINC4"]) == 2
     assert record["policy"] == "mixed_bfloat16"
     # Forecasts are made in float32.
     assert patchnet.load(path).compute_dtype == "float32"
     judging.add_figures(path, DATA, [T80_TINC4], 2)
-    found = training.read_record(path)["test, thresholds"]["T80_TINC4"]
+    found = read_card(path)["test, thresholds"]["T80_TINC4"]
     assert found["rollout, horizon 5"]["persistence"]["n"] == 2
     loaded = register.load(path, T80_TINC4)
     assert loaded.thresholds is not None
@@ -459,7 +460,7 @@ def test_other_formats_and_variants_are_refused(shipped, tmp_path):
             refused(out, tmp_path, other)
     with pytest.raises(ValueError, match=says):
         judging.judge(out, tmp_path, T80_TINC4, "test")
-    training.save_weights(tmp_path / "w.npz", convlstm.build(TINY), {})
+    save_weights(tmp_path / "w.npz", convlstm.build(TINY), {})
     with pytest.raises(ValueError, match="'mirrorings' is of these"):
         judging.add_figures(tmp_path / "w.npz", tmp_path, [T20_TINC1], variant="mirrorings")
 

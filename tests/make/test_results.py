@@ -11,8 +11,9 @@ import pytest
 from random_weights import randomised
 
 from data.make import results
-from helpers import evaluation, training, wgan_gp, workshop
+from helpers import evaluation, wgan_gp, workshop
 from helpers.models import patchnet, register, surfacenet
+from helpers.models.weights import read_card, save_weights
 from helpers.sequences import FORMATS
 
 DATA = workshop.REPOSITORY / "data" / "sample"
@@ -27,11 +28,11 @@ def judged(tmp_path_factory):
     folder.mkdir()
     patch = patchnet.Config(history=4, ahead=2, channels=2, hidden=3, width=4, blocks=1)
     note = {**NOTE, "model": "patchnet", "formats": ["T20_TINC1", "T80_TINC4"]}
-    training.save_weights(folder / "patchnet.npz", patchnet.build(patch), note)
+    save_weights(folder / "patchnet.npz", patchnet.build(patch), note)
     gan = wgan_gp.workshop(3, width=8, blocks=1, channels=2, hidden=3, critic_width=8)
     began = {"began_with": {"sha256": "alone", "minutes": 5.0}}
     note = {**NOTE, "model": "wgan_gp", "formats": ["T80_TINC4"], **began}
-    training.save_weights(folder / "wgan_gp_3.npz", wgan_gp.build(gan), note)
+    save_weights(folder / "wgan_gp_3.npz", wgan_gp.build(gan), note)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("WORKSHOP_CACHE", str(place / "cache"))
         make(folder, place)
@@ -87,7 +88,7 @@ def test_every_model_format_and_protocol(weights, tmp_path):
 def test_a_surfacenet_beside_a_patchnet_is_judged_alone_and_with_it(weights, tmp_path):
     config = surfacenet.Config(history=4, ahead=2, radius=1, blocks=1, width=4, layers=0)
     note = {**NOTE, "model": "surfacenet", "formats": ["T80_TINC4"]}
-    path = training.save_weights(weights / "surfacenet.npz", surfacenet.build(config), note)
+    path = save_weights(weights / "surfacenet.npz", surfacenet.build(config), note)
     alone, both = found = results.cases(weights, ["surfacenet"])
     assert [case.title for case in found] == ["SurfaceNet", "SurfaceNet and PatchNet, mean"]
     (patch,) = (
@@ -106,7 +107,7 @@ def test_a_surfacenet_beside_a_patchnet_is_judged_alone_and_with_it(weights, tmp
     # A scout beside it belongs to it, and is no case of its own.
     small = dataclasses.replace(config, blocks=0)
     note = {**NOTE, "model": "scout", "formats": ["T80_TINC4"]}
-    training.save_weights(weights / "scout.npz", surfacenet.build(small), note)
+    save_weights(weights / "scout.npz", surfacenet.build(small), note)
     assert results.cases(weights, ["surfacenet", "scout"]) == found
     assert alone.cost()["parameters"] == sum(
         surfacenet.build(each).count_params() for each in (config, small)
@@ -127,7 +128,7 @@ def test_a_surfacenet_beside_a_patchnet_is_judged_alone_and_with_it(weights, tmp
     before, cost = [results._note(case, frames, sample_id) for case in found], alone.cost()
     # It began with the weights of the SurfaceNet, whose minutes do not count a second time.
     note |= {"model": "follower", "began_with": alone.record}
-    training.save_weights(weights / "follower.npz", surfacenet.build(small), note)
+    save_weights(weights / "follower.npz", surfacenet.build(small), note)
     assert results.cases(weights, ["surfacenet", "follower"]) == found
     followed = alone.cost()
     assert followed["parameters"] == cost["parameters"] + surfacenet.build(small).count_params()
@@ -138,7 +139,7 @@ def test_a_surfacenet_beside_a_patchnet_is_judged_alone_and_with_it(weights, tmp
     # The SurfaceNet goes on from them, too.
     ours = {key: alone.record[key] for key in (*NOTE, "model", "formats")}
     ours["began_with"] = alone.record
-    training.save_weights(tmp_path / "later.npz", randomised(surfacenet.build(config)), ours)
+    save_weights(tmp_path / "later.npz", randomised(surfacenet.build(config)), ours)
     for kind in ("npz", "json"):
         (tmp_path / f"later.{kind}").replace(weights / f"surfacenet.{kind}")
     (later, _) = results.cases(weights, ["surfacenet"])
@@ -166,7 +167,7 @@ def test_what_cases_share_changes_nothing(weights, tmp_path, monkeypatch):
     for name, model in made.items():
         (weights / f"{name}.npz").unlink(missing_ok=True)
         note = {**NOTE, "model": name, "formats": ["T80_TINC4"]}
-        training.save_weights(weights / f"{name}.npz", model, note)
+        save_weights(weights / f"{name}.npz", model, note)
     found = results.cases(weights, ["patchnet", "surfacenet"])
     (group,) = results.groups(found)
     plain = "thresholds"
@@ -253,13 +254,13 @@ def test_stale_tables_are_not_used(weights, tmp_path, monkeypatch, change):
         path.write_text(json.dumps(record))
     else:
         path = weights / "patchnet.npz"
-        record = training.read_record(path)
+        record = read_card(path)
         config = patchnet.Config(**record.pop("configuration"))
         model = patchnet.build(config)
         model.trainable_variables[0].assign_add(np.ones(model.trainable_variables[0].shape))
         path.unlink()
         kept = {k: record[k] for k in ("minutes", "machine", "model", "formats")}
-        training.save_weights(path, model, kept)
+        save_weights(path, model, kept)
     load, loaded = register.load, []
 
     def counted(path, *args, **options):

@@ -10,6 +10,7 @@ from helpers import convlstm, records, training, workshop
 from helpers.models import patchnet, shared
 from helpers.models.patchnet import Config, Past
 from helpers.models.shared import UNKNOWN, Examples
+from helpers.models.weights import save_weights
 from helpers.rollout import next_frames, rollout
 from helpers.sequences import (
     T20_TINC1,
@@ -432,7 +433,7 @@ def test_validation_has_every_length(split):
 
 
 def test_saved_and_loaded(model, frames, tmp_path):
-    path = training.save_weights(tmp_path / "w.npz", model, {"model": "patchnet"})
+    path = save_weights(tmp_path / "w.npz", model, {"model": "patchnet"})
     again = patchnet.load(path)
     assert again.config == SMALL
     ours, theirs = (patchnet.forecaster(m, T20_TINC1)(frames) for m in (model, again))

@@ -5,6 +5,7 @@ import pytest
 
 from helpers import convlstm, metrics, models, records, rollout, training, workshop
 from helpers.models import register, surfacenet
+from helpers.models.weights import read_card, save_weights
 from helpers.sequences import FORMATS, T20_TINC1, T80_TINC4, THESIS_FORMATS
 
 DATA = workshop.REPOSITORY / "data" / "sample"
@@ -34,15 +35,15 @@ def test_every_model_offers_the_same_functions(name):
 
 def test_a_file_is_one_network_until_it_changes(tmp_path):
     path, note = tmp_path / "w.npz", {"formats": ["T20_TINC1"]}
-    training.save_weights(path, convlstm.build(TINY), note)
+    save_weights(path, convlstm.build(TINY), note)
     first, again = (models.load(path, found).model for found in THESIS_FORMATS[:2])
     assert first is again
     model = convlstm.build(TINY)
-    training.save_weights(path, model, note)
+    save_weights(path, model, note)
     changed = models.load(str(path), T20_TINC1).model
     assert changed is not first
     np.testing.assert_array_equal(changed.get_weights()[0], model.get_weights()[0])
-    training.save_weights(path, model, note | {"model": "oracle"})
+    save_weights(path, model, note | {"model": "oracle"})
     with pytest.raises(training.CheckpointError, match="'oracle'; this course knows convlstm"):
         models.load(path, T20_TINC1)
 
@@ -64,7 +65,7 @@ def test_options_that_there_are_not_are_refused(file, options, says):
 def test_options_that_there_are_go_on(tmp_path):
     assert models.load("convlstm_T80_TINC4", T80_TINC4, name="ours", together=False).name == "ours"
     path = tmp_path / "scout.npz"
-    training.save_weights(path, surfacenet.build(surfacenet.scout()), {"model": "scout"})
+    save_weights(path, surfacenet.build(surfacenet.scout()), {"model": "scout"})
     with pytest.raises(ValueError, match="no SurfaceNet"):
         models.load(path, T20_TINC1, together=True)
 
@@ -74,7 +75,7 @@ def test_options_that_there_are_go_on(tmp_path):
 def test_shipped_weights_beat_persistence(name, file):
     path = workshop.REPOSITORY / "data" / "weights" / file.format(name)
     assert path.stat().st_size < 5e6
-    record = training.read_record(path)
+    record = read_card(path)
     figures = record["test" if "convlstm" in file else "test, thresholds"][name]
     assert len(figures) == 6
     for place in figures.values():

@@ -13,6 +13,7 @@ from helpers import records, sequences, training, workshop
 from helpers.models import register, surfacenet
 from helpers.models.shared import UNKNOWN, fitting_threshold, forecasts_at_end
 from helpers.models.surfacenet import Config, Examples
+from helpers.models.weights import save_weights
 from helpers.rollout import next_frames, rollout
 from helpers.sequences import T20_TINC1, T40_TINC2, T80_TINC4, THESIS_FORMATS, FrameFormat
 
@@ -576,7 +577,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(split, tmp_path):
 
 
 def test_saved_and_loaded(model, frames, tmp_path):
-    path = training.save_weights(tmp_path / "net.npz", model, {"model": "surfacenet"})
+    path = save_weights(tmp_path / "net.npz", model, {"model": "surfacenet"})
     again = surfacenet.load(path)
     assert again.config == SMALL
     np.testing.assert_array_equal(wrap(again)(frames), wrap(model)(frames))
