@@ -388,7 +388,6 @@ def bench(share: float = 1.0, seed: int = 20) -> tuple[Counter, Counter, list[st
             path, read, errors = make(Path(place).resolve())
             content, good = path.read_bytes(), read()
             for _ in range(math.ceil(share * MUTATIONS)):
-                content = path.read_bytes() if not content else content
                 work = functools.partial(mutated, path, read, errors, damage(content, chance), good)
                 attempt(f"{name}, damaged", work)
     return tried, failed, why
