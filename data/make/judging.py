@@ -143,12 +143,16 @@ def _add(weights: Path, before: dict, found: dict) -> None:
     Raises:
         ValueError: the weights are not those of the record `before`.
     """
-    record = read_card(weights)
-    if record.get("sha256") != before.get("sha256"):
-        raise ValueError(f"{weights} has been replaced by other weights meanwhile; start again.")
-    for name, value in found.items():
-        record[name] = record.get(name, {}) | value if isinstance(value, dict) else value
-    _files.write_json(weights.with_suffix(".json"), record)
+    # Two who judge the same weights must not forget what the other has found.
+    with _files.lock(weights.with_name(f".{weights.stem}.lock"), "judge on another disk"):
+        record = read_card(weights)
+        if record.get("sha256") != before.get("sha256"):
+            raise ValueError(
+                f"{weights} has been replaced by other weights meanwhile; start again."
+            )
+        for name, value in found.items():
+            record[name] = record.get(name, {}) | value if isinstance(value, dict) else value
+        _files.write_json(weights.with_suffix(".json"), record)
 
 
 def figures(tables) -> dict:

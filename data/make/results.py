@@ -21,6 +21,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from helpers import (
+    _files,
     _processes,
     convlstm,
     evaluation,
@@ -30,7 +31,6 @@ from helpers import (
     wgan_gp,
     workshop,
 )
-from helpers._files import replacing
 from helpers.models import patchnet, register, shared, surfacenet
 from helpers.models.shared import ROLLOUT_HISTORY
 from helpers.models.weights import CheckpointError, read_card
@@ -256,7 +256,7 @@ def evaluate(
         work.mkdir(parents=True, exist_ok=True)
         kept, models, parts = {}, [], [[] for _ in missing]
         for case in missing:
-            _files(case, work)[-1].unlink(missing_ok=True)
+            _paths(case, work)[-1].unlink(missing_ok=True)
             options = dict(register.VARIANTS[case.variant])
             if _model(case).several and len(missing) > 1:
                 options["kept"] = kept
@@ -267,12 +267,12 @@ def evaluate(
                 found.append(_tables(case, model, frames[chosen], sample_id[chosen]))
             kept.clear()
         for (case, note), found in zip(todo, parts):
-            *files, mark = _files(case, work)
+            *files, mark = _paths(case, work)
             for file, tables in zip(files, zip(*found), strict=True):
                 evaluation.save(pd.concat(tables, ignore_index=True), file)
-            mark.write_text(_text(note), "utf-8")
+            _files.write_json(mark, note | {"tables": [_files.digest(file) for file in files]})
         workshop.keras().utils.clear_session()
-    return [tuple(evaluation.load(file) for file in _files(case, work)[:-1]) for case in group]
+    return [tuple(evaluation.load(file) for file in _paths(case, work)[:-1]) for case in group]
 
 
 def _model(case: Case) -> register.Model:
@@ -297,7 +297,7 @@ def _tables(case: Case, model, frames, sample_id) -> list[pd.DataFrame]:
     return tables
 
 
-def _files(case: Case, work: Path) -> list[Path]:
+def _paths(case: Case, work: Path) -> list[Path]:
     """Name the tables of a case and the note that tells what they were made from."""
     stem, tables = f"{case.path.stem}, {case.frame_format.name}", ["next frame", "rollout"]
     if case.variant != "thresholds":
@@ -343,15 +343,15 @@ def _code() -> str:
 
 def _is_made(case: Case, note: dict, work: Path) -> bool:
     """Tell whether the tables of a case are there, made from what the note says."""
-    *files, mark = _files(case, work)
+    *files, mark = _paths(case, work)
     # The note is written last: without it, or with another one, the tables are made again.
     if not mark.exists() or not all(file.exists() for file in files):
         return False
-    return mark.read_text("utf-8") == _text(note)
-
-
-def _text(note: dict) -> str:
-    return json.dumps(note) + "\n"
+    try:
+        found = _files.read_json(mark)
+    except ValueError:
+        return False
+    return found == note | {"tables": [_files.digest(file) for file in files]}
 
 
 def summary(case: Case, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -410,7 +410,7 @@ def make(
         _side_by_side(found, points, sample_id, work, (data, limit), processes)
     tables_of = dict(_progress(groups(found), points, sample_id, work))
     for case in found:
-        tables = tables_of[_files(case, work)[-1]]
+        tables = tables_of[_paths(case, work)[-1]]
         parts.append(summary(case, tables))
         if not case.mirrored:
             rollouts.append(evaluation.skill_horizon(tables[-1]))
@@ -434,7 +434,7 @@ def _progress(todo, points, sample_id, work) -> Iterator[tuple[Path, tuple]]:
         bar.set_postfix_str(_describe(group))
         frames = group[0].frame_format.select(points)
         for case, tables in zip(group, evaluate(group, frames, sample_id, work)):
-            yield _files(case, work)[-1], tables
+            yield _paths(case, work)[-1], tables
 
 
 def _describe(group: Sequence[Case]) -> str:
@@ -632,14 +632,15 @@ def write(
             raise ValueError(f"{path} must hold the marks {' and '.join(MARKS)}, once each.")
     out.mkdir(parents=True, exist_ok=True)
     for name, table in found.items():
-        table.round(5).to_csv(out / f"{name}.csv", index=False)
+        with _files.replacing(out / f"{name}.csv") as file:
+            table.round(5).to_csv(file, index=False)
     saved = evaluation.course_results(
         out
     )  # from the files, so that both say the same to the last digit
     for path, text in texts.items():
         head, rest = text.split(MARKS[0])
         _, tail = rest.split(MARKS[1])
-        with replacing(path) as file:
+        with _files.replacing(path) as file:
             file.write(f"{head}{MARKS[0]}\n\n{pages[path](saved)}\n\n{MARKS[1]}{tail}".encode())
 
 
