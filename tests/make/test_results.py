@@ -11,7 +11,7 @@ import pytest
 from random_weights import randomised
 
 from data.make import results
-from helpers import evaluation, training, wgan_gp, workshop
+from helpers import evaluation, rollout, training, wgan_gp, workshop
 from helpers.models import patchnet, register, surfacenet
 from helpers.sequences import FORMATS
 
@@ -197,6 +197,7 @@ def test_a_second_call_judges_nothing_again(weights, tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(before["summary"], after["summary"])
 
 
+@pytest.mark.slow  # starts two processes
 def test_side_by_side_gives_the_same(weights, tmp_path):
     before = make(weights, tmp_path)
     for path in (tmp_path / "work").glob("patchnet*"):
@@ -219,13 +220,13 @@ def test_side_by_side_gives_the_same(weights, tmp_path):
 
 def test_what_was_interrupted_is_taken_up(weights, tmp_path, monkeypatch):
     shutil.rmtree(tmp_path / "work")
-    load, loaded = register.load, []
+    loaded = []
 
     def breaks(path, *args, **options):
         if len(loaded) == 4:
             raise KeyboardInterrupt
         loaded.append(path)
-        return load(path, *args, **options)
+        return rollout.Persistence()
 
     monkeypatch.setattr(register, "load", breaks)
     with pytest.raises(KeyboardInterrupt):
@@ -237,7 +238,6 @@ def test_what_was_interrupted_is_taken_up(weights, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("change", ["weights", "thresholds", "samples", "code", "torn note"])
 def test_stale_tables_are_not_used(weights, tmp_path, monkeypatch, change):
-    make(weights, tmp_path)
     limit = 3
     if change == "samples":
         limit = 2
@@ -260,11 +260,11 @@ def test_stale_tables_are_not_used(weights, tmp_path, monkeypatch, change):
         path.unlink()
         kept = {k: record[k] for k in ("minutes", "machine", "model", "formats")}
         training.save_weights(path, model, kept)
-    load, loaded = register.load, []
+    loaded = []
 
     def counted(path, *args, **options):
         loaded.append(path.stem)
-        return load(path, *args, **options)
+        return rollout.Persistence()  # as the untrained networks, without their computation
 
     monkeypatch.setattr(register, "load", counted)
     assert set(make(weights, tmp_path, limit=limit)["summary"]["n"]) == {limit}
