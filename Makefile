@@ -43,11 +43,11 @@ reset: $(READY)
 test: $(TESTS)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
 	$(BIN)/python tests/run_notebooks.py check
 
 test-all: test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow $(ARGS)
 	$(BIN)/python tests/run_notebooks.py check-rest
 
 notebooks: $(TESTS)
