@@ -309,6 +309,7 @@ class TestCheckpoint:
         said = capsys.readouterr().out
         assert "has done all its 20 steps" in said and "resume=False" in said
 
+    @pytest.mark.slow
     def test_a_killed_run_loses_one_round_at_most(self, whole, tmp_path):
         ended = python(
             """
@@ -409,6 +410,7 @@ t.train(sys.argv[1])
         assert int(resumed.second.iterations.numpy()) == 20
         check_rows(kept, again)
 
+    @pytest.mark.slow
     def test_one_process_at_a_time(self, tmp_path):
         code = "t.train(sys.argv[1], callbacks=[t.At(2, lambda: print(ask(), flush=True))])"
         ask = """
@@ -711,6 +713,7 @@ class TestProgress:
     def test_durations(self, seconds, text):
         assert progress._duration(seconds) == text
 
+    @pytest.mark.slow
     def test_in_a_kernel(self, tmp_path):
         nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
         code = (
@@ -869,6 +872,7 @@ class TestHardware:
         with pytest.raises(ValueError, match="needs a seed"):
             training.hardware(deterministic=True)
 
+    @pytest.mark.slow
     def test_two_devices_give_the_loss_of_one(self):
         code = """
 import json, sys, tempfile
