@@ -436,6 +436,7 @@ class TestTraining:
         for one, other in zip(values(ours), values(theirs), strict=True):
             np.testing.assert_array_equal(one, other)
 
+    @pytest.mark.slow
     def test_the_thesis_s_model_trains_and_resumes(self, tmp_path):
         config = dataclasses.replace(SMALL["thesis"], block="classic")
 
@@ -455,7 +456,9 @@ class TestTraining:
         for one, other in zip(values(whole.weights), values(resumed.weights), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
-    @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+    @pytest.mark.parametrize(
+        "policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)]
+    )
     def test_mixed_precision(self, policy):
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(policy)
@@ -480,6 +483,7 @@ class TestTraining:
         assert model(inputs).dtype == tf.float32
         np.testing.assert_allclose(model(inputs), full(inputs), atol=0.02)
 
+    @pytest.mark.slow
     def test_two_devices_train_as_one(self):
         code = """
 import json, tempfile
