@@ -47,7 +47,7 @@ test: $(TESTS)
 	$(BIN)/python tests/run_notebooks.py check
 
 test-all: test
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
 	$(BIN)/python tests/run_notebooks.py check-rest
 
 notebooks: $(TESTS)
