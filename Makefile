@@ -43,7 +43,7 @@ reset: $(READY)
 test: $(TESTS)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
 	$(BIN)/python tests/run_notebooks.py check
 
 test-all: test

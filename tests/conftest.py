@@ -9,6 +9,8 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # As the course sets it: a test that imports TensorFlow by itself must not turn these kernels off.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# Tests run two at a time, and OpenBLAS's threads wait for each other in a busy loop.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+
+
+@functools.cache
+def code(path: Path) -> list[str]:
+    """Return the sources of a notebook's code cells."""
+    cells = nbformat.read(path, as_version=4).cells
+    return [cell.source for cell in cells if cell.cell_type == "code"]
 
 
 def definition(notebook: str, name: str, **known: Any) -> Any:
@@ -23,10 +31,10 @@ def definition(notebook: str, name: str, **known: Any) -> Any:
         LookupError: no code cell defines it.
     """
     (path,) = NOTEBOOKS.glob(f"{notebook}*.ipynb")
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type != "code" or f" {name}" not in cell.source or cell.source[0] == "%":
+    for source in code(path):
+        if f" {name}" not in source or source[0] == "%":
             continue
-        for node in ast.parse(cell.source).body:
+        for node in ast.parse(source).body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
                 namespace = dict(known)
                 module = ast.Module([node], type_ignores=[])

@@ -68,6 +68,8 @@ def check(title: str, paths: list[Path], data: str) -> bool:
     command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q"]
     command += ["-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile", *map(str, paths)]
     environment = {**os.environ, "WORKSHOP_MODE": "quick", "WORKSHOP_DATA": data}
+    # Where two notebooks share the cores, OpenBLAS's threads wait for each other in a busy loop.
+    environment.setdefault("OPENBLAS_NUM_THREADS", "1")
     return subprocess.run(command, cwd=REPOSITORY, env=environment).returncode == 0
 
 

@@ -86,6 +86,7 @@ class TestCopies:
             _lab.reset_copy(number, *course)
 
 
+@pytest.mark.slow
 def test_make_lab_opens_for_this_user_with_a_token_only(lab, hostile, tmp_path):
     """The recipe itself where this is the environment that make has made, else what it starts."""
     command = [*lab, "--no-browser", "--port=0"]

@@ -297,6 +297,7 @@ class TestCheckpoint:
         said = capsys.readouterr().out
         assert "has done all its 20 steps" in said and "resume=False" in said
 
+    @pytest.mark.slow
     def test_a_killed_run_loses_one_round_at_most(self, whole, tmp_path):
         ended = python(
             """
@@ -372,6 +373,7 @@ t.train(sys.argv[1])
         assert int(resumed.second.iterations.numpy()) == 20
         check_rows(kept, again)
 
+    @pytest.mark.slow
     def test_one_process_at_a_time(self, tmp_path):
         told = []
         other = At(2, lambda: told.append(python("t.train(sys.argv[1])", str(tmp_path)).stderr))
@@ -653,6 +655,7 @@ class TestProgress:
     def test_durations(self, seconds, text):
         assert progress._duration(seconds) == text
 
+    @pytest.mark.slow
     def test_in_a_kernel(self, tmp_path):
         nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
         code = (
@@ -698,6 +701,7 @@ class TestPrecisionAndDevices:
         train(tmp_path / "b", resumed)
         check_same(straight, resumed)
 
+    @pytest.mark.slow
     def test_two_devices_give_the_loss_of_one(self):
         code = """
 import json, sys, tempfile

@@ -407,6 +407,7 @@ class TestTraining:
         assert model(inputs).dtype == tf.float32
         np.testing.assert_allclose(model(inputs), full(inputs), atol=0.02)
 
+    @pytest.mark.slow
     def test_two_devices_train_as_one(self):
         code = """
 import json, tempfile

@@ -1,3 +1,5 @@
+"""Recipes train, ship, judge and tune: here the ConvLSTM; every other model where it is slow."""
+
 import dataclasses
 import json
 
@@ -94,6 +96,7 @@ def test_from_training_to_a_judged_file(cache, tmp_path, recipe, capsys):
     assert recipes._columns(pd.DataFrame({"x": [1, np.nan]})) == {"x": [1.0, None]}
 
 
+@pytest.mark.slow
 def test_a_wgan_gp_from_the_generator_alone_to_a_judged_file(cache, tmp_path, monkeypatch, capsys):
     small = {"width": 8, "blocks": 1, "channels": 2, "hidden": 3, "critic_width": 8}
 
@@ -128,7 +131,10 @@ def test_a_wgan_gp_from_the_generator_alone_to_a_judged_file(cache, tmp_path, mo
     assert found["rollout, horizon 5"]["persistence"]["n"] == 2
 
 
-def test_a_stopped_run_goes_on_only_as_it_began(cache, tmp_path):
+def test_a_stopped_run_goes_on_only_as_it_began(cache, tmp_path, monkeypatch):
+    # What was noted matters here, not what is learned.
+    checkpoint = tmp_path / training.CHECKPOINT
+    monkeypatch.setattr(training, "train", lambda *args, **options: checkpoint.touch())
     plan = training.Plan(2, 4, 1e-3, validate_every=2)
     config = surfacenet.Config(history=6, ahead=3, radius=1, width=8, layers=1)
     recipe = recipes.recipe("surfacenet", 2).changed(drawn={"voxels": 16, "candidates": 32})
@@ -340,6 +346,7 @@ def test_a_scout_is_trained_and_found(cache, tmp_path, monkeypatch):
     assert register.load(path, T20_TINC1).scout is None
 
 
+@pytest.mark.slow
 def test_the_follower_learns_from_forecasts_of_the_first(cache, tmp_path, monkeypatch):
     config = surfacenet.Config(history=6, ahead=2, radius=1, width=8, layers=1)
     made = recipes.recipe("follower", 2).changed(drawn={"voxels": 16})
@@ -355,6 +362,7 @@ def test_the_follower_learns_from_forecasts_of_the_first(cache, tmp_path, monkey
     assert read_card(tmp_path / "follower.npz")["model"] == "follower"
 
 
+@pytest.mark.slow
 def test_a_surfacenet_from_training_to_a_tuned_file(cache, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(judging, "VALIDATION_SAMPLES", 4)
     plan = training.Plan(4, 4, 1e-3, validate_every=2)
@@ -401,6 +409,7 @@ def test_a_surfacenet_from_training_to_a_tuned_file(cache, tmp_path, monkeypatch
     assert place["prediction"]["mean"] == pytest.approx(place["persistence"]["mean"], abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_patchnet_from_training_to_a_judged_file(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
     config = patchnet.Config(history=4, ahead=2, channels=2, hidden=3, width=4, blocks=1)
@@ -426,6 +435,7 @@ def test_a_patchnet_from_training_to_a_judged_file(monkeypatch, tmp_path, capsys
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_ablations_are_networks_and_resume(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
     tiny = patchnet.Config(history=3, ahead=2, channels=2, hidden=3, width=4, blocks=1)

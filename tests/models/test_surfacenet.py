@@ -559,6 +559,7 @@ def trained(split, folder, plan, **options):
     return model, training.train(model, batches, checkpoint, **options)
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_as_if_it_had_not_been(split, tmp_path):
     plan, stop = training.Plan(8, 4, 5e-3, validate_every=4), threading.Event()
     whole, _ = trained(split, tmp_path / "whole", plan)

@@ -168,6 +168,7 @@ for n, figure in enumerate(figures):
 """
 
 
+@pytest.mark.slow  # starts two processes
 def test_the_user_s_settings_of_matplotlib_change_nothing(tmp_path):
     rc = tmp_path / "matplotlibrc"
     found = {}
