@@ -179,9 +179,7 @@ def skill(table: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
 def shape_means(table: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
     """Average what a rollout does to the shape of frames, with bootstrap intervals.
 
-    Args:
-        table: from `long_term` with shape=True.
-        by: see `means`; with `horizon`, so that a group has one row of each sample.
+    The table is from `long_term` with shape=True; `by` must keep the rows of a sample apart.
 
     Returns:
         As `means`, with these measures: the numbers of `truth`, `prediction` and `persistence`,
@@ -230,11 +228,11 @@ def skill_horizon(table: pd.DataFrame) -> pd.DataFrame:
     by, found = ["model", "format", "history"], []
     for key, rows in table.groupby(by, sort=False):
         values = rows.pivot(index="sample", columns="horizon", values="difference")
-        longest = values.shape[1]
-        if list(values) != list(range(1, longest + 1)) or values.isna().any(axis=None):
+        longest = max(values)
+        if values.shape[1] < longest or values.isna().any(axis=None):
             raise ValueError(
-                f"{key[0]} in {key[1]} has gaps: expected the horizons 1 to {max(values)} for each "
-                f"of its {len(values)} samples. Is a part of the table missing?"
+                f"{key[0]} in {key[1]} has gaps: expected the horizons 1 to {longest} for each of "
+                f"its {len(values)} samples. Is a part of the table missing?"
             )
         better = values.to_numpy().mean(axis=0) < 0
         steps, shown, interval = _unbroken(better), 0, (np.nan, np.nan)
@@ -275,16 +273,17 @@ def overview(
 ) -> pd.DataFrame:
     """Write mean Jaccard distances ± their standard deviation between samples: a line per model.
 
-    Arguments as in `lines`, and how many `digits` follow the point. Returns strings with the
-    columns (format, horizon), "missing" where a model was not judged.
+    Where a table holds several protocols, name one; see `lines` for `thesis`. Returns strings with
+    so many digits after the point in the columns (format, horizon), "missing" where a model was
+    not judged.
     """
     found = lines(table, protocol=protocol, thesis=thesis)
     pairs = zip(found["mean"], found["std"])
     found["text"] = [f"{mean:.{digits}f} ± {std:.{digits}f}" for mean, std in pairs]
     written = found.pivot(index="name", columns=["format", "horizon"], values="text")
-    columns = [_unique(table["format"]), sorted(set(table["horizon"]))]
+    columns = [table["format"].unique(), sorted(set(table["horizon"]))]
     columns = pd.MultiIndex.from_product(columns, names=["format", "horizon"])
-    names = pd.Index(_unique(found["name"]), name="model")
+    names = pd.Index(found["name"].unique(), name="model")
     return written.reindex(index=names, columns=columns).fillna("missing")
 
 
@@ -293,21 +292,14 @@ def lines(
 ) -> pd.DataFrame:
     """Average what belongs into one figure: models, null models, the thesis's published figures.
 
-    Args:
-        table: see `means`.
-        protocol: which one, where the table holds several.
-        thesis: which of the thesis's models are set beside, in the same protocol and formats; all
-            when None.
+    Of the thesis's models all are set beside, in the same protocol and formats, or those named in
+    `thesis`. A model that is persistence itself is shown as the null model only. Where histories
+    differ, names say which: what is forecast from other frames is another task.
 
     Returns:
         Columns: `name`, what a legend says; `kind`: `"model"`, `"persistence"`, `"moving null"`
         or `"thesis"`; `format`, `history`, `horizon`, `mean`, `low`, `high`, `std`, `n`. In rows
-        of the thesis `low` and `high` are NaN; its three models start from 5, 1 and 3 frames. A
-        model that is persistence itself is shown as the null model only. Where histories differ,
-        names say which: what is forecast from other frames is another task.
-
-    Raises:
-        ValueError: see `one_protocol` and `check_same_samples`; no such model in the thesis.
+        of the thesis `low` and `high` are NaN; its three models start from 5, 1 and 3 frames.
     """
     table = one_protocol(table, protocol)
     check_same_samples(table)
@@ -327,7 +319,7 @@ def lines(
     # All models of a format agree in persistence, so its first mean is that of each of them.
     found = found.drop_duplicates(["name", "kind", "format", "history", "horizon"])
     published = thesis_figures()
-    known = _unique(published["model"])
+    known = list(published["model"].unique())
     shown = known if thesis is None else [choice("thesis", name, known) for name in thesis]
     published = published[
         published["model"].isin(shown)
@@ -346,24 +338,19 @@ def lines(
 def breakdown(table: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
     """Average the difference to persistence over parts of the samples, by what is in them.
 
-    Args:
-        table: see `means`.
-        groups: one line for each sample, its number as the index; each column sorts the samples
-            in one way.
-
-    Returns:
-        One row for each model, format, protocol, horizon, `property` (a column of `groups`) and
-        `group`, with the mean `difference`, its interval (`low`, `high`), `std` and `n`.
+    `groups` has one line for each sample, with its number as the index; each of its columns sorts
+    the samples in one way. Returns one row for each model, format, protocol, horizon, `property`
+    (a column of `groups`) and `group`, with the mean `difference`, its interval (`low`, `high`),
+    `std` and `n`.
     """
     table, parts = checked(table), []
     difference = _beside_persistence(table)[["difference"]]
-    for name in groups:
-        labels = table["sample"].map(groups[name].astype("category"))
+    for name, column in groups.astype("category").items():
+        labels = table["sample"].map(column)
         if labels.isna().any():
             raise ValueError(f"{labels.isna().sum()} rows of the table have no group in {name!r}.")
         found = _averages(table.assign(group=labels), difference, [*BY, "group"])
-        order = groups[name].astype("category").cat.categories
-        found = found.sort_values("group", key=order.get_indexer, kind="stable")
+        found = found.sort_values("group", key=column.cat.categories.get_indexer, kind="stable")
         parts.append(found.assign(property=name, group=found["group"].astype(str)))
     found = pd.concat(parts, ignore_index=True)
     return found.drop(columns="measure").rename(columns={"mean": "difference"})
@@ -372,17 +359,11 @@ def breakdown(table: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
 def cases(
     table: pd.DataFrame, count: int = 3, *, judged_by: str = "distance", horizon: int = 1
 ) -> pd.DataFrame:
-    """Find the samples that each model forecasts best and worst.
+    """Find the `count` samples that each model forecasts best, and worst, at a horizon.
 
-    Args:
-        table: see `means`.
-        count: so many of each, at least 1; fewer where there are not so many samples.
-        judged_by: `"distance"`, or `"difference"` to persistence: what was gained and spoilt.
-        horizon: steps ahead.
-
-    Returns:
-        Columns: `model`, `format`, `protocol`, `case` (from "best 1" to "worst 1"), `sample`,
-        `prediction`, `persistence` and `difference` (Jaccard).
+    They are judged by `"distance"`, or by `"difference"` to persistence: what was gained and
+    spoilt. Returns the columns `model`, `format`, `protocol`, `case` (from "best 1" to "worst 1"),
+    `sample`, `prediction`, `persistence` and `difference` (Jaccard).
     """
     table, count = checked(table), whole("count", count, 1)
     choice("horizon", horizon, sorted(set(table["horizon"])))
@@ -401,7 +382,7 @@ def cases(
 def one_protocol(table: pd.DataFrame, protocol: str | None = None) -> pd.DataFrame:
     """Return the rows of one protocol, checked; figures of two protocols never share an axis."""
     table = checked(table)
-    found = _unique(table["protocol"])
+    found = list(table["protocol"].unique())
     if protocol is None and len(found) > 1:
         raise ValueError(
             f"The table mixes the protocols {', '.join(found)}; their figures cannot be compared. "
@@ -453,12 +434,7 @@ def save(table: pd.DataFrame, path: str | Path) -> Path:
 
 
 def load(path: str | Path) -> pd.DataFrame:
-    """Read a table that `save` wrote; the numbers come back to the last bit.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or see `checked`.
-    """
+    """Read a table that `save` wrote, to the last bit; one that is damaged is a ValueError."""
     content = Path(path).read_bytes()
     if not content.endswith(b"\n"):
         raise ValueError(f"{path} is cut short: its last line has no end. Evaluate again.")
@@ -476,10 +452,8 @@ def load(path: str | Path) -> pd.DataFrame:
 def checked(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table of results with its columns in order, or say what is wrong with it.
 
-    Raises:
-        TypeError: it is not a table, or holds values of another kind.
-        ValueError: columns are missing or unknown, there are no rows, a name is missing, a number
-            is outside its range, or a row repeats another one.
+    Columns may be missing or unknown, there may be no rows or the same twice, names may be
+    missing, and numbers may be NaN or outside their range.
     """
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"Expected a pandas table of results, found {type(table).__name__}.")
@@ -590,7 +564,7 @@ def _averages(table: pd.DataFrame, values: pd.DataFrame, by: str | Sequence[str]
         key = dict(zip(by, key))
         if rows["protocol"].nunique() > 1:
             raise ValueError(
-                f"{key} mixes the protocols {', '.join(_unique(rows['protocol']))}; their figures "
+                f"{key} mixes the protocols {', '.join(rows['protocol'].unique())}; their figures "
                 "cannot be averaged. Add 'protocol' to by."
             )
         counts = rows["sample"].value_counts()
@@ -623,7 +597,3 @@ def _draws(count: int) -> np.ndarray:
 def _unbroken(better: np.ndarray) -> np.ndarray:
     """Count how many entries along the last axis are true before the first that is not."""
     return np.cumprod(better, axis=-1, dtype=np.int64).sum(axis=-1)
-
-
-def _unique(column: pd.Series) -> list:
-    return list(dict.fromkeys(column))
