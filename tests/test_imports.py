@@ -26,7 +26,9 @@ models.register
 evaluation
 pictures.arguments pictures.style
 pictures pictures.process pictures.frames pictures.solids pictures.results
-panels panels.progress panels.viewer playground
+panels panels.progress panels.viewer panels.settings panels.explorer
+panels.runs
+panels.laboratory
 exercises exercises._shared
 """
 PLACES = {name: place for place, line in enumerate(ORDER.split("\n")) for name in line.split()}
