@@ -28,7 +28,9 @@ models.register
 evaluation
 pictures.style
 pictures pictures.process pictures.frames pictures.solids pictures.curves pictures.results
-panels panels.progress panels.viewer playground
+panels panels.progress panels.viewer panels.settings panels.explorer
+panels.runs
+panels.laboratory
 exercises exercises._shared
 """
 PLACES = {name: place for place, line in enumerate(ORDER.split("\n")) for name in line.split()}

@@ -51,8 +51,9 @@ PANELS = """
 import os
 os.environ["WORKSHOP_3D"] = "matplotlib"
 import numpy as np
-from helpers import playground, records, workshop
+from helpers import records, workshop
 from helpers.sequences import T80_TINC4
+from helpers.panels.laboratory import Laboratory
 from helpers.panels.viewer import viewer
 
 split = records.packed(workshop.split_folder("test"), limit=2, progress=False)
@@ -152,7 +153,7 @@ def write(root: Path, name: str, *cells: str) -> str:
 
 def picture(page, name: str) -> str:
     """Return the address of a picture, once it is there; it changes with its content."""
-    image = page.locator(f"img.{name}")
+    image = page.locator(f"img.{name}, .{name} img")
     image.wait_for()
     return image.evaluate(
         """async (image) => {
@@ -207,7 +208,7 @@ def test_the_viewer(notebook, server):
 
 
 def test_the_laboratory(notebook, server, tmp_path):
-    cell = f"panel = playground.laboratory({str(tmp_path / 'runs')!r})\npanel"
+    cell = f"panel = Laboratory({str(tmp_path / 'runs')!r})\npanel"
     page = notebook(write(server[2], "laboratory.ipynb", PANELS, cell))
     panel = page.locator(".laboratory")
     status, message = page.locator(".laboratory-status"), page.locator(".laboratory-message")

@@ -8,7 +8,8 @@ import pytest
 from answers import says
 from notebook_code import definition
 
-from helpers import exercises, playground, workshop
+from helpers import exercises, workshop
+from helpers.panels.settings import Settings
 
 
 def paired(base, turned):
@@ -69,7 +70,7 @@ test_luck = says(
 
 def test_the_shipped_runs_are_those_of_the_notebook():
     table = pd.read_csv(workshop.REPOSITORY / "data" / "results" / "laboratory.csv")
-    names = {field.name for field in dataclasses.fields(playground.Settings)}
+    names = {field.name for field in dataclasses.fields(Settings)}
     assert set(table["knob"]) <= names
     assert table["seed"].nunique() == 3
     assert not table.duplicated(["model", "knob", "value", "seed"]).any()
