@@ -103,7 +103,7 @@ class Explorer(ipywidgets.VBox):
 
 def control(kind: type, label: str, tip: str, width: str = "320px", **options):
     """Return a widget with its label and its explanation."""
-    style = {"description_width": "95px"}
+    style = {"description_width": "105px"}
     return kind(description=label, tooltip=tip, layout={"width": width}, style=style, **options)
 
 
@@ -126,8 +126,9 @@ def put(place: ipywidgets.HTML, caption: str, picture: pictures.Picture | None) 
 
     (An `ipywidgets.Image` takes no such words, and fails in JupyterLab if it is given a tooltip.)
     """
-    text = f"<small>{html.escape(caption)}</small><br>"
-    place.value = text + picture._repr_html_() if picture else ""
+    caption = f"<small>{html.escape(caption)}</small><br>"
+    fitting = '<img style="max-width: 100%" '
+    place.value = caption + picture._repr_html_().replace("<img ", fitting, 1) if picture else ""
 
 
 def trouble(text: str) -> str:

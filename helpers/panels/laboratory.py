@@ -263,8 +263,7 @@ class Laboratory(ipywidgets.VBox):
             name = "persistence" if len(nulls) == 1 else name
             logs[name] = {"step": [min(x), max(x)], DISTANCE: [distance] * 2}
         if len(nulls) > 1:
-            told = "The chosen runs are of several formats or data: compare each with its own"
-            self._say(f"{told} persistence only.")
+            self._say("Several formats or data: compare each run with its own persistence only.")
         picture = logs and pictures.loss_curves(logs, columns=[DISTANCE], xlabel=self._over.value)
         put(self._comparison, "The chosen runs, judged in validation", picture)
 

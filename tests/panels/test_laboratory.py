@@ -11,7 +11,7 @@ from helpers.panels.laboratory import Laboratory
 from helpers.panels.runs import FORECAST, Session
 from helpers.panels.settings import MODELS, Settings
 
-PNG = '<img alt="'
+PNG = "data:image/png"
 
 
 @pytest.fixture
