@@ -401,8 +401,8 @@ def check_same_samples(table: pd.DataFrame) -> None:
         if counts.min() < everyone or differs > 1e-6:
             model, _, horizon = counts.idxmin()
             raise ValueError(
-                f"In {name} models were not judged on the same data: {model} has {counts.min()} of "
-                f"{everyone} samples at horizon {horizon}, and persistence differs by up to "
+                f"{model} lacks {everyone - counts.min()} of {everyone} samples in {name} at "
+                f"horizon {horizon}, and persistence differs between models by up to "
                 f"{differs:.2g}. Evaluate them on the same samples and frames."
             )
 
@@ -457,6 +457,8 @@ def checked(table: pd.DataFrame) -> pd.DataFrame:
     """
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"Expected a pandas table of results, found {type(table).__name__}.")
+    if table.empty:
+        raise ValueError("The table has no rows.")
     distances, shapes = _distance_columns(table), _BETTI[0] in table
     expected = [*_KEYS, *distances, *(_BETTI + _SURFACE if shapes else ())]
     if sorted(map(str, table)) != sorted(expected):
@@ -465,8 +467,6 @@ def checked(table: pd.DataFrame) -> pd.DataFrame:
             f"{sorted(map(str, {*expected} ^ {*table}))}. See next_frame and long_term."
         )
     table = table[expected].reset_index(drop=True)
-    if table.empty:
-        raise ValueError("The table has no rows.")
     keys = table[_KEYS]
     wrong = keys.isna() | keys.eq("")
     wrong[distances] = ~(table[distances].ge(0) & table[distances].le(1))  # NaN is neither
@@ -476,8 +476,8 @@ def checked(table: pd.DataFrame) -> pd.DataFrame:
     if wrong[column].any():
         row = wrong[column].idxmax()
         raise ValueError(
-            f"Column {column} has {wrong[column].sum()} values that cannot be, first "
-            f"{table.at[row, column]} in row {row}; distances are 0…1, names are not empty."
+            f"Column {column} has {wrong[column].sum()} values that are missing, NaN or outside "
+            f"their range (distances: 0…1), first {table.at[row, column]} in row {row}."
         )
     twice = table.duplicated([*BY, "sample"])
     if twice.any():

@@ -262,10 +262,10 @@ def _keras_distances(y_true, y_pred, protocol: str):
         return ops.squeeze(values, -1) if channel else values
 
     truth, guess = without_channel(y_true), without_channel(y_pred)
-    axes = len(truth.shape)
+    ndim = len(truth.shape)
     if (
-        axes not in (4, 5)
-        or len(guess.shape) != axes
+        ndim not in (4, 5)
+        or len(guess.shape) != ndim
         or any(a != b for a, b in zip(truth.shape, guess.shape) if None not in (a, b))
     ):
         raise ValueError(
@@ -273,11 +273,11 @@ def _keras_distances(y_true, y_pred, protocol: str):
             "same (B, T, D, H, W) or (B, D, H, W), with or without a channel axis of length 1."
         )
     good = [
-        ops.all((ops.greater_equal(each, 0)) & (ops.less_equal(each, 1)), axis=range(1, axes))
+        ops.all(ops.greater_equal(each, 0) & ops.less_equal(each, 1), axis=range(1, ndim))
         for each in (truth, guess)  # NaN is neither
     ]
     one, other = ops.greater_equal(truth, 0.5), ops.greater_equal(guess, 0.5)
-    axes = (-4, *FRAME_AXES) if protocol == "pooled" and axes == 5 else FRAME_AXES
+    axes = (-4, *FRAME_AXES) if protocol == "pooled" and ndim == 5 else FRAME_AXES
     intersection = ops.cast(ops.count_nonzero(one & other, axis=axes), "float64")
     union = ops.cast(ops.count_nonzero(one | other, axis=axes), "float64")
     distance = 1 - ops.where(union > 0, intersection / ops.maximum(union, 1), 1)
@@ -315,9 +315,8 @@ def filled_voxels(
         )
     if 0 in [shape[axis] for axis in chosen]:
         raise ValueError(f"There are no voxels to compare along axes {axes} of shape {shape}.")
-    return [
-        found if found.dtype == bool else found >= threshold for found in arrays.values()
-    ], chosen
+    filled = [found if found.dtype == bool else found >= threshold for found in arrays.values()]
+    return filled, chosen
 
 
 def _sequences(**arrays: ArrayLike) -> list[np.ndarray]:

@@ -194,8 +194,8 @@ def check_frames(
         raise ValueError(f"{what} has shape {shape}; expected (B, T, D, H, W).{hint}")
     if 0 in (shape[0], *shape[2:]) or shape[1] < frames:
         raise ValueError(
-            f"{what} has {shape[1]} frames, shape {shape}; expected (B, T, D, H, W) with at least "
-            f"one sequence, one voxel and {frames} frames."
+            f"{what} has {shape[1]} frames, shape {shape}: nothing to forecast from; expected "
+            f"(B, T, D, H, W) with at least {frames} frames, one sequence and one voxel."
         )
     if grid is not None and shape[2:] != tuple(grid):
         raise ValueError(
