@@ -44,7 +44,8 @@ class Recipe:
         drawn: options of `batches` and `validation` of the model. A `scout` and a `feeder` are the
             files of their weights among those that are shipped; None for none.
         learned: options of `compile_options` of the model.
-        checked: so many examples are validated at most, as many of each format.
+        checked: so many examples are validated, as many of each format.
+        anew: these examples are windows, drawn from however few sequences there are.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Recipe:
     drawn: Mapping[str, Any] = field(default_factory=dict)
     learned: Mapping[str, Any] = field(default_factory=dict)
     checked: int = 192
+    anew: bool = False
 
     @property
     def kind(self) -> ModuleType:
@@ -85,9 +87,15 @@ class Recipe:
     def validation(
         self, split: records.PackedSplit, formats: Sequence[FrameFormat]
     ) -> tf.data.Dataset:
-        """Return what is validated, as many examples of each format; kept once it was read."""
+        """Return what is validated, as many examples of each format."""
         count = self.checked // len(formats)
         return self.kind.validation(split, formats, self.config, count, **self._options()).cache()
+
+    def validated(self, split: records.PackedSplit, formats: Sequence[FrameFormat]) -> int:
+        """Return how many examples `validation` takes, those of each format counted anew."""
+        if self.anew:
+            return self.checked
+        return len(formats) * min(self.checked // len(formats), len(split))
 
     def networks(self) -> dict[str, Path]:
         """Return the weights of the networks that take part in the training, by their part."""
@@ -170,6 +178,7 @@ def _surfacenet(config=surfacenet.shipped, **drawn) -> tuple[dict, dict]:
         | drawn,
         "learned": {"later_weight": 2.0, "muon": True},
         "checked": 960,
+        "anew": True,
     }
 
 
@@ -246,6 +255,7 @@ def train(
         "recipe": recipe.described(),
         "formats": [found.name for found in formats],
         "data": f"{len(split)} training samples: {split.source}",
+        "validated": recipe.validated(checked, formats),
         "commit": commit(),
         "machine": workshop.machine(),
     }
@@ -259,9 +269,6 @@ def train(
     for name, path in recipe.networks().items():
         note[f"{name}_sha256"] = read_card(path).get("sha256")
     with training.owning(folder), hardware.scope():
-        validation = recipe.validation(checked, formats)
-        leaves = workshop.tensorflow().nest.flatten
-        note["validated"] = sum(len(leaves(batch)[0]) for batch in validation)
         _keep_note(note, folder)
         model = recipe.kind.build(recipe.config)
         if start is not None:
@@ -275,7 +282,7 @@ def train(
             model,
             recipe.batches(split, formats),
             checkpoint,
-            validation=validation,
+            validation=recipe.validation(checked, formats),
             callbacks=[stop, Progress(checkpoint, stop)],
         )
     if run.step < run.plan.steps:

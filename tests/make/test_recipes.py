@@ -163,6 +163,7 @@ def test_a_stopped_run_goes_on_only_as_it_began(cache, tmp_path, monkeypatch):
 )
 def test_as_many_are_validated_as_there_are(cache, recipe, formats, count):
     split = records.open_split(DATA, "validation")
+    assert recipe.validated(split, formats) == count
     data = recipe.validation(split, formats)
     assert sum(len(workshop.tensorflow().nest.flatten(batch)[0]) for batch in data) == count
 
