@@ -92,6 +92,11 @@ def whole(name: str, value: Any, least: int | None = None, most: int | None = No
     return Range(least, most, whole=True).check(name, value)
 
 
+def number(name: str, value: Any, least: float | None = None, most: float | None = None, **ends):
+    """Return a number as a Python float, see `Range.check`; `ends` as in `Range`."""
+    return Range(least, most, **ends).check(name, value)
+
+
 def choice(name: str, value: Any, choices: Sequence) -> Any:
     """Return a value that is one of the choices, or name them in a ValueError."""
     if value not in choices:

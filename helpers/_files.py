@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import shutil
 import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -53,21 +54,46 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
 def replacing_folder(path: str | Path) -> Iterator[Path]:
     """Give an empty folder beside `path` that takes its place at the end, or leaves no trace.
 
-    A folder cannot replace another in one step: the one before is moved aside, and back if the
-    new one cannot take its place.
+    What a process that was killed has left of an earlier try is cleared first. A folder cannot
+    replace another in one step: the one before is moved aside, and moved back if the process dies
+    in between, by the next call.
     """
-    path, temporary, old = Path(path), _beside(path, "tmp"), _beside(path, "old")
-    try:
-        temporary.mkdir()
-        yield temporary
-        if path.exists():
-            os.replace(path, old)
-        os.replace(temporary, path)
-    finally:
-        if old.exists() and not path.exists():
-            os.replace(old, path)
-        for left in (temporary, old):
+    path = Path(path)
+    recover_folder(path)
+    name = f".{path.name}.{uuid.uuid4().hex[:8]}"
+    temporary, old, mark = (path.with_name(name + end) for end in (".tmp", ".old", ".lock"))
+    with ExitStack() as stack:
+        stack.callback(mark.unlink, missing_ok=True)
+        # The lock only says that this process is alive. Where there are none, nobody clears.
+        with suppress(OSError):
+            stack.enter_context(lock(mark, "", wait=False))
+        try:
+            temporary.mkdir()
+            yield temporary
+            if path.exists():
+                os.replace(path, old)
+            os.replace(temporary, path)
+        except BaseException:
+            if old.exists() and not path.exists():
+                os.replace(old, path)
+            raise
+        finally:
+            for left in (temporary, old):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def recover_folder(path: str | Path) -> None:
+    """Clear what killed processes left of `replacing_folder`; bring a folder moved aside back."""
+    path = Path(path)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        mark = left.with_suffix(".lock")
+        if left.suffix not in (".tmp", ".old") or not left.is_dir():
+            continue
+        with suppress(OSError), lock(mark, "", wait=False):
+            if left.suffix == ".old" and not path.exists():
+                os.replace(left, path)
             shutil.rmtree(left, ignore_errors=True)
+            mark.unlink(missing_ok=True)
 
 
 def _beside(path: str | Path, ending: str) -> Path:

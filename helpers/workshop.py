@@ -255,10 +255,16 @@ def cores() -> int:
     """Return how many processor cores this process may use, in its container if it has one."""
     affinity = getattr(os, "sched_getaffinity", None)
     count = len(affinity(0)) if affinity else os.cpu_count() or 1
-    for group in _control_groups():
-        with contextlib.suppress(OSError, ValueError):  # "max" is no number and no limit
-            quota, period = map(int, (group / "cpu.max").read_text().split())
-            count = min(count, quota // period)
+    for group in _control_groups("cpu"):
+        with contextlib.suppress(OSError, ValueError):
+            if (group / "cpu.max").exists():
+                quota, period = (group / "cpu.max").read_text().split()
+            else:
+                quota, period = (
+                    (group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+                )
+            if quota != "max" and int(quota) > 0:
+                count = min(count, int(quota) // int(period))
     return max(count, 1)
 
 
@@ -269,24 +275,38 @@ def memory() -> tuple[int, int]:
     """
     import psutil
 
-    found = psutil.virtual_memory()
-    total, free = found.total, found.available
-    for group in _control_groups():
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            most, used = (int((group / f"memory.{n}").read_text()) for n in ("max", "current"))
-            inside = dict(map(str.split, (group / "memory.stat").read_text().splitlines()))
-            total, free = min(total, most), min(free, most - used + int(inside["inactive_file"]))
+    machine = psutil.virtual_memory()
+    total, free = machine.total, machine.available
+    for group in _control_groups("memory"):
+        for limit, used, cached in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            with contextlib.suppress(OSError, ValueError):  # "max" is no number and no limit
+                most = int((group / limit).read_text())
+                inside = dict(map(str.split, (group / "memory.stat").read_text().splitlines()))
+                held = int((group / used).read_text()) - int(inside.get(cached, 0))
+                total, free = min(total, most), min(free, most - held)
     return total, max(free, 0)
 
 
-def _control_groups(root: Path = Path("/")) -> list[Path]:
-    """Return the control group of this process and those above it (Linux, version 2)."""
+def _control_groups(controller: str, root: Path = Path("/")) -> list[Path]:
+    """List the control group of this process and those above it (Linux, versions 1 and 2).
+
+    A container often shows its own group as the top one, under a path that names it from outside.
+    """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return []
-    own = [Path(line.removeprefix("0::/")) for line in lines if line.startswith("0::/")]
-    return [root / "sys/fs/cgroup" / part for path in own for part in (path, *path.parents)]
+    found = []
+    for _, names, path in (line.split(":", 2) for line in lines):
+        if names and controller not in names.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / (controller if names else "")
+        inside = Path(path.lstrip("/"))
+        found += [top / part for part in (inside, *inside.parents) if (top / part).is_dir()]
+    return list(dict.fromkeys(found))
 
 
 def keras() -> ModuleType:

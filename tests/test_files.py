@@ -99,6 +99,47 @@ def test_refused_writing_says_what_to_do(number, message):
         raise FileNotFoundError
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from helpers import _files
+
+path, when = Path(sys.argv[1]), sys.argv[2]
+replace = os.replace
+def dying(old, new):
+    if Path(old).suffix == ".tmp" and when == "between":
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(old, new)
+os.replace = dying
+with _files.replacing_folder(path) as temporary:
+    (temporary / "new").touch()
+    if when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
+@pytest.mark.parametrize("when", ["before", "between"])
+def test_what_a_killed_process_left_is_recovered_and_cleared(tmp_path, when):
+    path = tmp_path / "set"
+    path.mkdir()
+    (path / "old").touch()
+    assert run(KILLED, path, when).returncode == -signal.SIGKILL
+    assert path.exists() == (when == "before")
+    assert len(os.listdir(tmp_path)) > 1
+    _files.recover_folder(path)
+    assert os.listdir(tmp_path) == ["set"] and os.listdir(path) == ["old"]
+
+
+def test_what_a_living_process_makes_is_left_alone(tmp_path):
+    path = tmp_path / "set"
+    with _files.replacing_folder(path) as temporary:
+        (temporary / "one").touch()
+        _files.recover_folder(path)
+        assert (temporary / "one").exists()
+    assert os.listdir(path) == ["one"]
+
+
 # Locks
 
 

@@ -9,10 +9,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import keras
-
-from helpers import training
+from helpers import training, workshop
 from helpers.pictures import learning_curves
+
+keras = workshop.keras()
 
 
 class Progress(keras.callbacks.Callback):
