@@ -365,21 +365,18 @@ def from_windows(config: Config, frame_format: FrameFormat, history, target) -> 
     return history, tf.concat([history[:, 1:], target[:, tf.newaxis]], axis=1)
 
 
-def compile_options(
-    config: Config, plan: training.Plan, *, jaccard_weight: float = 0.05, metric=None
-) -> dict:
+def compile_options(config: Config, plan: training.Plan, *, jaccard_weight: float = 0.05) -> dict:
     """Return optimizer, loss and metric for `model.compile`.
 
     Args:
         config: of the model.
         plan: of the training.
         jaccard_weight: of the soft Jaccard distance in the loss.
-        metric: of the forecast frames; the pooled Jaccard distance unless told.
     """
     return {
         "optimizer": plan.optimizer(),
         "loss": training.voxel_loss(jaccard_weight),
-        "metrics": [metric or metrics.keras_jaccard("pooled")],
+        "metrics": [metrics.keras_jaccard("pooled")],
     }
 
 

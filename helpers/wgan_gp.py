@@ -614,7 +614,6 @@ def compile_options(
     *,
     jaccard_weight: float = 0.05,
     critic_rate: float = 2e-4,
-    metric=None,
 ) -> dict:
     """Return optimizers, loss and metric for `model.compile`.
 
@@ -626,7 +625,6 @@ def compile_options(
         plan: of the training.
         jaccard_weight: of the soft Jaccard distance in the loss of the generator.
         critic_rate: learning rate of the critic.
-        metric: of the next frame; the Jaccard distance, frame by frame, unless told.
 
     Source: betas 0 and 0.9 as in Gulrajani et al., 2017.
     """
@@ -634,7 +632,7 @@ def compile_options(
         "generator_optimizer": plan.optimizer(),
         "critic_optimizer": keras.optimizers.Adam(critic_rate, beta_1=0.0, beta_2=0.9),
         "loss": training.voxel_loss(jaccard_weight),
-        "metrics": [metric or metrics.keras_jaccard("per_frame")],
+        "metrics": [metrics.keras_jaccard("per_frame")],
     }
 
 

@@ -293,7 +293,6 @@ def compile_options(
     *,
     jaccard_weight: float = 0.05,
     later_weight: float = 0.5,
-    metric=None,
 ) -> dict:
     """Return optimizer, losses and metric for `model.compile`.
 
@@ -302,14 +301,13 @@ def compile_options(
         plan: of the training.
         jaccard_weight: of the soft Jaccard distance in the loss.
         later_weight: of the loss of the frames after the next one.
-        metric: of the next frame; the Jaccard distance, frame by frame, unless told.
     """
     parts = shared.outputs(config)
     return {
         "optimizer": plan.optimizer(),
         "loss": {part: training.voxel_loss(jaccard_weight) for part in parts},
         "loss_weights": dict(zip(parts, (1.0, later_weight))),
-        "metrics": {"next": [metric or metrics.keras_jaccard("per_frame")]},
+        "metrics": {"next": [metrics.keras_jaccard("per_frame")]},
     }
 
 
