@@ -132,9 +132,13 @@ def test_a_wgan_gp_from_the_generator_alone_to_a_judged_file(cache, tmp_path, mo
 
 
 def test_a_stopped_run_goes_on_only_as_it_began(cache, tmp_path, monkeypatch):
-    # What was noted matters here, not what is learned.
-    checkpoint = tmp_path / training.CHECKPOINT
-    monkeypatch.setattr(training, "train", lambda *args, **options: checkpoint.touch())
+    def learned(model, batches, checkpoint, **options):
+        """Stand in for a training: what was noted matters here, not what is learned."""
+        (checkpoint.folder / training.CHECKPOINT).touch()
+        checkpoint.step = checkpoint.plan.steps
+        return checkpoint
+
+    monkeypatch.setattr(training, "train", learned)
     plan = training.Plan(2, 4, 1e-3, validate_every=2)
     config = surfacenet.Config(history=6, ahead=3, radius=1, width=8, layers=1)
     recipe = recipes.recipe("surfacenet", 2).changed(drawn={"voxels": 16, "candidates": 32})
