@@ -289,6 +289,13 @@ def test_a_member_of_a_terabyte(server, fetch, tmp_path):
     assert entries(tmp_path / "thesis") == []
 
 
+def test_more_records_than_a_set_can_hold(server, fetch, tmp_path, monkeypatch):
+    monkeypatch.setattr(thesis, "LARGEST_SET", 10)
+    with pytest.raises(RecordError, match="too large"):
+        fetch()
+    assert entries(tmp_path / "thesis") == []
+
+
 def test_a_full_disk(server, fetch, source, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
