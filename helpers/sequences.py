@@ -55,8 +55,9 @@ class FrameFormat:
 
     @property
     def name(self) -> str:
-        """The thesis's name, for example `T20_TINC1`."""
-        return f"T{self.T}_TINC{self.TINC}"
+        """The thesis's name, for example `T20_TINC1`; `T20_TINC1_of_30` of 30 time points."""
+        name = f"T{self.T}_TINC{self.TINC}"
+        return name if self.time_points == 128 else f"{name}_of_{self.time_points}"
 
     @property
     def steps(self) -> int:
@@ -70,12 +71,12 @@ class FrameFormat:
         return np.arange(first, first + self.T, self.TINC, dtype=np.int64)
 
     @classmethod
-    def parse(cls, name: str, time_points: int = 128) -> FrameFormat:
+    def parse(cls, name: str) -> FrameFormat:
         """Make a format from its name, for example `T20_TINC1`; another one is a ValueError."""
-        match = re.fullmatch(r"T(\d+)_TINC(\d+)", name)
+        match = re.fullmatch(r"T(\d+)_TINC(\d+)(?:_of_(\d+))?", name)
         if not match:
             raise ValueError(f"{name!r} is not a format; expected a name such as 'T20_TINC1'.")
-        return cls(int(match[1]), int(match[2]), time_points)
+        return cls(*(int(each) for each in match.groups(default="128")))
 
     def select(self, frames: np.ndarray) -> np.ndarray:
         """Return the frames of this format: (..., T, D, H, W) to (..., steps, D, H, W), a view."""

@@ -105,7 +105,8 @@ def test_a_format_is_valid_or_refused(half_points, length, step):
     assert chosen.shape == (3, made.steps, 2, 2, 2)
     np.testing.assert_array_equal(chosen[0, :, 0, 0, 0], made.times)
     assert made.times[0] == points - (made.times[-1] + made.TINC)  # in the middle
-    assert FrameFormat.parse(made.name, points) == made
+    assert FrameFormat.parse(made.name) == made
+    assert (made.name == f"T{length}_TINC{step}") == (points == 128)  # else not the thesis's
 
 
 @pytest.mark.parametrize("wrong", ["T20", "T20_TINC1 ", "T-2_TINC1", "T21_TINC1"])

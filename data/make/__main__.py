@@ -10,6 +10,7 @@ from pathlib import Path
 from data.make import ablations, judging, recipes
 from helpers import training
 from helpers.models import register
+from helpers.models.weights import CheckpointError
 from helpers.sequences import FORMATS
 
 MIXED = "mixed"
@@ -30,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except recipes.Stopped as stopped:
         print(stopped, file=sys.stderr)
         return 130  # as after Ctrl-C, so that `train … && ship …` ships nothing half-trained
+    except (OSError, ValueError, CheckpointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

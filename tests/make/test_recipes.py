@@ -223,6 +223,17 @@ def test_a_missing_option_is_said_before_any_work(capsys):
         )
 
 
+def test_what_is_missing_or_damaged_is_told_in_a_line(tmp_path, capsys):
+    place = ["--run", str(tmp_path / "run"), "--weights", str(tmp_path / "w.npz")]
+    assert commands.main(["train", "mixed", "--data", str(tmp_path / "none"), *place]) == 1
+    assert commands.main(["ship", "mixed", *place]) == 1
+    (tmp_path / "w.npz").write_bytes(b"")
+    (tmp_path / "w.json").write_text("{")
+    assert commands.main(["test", "mixed", "--data", str(DATA), *place]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 3 and all(line.startswith("error: ") for line in told)
+
+
 class Persistence:
     """A forecaster of three frames that are, almost, the last one."""
 
