@@ -723,6 +723,7 @@ with strategy.scope():
     two = model()
 even = lambda step: t.batches(step).unbatch().batch(4, drop_remainder=True)
 check = t.validation().unbatch().batch(4, drop_remainder=True)
+check = check.apply(tf.data.experimental.assert_cardinality(sum(1 for _ in check)))
 event = t.threading.Event()
 t.train(folder + "/two", two, batches=even, validation=check, stop=event,
         callbacks=[t.At(7, event.set)])
