@@ -298,7 +298,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _begin(self, model: keras.Model) -> None:
         """Empty the folder for a model that has not been trained."""
-        done = max((int(each.iterations) for each in weights.optimizers(model)), default=0)
+        steps = [ops.convert_to_numpy(each.iterations) for each in weights.optimizers(model)]
+        done = int(max(steps, default=0))
         if done:
             raise ValueError(
                 f"The optimizer has already made {done} steps, so its schedule would not start at "
