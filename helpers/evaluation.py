@@ -453,7 +453,7 @@ def checked(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table of results with its columns in order, or say what is wrong with it.
 
     Columns may be missing or unknown, there may be no rows or the same twice, names may be
-    missing, and numbers may be NaN or outside their range.
+    missing, protocols unknown, and numbers NaN, outside their range or against each other.
     """
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"Expected a pandas table of results, found {type(table).__name__}.")
@@ -469,9 +469,16 @@ def checked(table: pd.DataFrame) -> pd.DataFrame:
     table = table[expected].reset_index(drop=True)
     keys = table[_KEYS]
     wrong = keys.isna() | keys.eq("")
+    known = [ROLLOUT] if ROLLOUT in set(table["protocol"]) else list(NEXT_FRAME_PROTOCOLS)
+    wrong["protocol"] |= ~table["protocol"].isin(known)
+    wrong[["history", "horizon"]] |= ~table[["history", "horizon"]].ge(1)
     wrong[distances] = ~(table[distances].ge(0) & table[distances].le(1))  # NaN is neither
     if shapes:
-        wrong[_BETTI] = ~table[_BETTI].ge(0)
+        wrong[_BETTI] = ~(table[_BETTI].ge(0) & table[_BETTI].mod(1).eq(0))
+        for column in _SURFACE:  # none is defined where just one of two frames is empty
+            pair = table[["truth_components", f"{column.split('_')[0]}_components"]].eq(0)
+            undefined = pair.sum(axis=1).eq(1)
+            wrong[column] = table[column].isna().ne(undefined) | table[column].lt(0)
     column = wrong.any().idxmax()
     if wrong[column].any():
         row = wrong[column].idxmax()

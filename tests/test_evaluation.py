@@ -319,6 +319,8 @@ def spoil(table, column, value, index=3):
         (lambda t: spoil(t, "input_jaccard", "low"), TypeError, "str"),
         (lambda t: spoil(t, "model", ""), ValueError, "model has 1 values that are missing"),
         (lambda t: t.assign(format=None), ValueError, "format has 7 values"),
+        (lambda t: spoil(t, "protocol", "pool"), ValueError, "protocol has 1 values.*first pool"),
+        (lambda t: spoil(t, "history", 0), ValueError, "history has 1 values.*first 0"),
         (lambda t: spoil(t, "sample", 2), ValueError, "1 rows repeat.*'sample': 2"),
     ],
 )
@@ -764,6 +766,9 @@ def test_tables_with_shapes_are_saved_combined_and_checked(shaped, long, tmp_pat
             "truth_tunnels has 1 values that are missing, NaN",
         ),
         (spoil(shaped, "persistence_voids", -1.0), "first -1.0 in row 3"),
+        (spoil(shaped, "prediction_components", 1.5), "first 1.5 in row 3"),
+        (spoil(shaped, "persistence_surface_95", -1.0), "first -1.0 in row 3"),
+        (spoil(shaped, "persistence_surface_mean", np.nan), "surface_mean has 1 values"),
     ):
         with pytest.raises(ValueError, match=words):
             evaluation.checked(bad)
