@@ -447,14 +447,19 @@ def train(
 
     Args:
         batches: gives the training batches from any step on, without end.
-        validation: a dataset that ends; None validates nothing and keeps no best weights.
+        validation: a dataset that ends, or a `keras.utils.PyDataset`; None validates nothing and
+            keeps no best weights.
         callbacks: for example `Stop(folder)`.
 
     Raises:
         ValueError: the validation is empty, never ends, or does not know how many batches it has.
             Others: see `Checkpoint` and its `restore`.
     """
-    if validation is not None and int(validation.cardinality()) < 1:
+    try:
+        known = validation is None or len(validation) > 0
+    except TypeError:  # of an endless dataset, or one of unknown length
+        known = False
+    if not known:
         # Keras would count one batch too many where it is not told, and every mean be too small.
         raise ValueError(
             "validation must have a known number of batches, one or more: end it with .take(n), "

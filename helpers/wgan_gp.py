@@ -11,7 +11,7 @@ import numpy as np
 
 from helpers import metrics, sequences, training
 from helpers._checks import choice, configuration, field, whole
-from helpers.models import patchnet, shared
+from helpers.models import cnn, shared
 from helpers.models.weights import load_model
 from helpers.rollout import checked_history
 from helpers.workshop import tensorflow
@@ -20,7 +20,7 @@ tf = tensorflow()
 import keras  # noqa: E402  (after the quiet import of TensorFlow)
 from keras import layers, ops  # noqa: E402
 
-GENERATORS = ("patches", "bottleneck")
+GENERATORS = ("cnn", "bottleneck")
 NORMS = ("layer", "group")
 PAIRINGS = ("history", "target")
 PARTS = ("reconstruction", "critic", "both")  # of a training step
@@ -31,17 +31,17 @@ COARSE = 4  # the critic and the bottleneck halve the grid twice
 class Config:
     """Everything that shapes both networks and their losses: `thesis()` and `workshop()`.
 
-    The generator is the trunk of `helpers.models.patchnet.PatchNet` (`"patches"`: skips, and logits
-    that start from the last frame), or the thesis's encoder and generator (`"bottleneck"`: all
-    that is known of a frame passes through `latent` numbers).
+    The generator is the network of `helpers.models.cnn` (`"cnn"`: skips, and logits that start from
+    the last frame), or the thesis's encoder and generator (`"bottleneck"`: all that is known of a
+    frame passes through `latent` numbers).
 
     Attributes:
         frames: both networks read so many of the latest frames.
-        generator: `"patches"` or `"bottleneck"`.
-        width: of the generator: channels of the residual blocks (patches), or of the coarsest
-            grid (bottleneck).
-        blocks, channels, hidden, residual: see `helpers.models.patchnet.Config`; patches only.
-        noise: so many channels of noise are read beside the frames; patches only.
+        generator: `"cnn"` or `"bottleneck"`.
+        width: of the generator: channels of the residual blocks (CNN), or of the coarsest grid
+            (bottleneck).
+        blocks, residual: see `helpers.models.cnn.Config`; CNN only.
+        noise: so many channels of noise are read beside the frames; CNN only.
         latent, kernel: numbers that describe a frame, edge of the kernels; bottleneck only.
         dropout: share of channels left out in encoder and critic.
         patch: generator and critic cut frames into patches of `patch`³ voxels, which become
@@ -68,11 +68,9 @@ class Config:
     """
 
     frames: int = field(least=1, whole=True)
-    generator: str = field("patches", choices=GENERATORS)
+    generator: str = field("cnn", choices=GENERATORS)
     width: int = field(128, least=8, whole=True)
     blocks: int = field(6, least=0, whole=True)
-    channels: int = field(16, least=1, whole=True)
-    hidden: int = field(32, least=1, whole=True)
     patch: int = field(2, least=1, whole=True)
     residual: float = field(4.0, above=0)
     noise: int = field(0, least=0, whole=True)
@@ -101,16 +99,16 @@ class Config:
             )
         if not self.reconstruction and not self.adversarial:
             raise ValueError("reconstruction and adversarial are 0: there is nothing to learn.")
-        if self.noise and self.generator != "patches":
-            raise ValueError(f"noise is {self.noise}; only generator='patches' reads noise.")
-        self.trunk  # noqa: B018  (checks what is left)
+        if self.noise and self.generator != "cnn":
+            raise ValueError(f"noise is {self.noise}; only generator='cnn' reads noise.")
+        self.network  # noqa: B018  (checks what is left)
 
     @property
-    def trunk(self) -> patchnet.Config:
-        """The generator `"patches"` in the words of `helpers.models.patchnet`."""
-        names = ("width", "blocks", "channels", "hidden", "patch", "residual", "steps", "grid")
+    def network(self) -> cnn.Config:
+        """The generator `"cnn"` in the words of `helpers.models.cnn`, which also says what is read."""
+        names = ("width", "blocks", "patch", "residual", "steps", "grid", "noise")
         options = {name: getattr(self, name) for name in names}
-        return patchnet.Config(history=self.frames, ahead=1, **options)
+        return cnn.Config(history=self.frames, ahead=1, **options)
 
     @property
     def critic_input(self) -> tuple[int, int, int, int]:
@@ -218,25 +216,6 @@ def _downwards(x, width: int, kernel: int, norm: Callable, dropout: float, dtype
     return layers.Flatten(dtype=dtype)(active(x))
 
 
-class PastAndNoise(patchnet.Past):
-    """`Past`, and noise beside it: the first `noise` of the frames that it reads are noise."""
-
-    def __init__(self, noise: int, **kwargs):
-        super().__init__(**kwargs)
-        self.noise = noise
-
-    def call(self, frames, observed):
-        """(B, `noise` + T, D, H, W) to (B, D, H, W, C + `noise`)."""
-        channels = super().call(frames[:, self.noise :], observed)
-        noise = ops.transpose(frames[:, : self.noise], (0, 2, 3, 4, 1))
-        return ops.concatenate([channels, noise], axis=-1)
-
-    def compute_output_shape(self, frames_shape, observed_shape=None):
-        """Return (B, D, H, W, C + `noise`), from the shape without noise."""
-        *shape, channels = super().compute_output_shape(frames_shape)
-        return (*shape, channels + self.noise)
-
-
 # The losses
 
 
@@ -296,8 +275,8 @@ def mixing_share(like, seed):
 class WGANGP(keras.Model):
     """Generator and critic as one Keras model: made by `build`, trained by `fit`.
 
-    Called with a mapping of `frames` (B, `frames`, D, H, W) and `step` (B,), their TINC, it returns
-    the probabilities of the next frame, float32 (B, D, H, W). With `noise` channels it also takes
+    Called with a mapping of `past` (B, D, H, W, C), see `helpers.models.cnn.inputs`, it returns the
+    probabilities of the next frame, float32 (B, D, H, W). With `noise` channels it also takes
     `noise`, see `noise_for`; without it the noise is 0.
 
     One training step: the critic c learns `critic_steps` times from the batch, each time with new
@@ -324,10 +303,7 @@ class WGANGP(keras.Model):
         if config.generator == "bottleneck":
             self.encoder, self.generator = encoder(config), generator(config)
         else:
-            self.generator = patchnet.PatchNet(config.trunk, name="generator")
-            if config.noise:
-                self.generator.past = PastAndNoise(config.noise)
-            self.generator.build()
+            self.generator = cnn.build(config.network)
         self.critic = critic(config)
         self.built = True
         self.distance = keras.metrics.Mean(name="distance")
@@ -335,19 +311,17 @@ class WGANGP(keras.Model):
         self.penalty = keras.metrics.Mean(name="penalty")
         self.part = PARTS[0]
         grid, coarse = [config.grid] * 3, [config.grid // COARSE] * 3
-        signature = {
-            "frames": tf.TensorSpec((None, config.frames, *grid), tf.float32),
-            "step": tf.TensorSpec((None,), tf.int64),
-        }
+        signature = {"past": tf.TensorSpec((None, *grid, cnn.channels(config.network)), tf.float32)}
         if config.noise:
-            signature["noise"] = tf.TensorSpec((None, config.noise, *coarse), tf.float32)
+            signature["noise"] = tf.TensorSpec((None, *coarse, config.noise), tf.float32)
         # Compiled once for the model, whatever the batch and whichever forecaster asks.
         self.compiled_call = tf.function(self.call, input_signature=(signature,))
 
     def call(self, inputs, training=False):
         """See the class."""
-        frames = self._frames(inputs)
+        past = self._past(inputs)
         if self.encoder is not None:
+            frames = self._frames(past)
             codes = self.encoder(ops.reshape(frames, (-1, *frames.shape[2:], 1)), training=training)
             codes = ops.reshape(codes, (-1, self.config.frames * self.config.latent))
             logits = self.generator(codes, training=training)[..., 0]
@@ -355,18 +329,16 @@ class WGANGP(keras.Model):
         if self.config.noise:
             noise = inputs.get("noise")
             if noise is None:
-                noise = ops.zeros_like(self.noise_for(ops.shape(frames)[0], (0, 0)))
-            for axis in (2, 3, 4):
+                noise = ops.zeros_like(self.noise_for(ops.shape(past)[0], (0, 0)))
+            for axis in (1, 2, 3):
                 noise = ops.repeat(noise, COARSE, axis=axis)
-            frames = ops.concatenate([noise, frames], axis=1)
-        observed = ops.full_like(inputs["step"], self.config.frames)
-        found = self.generator({"frames": frames, "observed": observed, "step": inputs["step"]})
-        return found["next"][:, 0]
+            past = ops.concatenate([past, noise], axis=-1)
+        return self.generator({"past": past})["next"][:, 0]
 
     def noise_for(self, count: int, seed) -> tf.Tensor:
-        """Return normal noise (`count`, `noise`, D/4, H/4, W/4) for two whole numbers as seed."""
+        """Return normal noise (`count`, D/4, H/4, W/4, `noise`) for two whole numbers as seed."""
         coarse = [self.config.grid // COARSE] * 3
-        return tf.random.stateless_normal((count, self.config.noise, *coarse), seed)
+        return tf.random.stateless_normal((count, *coarse, self.config.noise), seed)
 
     def score(self, inputs, target, candidate, training=False):
         """Return the critic's opinion of candidates (B, D, H, W), float32 (B,).
@@ -377,15 +349,15 @@ class WGANGP(keras.Model):
             candidate: the frame to be judged.
             training: whether to leave out channels at random, if the configuration says so.
         """
+        past = self._past(inputs)
         if self.config.pairing == "target":
             given = ops.cast(target, "float32")[:, None]
         else:
-            given = self._frames(inputs)
+            given = self._frames(past)
         volumes = ops.concatenate([given, candidate[:, None]], axis=1)
         cut = shared.to_patches(ops.transpose(volumes, (0, 2, 3, 4, 1)), self.config.patch)
         if self.config.critic_input[-1] > cut.shape[-1]:
-            known = inputs["step"][:, None] == np.array(self.config.steps)
-            known = ops.cast(known, "float32")[:, None, None, None, :]
+            known = past[:, :1, :1, :1, -1 - len(self.config.steps) : -1]
             cut = ops.concatenate([cut, known * ops.ones_like(cut[..., :1])], axis=-1)
         return self.critic(cut, training=training)[:, 0]
 
@@ -524,11 +496,18 @@ class WGANGP(keras.Model):
         done = sum(ops.cast(each.iterations, "int64") for each in optimizers)
         return ops.stack([done, 1000 * place + number])
 
-    def _frames(self, inputs):
-        """Return the frames as float32, or say what is wrong with them."""
-        frames = ops.cast(inputs["frames"], "float32")
-        shared.check_shape(frames.shape, ("B", self.config.frames, *[self.config.grid] * 3))
-        return frames
+    def _past(self, inputs):
+        """Return what is read as float32, or say what is wrong with it."""
+        past = ops.cast(inputs["past"], "float32")
+        config = self.config
+        shared.check_shape(
+            past.shape, ("B", *[config.grid] * 3, cnn.channels(config.network)), "past"
+        )
+        return past
+
+    def _frames(self, past):
+        """Return the frames in what is read, 0…1: (B, D, H, W, C) to (B, `frames`, D, H, W)."""
+        return ops.moveaxis((past[..., : self.config.frames] + 1) / 2, -1, 1)
 
 
 def build(config: Config) -> WGANGP:
@@ -537,9 +516,9 @@ def build(config: Config) -> WGANGP:
 
 
 def multiply_adds(config: Config) -> int:
-    """Return how many multiplications, each with an addition, one forecast of `"patches"` costs."""
-    choice("generator", config.generator, ("patches",))
-    return patchnet.multiply_adds(config.trunk) + config.grid**3 * config.noise * config.hidden
+    """Return how many multiplications, each with an addition, one forecast of `"cnn"` costs."""
+    choice("generator", config.generator, ("cnn",))
+    return cnn.multiply_adds(config.network)
 
 
 def load(path: str | Path) -> WGANGP:
@@ -558,8 +537,8 @@ def from_windows(
     config: Config, frame_format: sequences.FrameFormat, history, target
 ) -> tuple[dict, tf.Tensor]:
     """Turn a batch of `Windows`, (B, T, D, H, W, 1) and (B, D, H, W, 1), into what `fit` reads."""
-    step = tf.fill(tf.shape(history)[:1], tf.constant(frame_format.TINC, tf.int64))
-    return {"frames": history[..., 0], "step": step}, target[..., 0]
+    inputs, _ = cnn.from_windows(config.network, frame_format, history, target)
+    return inputs, target[..., 0]
 
 
 def batches(
@@ -567,8 +546,8 @@ def batches(
 ) -> Callable[[int], tf.data.Dataset]:
     """Return what `training.train` asks for: the batches from any step on, turned and mirrored.
 
-    With several formats, one batch of each follows the other. Each is a pair of `frames` (B,
-    `frames`, D, H, W) and `step` (B,), and the frame that follows, (B, D, H, W).
+    With several formats, one batch of each follows the other. Each is a pair of `past`
+    (B, D, H, W, C), see `helpers.models.cnn.inputs`, and the frame that follows, (B, D, H, W).
     """
     _check_formats(formats, config)
     windows, prepare = sequences.Windows(config.frames), functools.partial(from_windows, config)
@@ -592,8 +571,8 @@ def validation(
     data = tf.data.Dataset.from_tensor_slices((windows, steps)).batch(32, drop_remainder=True)
 
     def split_up(window, step):
-        window = tf.cast(window, tf.float32)
-        return {"frames": window[:, :-1], "step": step}, window[:, -1]
+        past = cnn.past_of(config.network, window[:, :-1], step)
+        return {"past": past}, tf.cast(window[:, -1], tf.float32)
 
     return data.map(split_up)
 
@@ -680,10 +659,8 @@ class WGANGPForecaster:
         config = self.model.config
         grid = (config.grid,) * 3
         frames = checked_history(history, grid=grid, frames=config.frames)[:, -config.frames :]
-        inputs = {
-            "frames": tf.constant(frames),
-            "step": tf.fill((len(frames),), tf.constant(self.step, tf.int64)),
-        }
+        known = (np.full(len(frames), number) for number in (config.frames, self.step))
+        inputs = {"past": tf.constant(cnn.inputs(config.network, frames, *known))}
         if config.noise:
             noise = self.model.noise_for(len(frames), (self.seed or 0, self._drawn))
             inputs["noise"] = noise if self.seed is not None else tf.zeros_like(noise)

@@ -337,7 +337,7 @@ def tensorflow() -> ModuleType:
         os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if _nvidia() else "3")
     # TensorFlow turns oneDNN's kernels on by itself on some processors only. On one with AVX2 on
-    # which it does not, they made the training of a PatchNet 1.7 times as fast.
+    # which it does not, they made the training of a CNN 1.7 times as fast.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if "tensorflow" not in sys.modules:
         with _unless_needed() as messages:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from data.make import ablations, judging, recipes
 from helpers import training
-from helpers.models import register
 from helpers.models.weights import CheckpointError
 from helpers.sequences import FORMATS
 
@@ -17,7 +16,6 @@ MIXED = "mixed"
 NEEDED = {  # of the options, by each task
     "train": ("data", "run"),
     "ship": ("run", "weights"),
-    "tune": ("data", "weights"),
     "validate": ("data", "weights"),
     "test": ("data", "weights"),
     "ablate": ("data", "run", "out"),
@@ -62,14 +60,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--adversarial", type=float, help="wgan_gp: weight of the critic; or 0")
     parser.add_argument("--decay", choices=training.DECAYS, default="linear")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--limit", type=int, help="tune, test: only the first so many samples")
-    parser.add_argument(
-        "--variants",
-        nargs="+",
-        choices=list(register.VARIANTS),
-        default=["thresholds"],
-        help="tune, validate, test: how a PatchNet or SurfaceNet is used",
-    )
+    parser.add_argument("--limit", type=int, help="validate, test: only the first so many samples")
     options = parser.parse_args(arguments)
     missing = [name for name in NEEDED[options.task] if getattr(options, name) is None]
     if missing:
@@ -84,12 +75,7 @@ def _do(options: argparse.Namespace) -> None:
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     if options.task in ("validate", "test"):
         split = "validation" if options.task == "validate" else "test"
-        limit = judging.VALIDATION_SAMPLES if split == "validation" else options.limit
-        for variant in options.variants:
-            judging.add_figures(options.weights, options.data, formats, limit, split, variant)
-    elif options.task == "tune":
-        for variant in options.variants:
-            judging.tune(options.weights, options.data, formats, variant, options.limit)
+        judging.add_figures(options.weights, options.data, formats, options.limit, split)
     elif options.task == "ablate":
         place = options.run, options.out, options.steps
         print(ablations.ablate(options.model, options.data, formats, *place))

@@ -22,17 +22,13 @@ ABLATIONS = {
         "patches of 4³": {"config": {"patch": 4}},
         "without soft Jaccard in the loss": {"learned": {"jaccard_weight": 0.0}},
     },
-    "patchnet": {
+    "cnn": {
         "as it is": {},
         "only the next frame": {"config": {"ahead": 1}},
         "without flip times": {"config": {"flip_times": False}},
         "8 frames of history": {"config": {"history": 8}},
         "192 channels": {"config": {"width": 192}},
         "4 blocks": {"config": {"blocks": 4}},
-        "blocks not normalised, half the rate": {
-            "config": {"normalise": False},
-            "plan": {"learning_rate": 2e-3},
-        },
         "half the rate": {"plan": {"learning_rate": 2e-3}},
         "twice the rate": {"plan": {"learning_rate": 8e-3}},
         "batches of 24, twice the rate": {"plan": {"learning_rate": 8e-3, "batch_size": 24}},
@@ -40,7 +36,6 @@ ABLATIONS = {
         "without soft Jaccard in the loss": {"learned": {"jaccard_weight": 0.0}},
         "T80_TINC4 only": {"formats": ("T80_TINC4",)},
         "a start at ±1 in place of ±4": {"config": {"residual": 1.0}},
-        "blocks not normalised": {"config": {"normalise": False}},
     },
 }
 ABLATION_SAMPLES = 64

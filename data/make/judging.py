@@ -1,4 +1,4 @@
-"""Shipped weights judged on a split, and their thresholds chosen: noted in their records."""
+"""Shipped weights judged on a split, and what came out noted in their cards."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers import _files, evaluation, metrics, records, rollout
+from helpers import _files, evaluation, records
 from helpers.models import register, shared
 from helpers.models.weights import read_card
 from helpers.sequences import FrameFormat
-
-VALIDATION_SAMPLES = 192
-# Of PatchNet and SurfaceNet, tried by `tune`; the last leaves the PatchNet out.
-SHARES = ((0.75, 0.25), (0.5, 0.5), (0.25, 0.75), (0.0, 1.0))
 
 
 def judge(
@@ -56,76 +52,6 @@ def judge(
         evaluation.next_frame(model, frames, protocol, first=first, **options),
         evaluation.long_term(model, frames, history=history, **options),
     )
-
-
-def tune(
-    weights: Path,
-    data: Path,
-    formats: Sequence[FrameFormat],
-    variant: str = "thresholds",
-    limit: int | None = None,
-) -> None:
-    """Choose thresholds on validation sequences, 192 unless told, and note them in the record.
-
-    What the record says of other formats stays; each format is written as soon as it is done.
-
-    The first is the best one for the next frame after histories of all lengths, the others those
-    for frames farther ahead after the thesis's five; null where it is better to choose one for
-    each forecast, see `helpers.models.shared.fitting_threshold`. The variant `"together"`, the mean
-    with the PatchNet beside it, has thresholds of its own, and for each frame ahead the best one
-    of the `SHARES`; other variants have none.
-
-    Raises:
-        ValueError: a variant or a model without thresholds of its own: a scout and a follower
-            forecast for another. A format that the weights were not trained for; weights that were
-            replaced meanwhile.
-    """
-    if variant not in ("thresholds", "together"):
-        raise ValueError(f"{variant!r} has no thresholds; choose thresholds or together.")
-    record = read_card(weights)
-    tuned = [
-        name
-        for name, each in register.MODELS.items()
-        if (each.partner if variant == "together" else each.several and not each.part)
-    ]
-    if (model := register.name_of(weights, record)) not in tuned:
-        raise ValueError(
-            f"{weights} is of a {model}, which has no {variant!r} to choose; "
-            f"take a {' or '.join(tuned)}."
-        )
-    _check_formats(weights, record, formats)
-    limit = VALIDATION_SAMPLES if limit is None else limit
-    split = records.open_split(data, "validation", limit)
-    samples = split.frames(np.arange(min(limit, len(split))))
-    for found in formats:
-        frames = found.select(samples)
-        model = register.load(
-            weights, found, **register.VARIANTS[variant] | register.VARIANTS["plain"]
-        )
-        parts = model.forecasters if variant == "together" else [model]
-        following = [rollout.next_frames(part, frames) for part in parts]
-        history, best = shared.ROLLOUT_HISTORY, []
-        ahead = [part.several(frames[:, :history]) for part in parts]
-        for step in range(model.ahead):
-            trials = []
-            for shares in SHARES if variant == "together" else [(1.0,)]:
-                if step == 0:
-                    truth, of_parts = frames[:, 1:], following
-                    options = {"axes": (-4, *metrics.FRAME_AXES)}
-                else:
-                    truth, of_parts = frames[:, history + step], [each[:, step] for each in ahead]
-                    options = {"fitting": True}
-                mean = sum(np.float32(share) * each for share, each in zip(shares, of_parts))
-                trials.append((*shared.best_threshold(truth, mean, **options), shares))
-            best.append(min(trials, key=lambda trial: trial[1]))
-        print(found.name, best)
-        chosen = {
-            register.thresholds_name(variant): {found.name: [threshold for threshold, *_ in best]}
-        }
-        if variant == "together":
-            chosen[register.SHARES] = {found.name: [list(shares) for *_, shares in best]}
-        chosen["thresholds_by"] = f"{len(samples)} validation sequences"
-        _add(weights, record, chosen)
 
 
 def _check_formats(weights: Path, record: dict, formats: Sequence[FrameFormat]) -> None:
@@ -177,24 +103,19 @@ def add_figures(
     formats: Sequence[FrameFormat],
     limit: int | None = None,
     split: str = "test",
-    variant: str = "thresholds",
 ) -> None:
-    """Judge shipped weights on a split and add what came out to their record.
+    """Judge shipped weights on a split and add what came out to their card.
 
-    What the record says of other formats stays; each format is written as soon as it is done.
+    What the card says of other formats stays; each format is written as soon as it is done.
 
     Raises:
-        ValueError: a format that the weights were not trained for; a variant of a model that has
-            none; weights that were replaced meanwhile.
+        ValueError: a format that the weights were not trained for; weights that were replaced
+            meanwhile.
         FileNotFoundError, CheckpointError: see `helpers.models.register.load`.
     """
     record = read_card(weights)
     _check_formats(weights, record, formats)
-    varied = register.MODELS[register.name_of(weights, record)].several
-    if not varied and variant != "thresholds":
-        raise ValueError(f"{weights} is no PatchNet or SurfaceNet; {variant!r} is of these.")
-    options = register.VARIANTS[variant] if varied else {}
     for each in formats:
-        found = {each.name: figures(judge(weights, data, each, split, limit, **options))}
-        print(variant if varied else "", json.dumps(found, indent=2))
-        _add(weights, record, {f"{split}, {variant}" if varied else split: found})
+        found = {each.name: figures(judge(weights, data, each, split, limit))}
+        print(json.dumps(found, indent=2))
+        _add(weights, record, {split: found})

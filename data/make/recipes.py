@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from helpers import _files, convlstm, records, training, wgan_gp, workshop
-from helpers.models import patchnet, register, surfacenet
+from helpers.models import cnn, register, surfacenet
 from helpers.models.weights import load_weights, read_card, save_weights
 from helpers.panels.progress import Progress
 from helpers.sequences import FrameFormat
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 NOTE = "recipe.json"
-NETWORKS = ("scout", "feeder")  # that take part in the training of a SurfaceNet
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,10 @@ class Recipe:
         model: its name in `helpers.models.register.MODELS`.
         config: of the network.
         plan: of the training; what an example of its batch is, `batches` of the model says.
-        policy: the Keras dtype policy of the training, also of what a scout and a feeder forecast
-            in it; shipped weights forecast in float32.
-        drawn: options of `batches` and `validation` of the model. A `scout` and a `feeder` are the
-            files of their weights among those that are shipped; None for none.
+        policy: the Keras dtype policy of the training, also of what a scout forecasts in it;
+            shipped weights forecast in float32.
+        drawn: options of `batches` and `validation` of the model. A `scout` is the file of its
+            weights among those that are shipped; None for none.
         learned: options of `compile_options` of the model.
         checked: so many examples are validated, as many of each format.
         anew: these examples are windows, drawn from however few sequences there are.
@@ -89,7 +88,8 @@ class Recipe:
     ) -> tf.data.Dataset:
         """Return what is validated, as many examples of each format."""
         count = self.checked // len(formats)
-        return self.kind.validation(split, formats, self.config, count, **self._options()).cache()
+        data = self.kind.validation(split, formats, self.config, count, **self._options())
+        return data.cache() if hasattr(data, "cache") else data
 
     def validated(self, split: records.PackedSplit, formats: Sequence[FrameFormat]) -> int:
         """Return how many examples `validation` takes, those of each format counted anew."""
@@ -97,13 +97,14 @@ class Recipe:
             return self.checked
         return len(formats) * min(self.checked // len(formats), len(split))
 
-    def networks(self) -> dict[str, Path]:
-        """Return the weights of the networks that take part in the training, by their part."""
-        found = {name: self.drawn.get(name) for name in NETWORKS}
-        return {name: register.WEIGHTS / file for name, file in found.items() if file}
+    @property
+    def scout(self) -> Path | None:
+        """The weights of the scout that takes part in the training, if one does."""
+        file = self.drawn.get("scout")
+        return register.WEIGHTS / file if file else None
 
     def _options(self) -> dict:
-        return {**self.drawn, **{name: self.kind.load(p) for name, p in self.networks().items()}}
+        return {**self.drawn, **({"scout": self.kind.load(self.scout)} if self.scout else {})}
 
 
 def recipe(
@@ -150,11 +151,11 @@ def _convlstm() -> tuple[dict, dict]:
     return plan, {"config": convlstm.workshop(), "learned": {"jaccard_weight": 0.05}}
 
 
-def _patchnet() -> tuple[dict, dict]:
-    """The PatchNet: batches of 12 windows in mixed formats."""
+def _cnn() -> tuple[dict, dict]:
+    """The CNN: batches of 12 windows in mixed formats."""
     return {"batch_size": 12, "learning_rate": 4e-3, "warm_up": 300}, {
-        "config": patchnet.shipped(),
-        "drawn": {"format_weights": patchnet.FORMAT_WEIGHTS},
+        "config": cnn.shipped(),
+        "drawn": {"format_weights": cnn.FORMAT_WEIGHTS},
         "learned": {"jaccard_weight": 0.05, "later_weight": 0.5},
         "checked": 456,  # histories: 8 of each length in three formats
     }
@@ -171,8 +172,6 @@ def _surfacenet(config=surfacenet.shipped, **drawn) -> tuple[dict, dict]:
             "scout": "scout.npz",
             "candidates": surfacenet.Examples.candidates,
             "fives": 0.25,
-            "feeder": None,
-            "fed_back": surfacenet.Examples.fed_back,  # plays no role without a feeder
             "format_weights": surfacenet.FORMAT_WEIGHTS,
         }
         | drawn,
@@ -185,11 +184,6 @@ def _surfacenet(config=surfacenet.shipped, **drawn) -> tuple[dict, dict]:
 def _scout() -> tuple[dict, dict]:
     """The scout, trained as the SurfaceNet."""
     return _surfacenet(surfacenet.scout, scout=None)
-
-
-def _follower() -> tuple[dict, dict]:
-    """A second SurfaceNet, which learns to go on from what the first one forecast."""
-    return _surfacenet(feeder="surfacenet.npz")
 
 
 def _wgan_gp(frames: int = 3, adversarial: float = 0.0) -> tuple[dict, dict]:
@@ -215,10 +209,9 @@ def _wgan_gp(frames: int = 3, adversarial: float = 0.0) -> tuple[dict, dict]:
 
 RECIPES: dict[str, Callable[..., tuple[dict, dict]]] = {
     "convlstm": _convlstm,
-    "patchnet": _patchnet,
+    "cnn": _cnn,
     "surfacenet": _surfacenet,
     "scout": _scout,
-    "follower": _follower,
     "wgan_gp": _wgan_gp,
 }
 
@@ -266,8 +259,8 @@ def train(
             for name, value in before.items()
             if not name.startswith(("validation,", "test"))
         }
-    for name, path in recipe.networks().items():
-        note[f"{name}_sha256"] = read_card(path).get("sha256")
+    if recipe.scout:
+        note["scout_sha256"] = read_card(recipe.scout).get("sha256")
     with training.owning(folder), hardware.scope():
         _keep_note(note, folder)
         model = recipe.kind.build(recipe.config)
@@ -307,9 +300,7 @@ def _keep_note(note: dict, folder: Path) -> None:
     same = {name: before.get(name) == note.get(name) for name in ("recipe", "formats", "data")}
     began = [each.get("began_with", {}).get("sha256") for each in (before, note)]
     same["beginning"] = began[0] == began[1]
-    for name in NETWORKS:
-        digest = note.get(f"{name}_sha256")
-        same[name] = before.get(f"{name}_sha256", digest) == digest
+    same["scout"] = before.get("scout_sha256") == note.get("scout_sha256")
     if other := [name for name, equal in same.items() if not equal]:
         raise ValueError(
             f"The run in {folder} was started with another {', '.join(other)}. Start in another "

@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -233,7 +233,7 @@ class SurfaceNet(keras.Model):
     `observed` (B,), how many of the last ones are there, `step` (B,), their TINC, and `voxels`
     (B, K), numbers of voxels in reading order, it returns a mapping of probabilities at these
     voxels: `next` (B, K, 1) and, if the configuration looks further `ahead`, `later`
-    (B, K, `ahead` - 1). `fed_back` (B,) may say how many of the last frames are forecasts.
+    (B, K, `ahead` - 1).
     """
 
     def __init__(self, config: Config, **kwargs):
@@ -252,7 +252,7 @@ class SurfaceNet(keras.Model):
         grid = [config.grid] * 3
         signature = [
             tf.TensorSpec((None, config.history, *grid), tf.float32),
-            *[tf.TensorSpec((None,), tf.int32)] * 3,
+            *[tf.TensorSpec((None,), tf.int32)] * 2,
         ]
         self.compiled_forecast = functools.cache(
             lambda reach, ahead, scout=None: tf.function(
@@ -282,9 +282,6 @@ class SurfaceNet(keras.Model):
         for layer in (self.first, *self.further, self.head):
             layer.build((None, units))
             units = layer.units
-        # Until it learns otherwise, it takes frames that are fed back for observed ones.
-        kernel = self.first.kernel
-        kernel.assign(ops.concatenate([kernel[:-1], ops.zeros_like(kernel[-1:])], axis=0))
         self.built = True
 
     def call(self, inputs):
@@ -306,7 +303,7 @@ class SurfaceNet(keras.Model):
         # The past of each voxel as one number, see `codes`.
         most = ops.clip(ops.floor_divide(config.span, ops.cast(step, "int32")), 1, config.history)
         seen = ops.minimum(ops.cast(inputs["observed"], "int32"), most)[:, None]
-        number = shared.past_bits(frames)
+        number = past_bits(frames)
         marker = ops.left_shift(1, seen)[:, :, None, None]
         number = ops.bitwise_and(number, marker - 1) + marker
         past = tf.gather(self._codes, number)
@@ -329,9 +326,7 @@ class SurfaceNet(keras.Model):
             pose = self._pose(slope)
         known = ops.cast(step[:, None] == np.array(config.steps), "float32")
         seen = ops.cast(seen, "float32")
-        fed_back = ops.cast(inputs.get("fed_back", ops.zeros_like(step)), "float32")[:, None]
-        fed_back = ops.minimum(fed_back / config.ahead, 1)
-        told = ops.concatenate([known, seen / config.history, 1 / seen, fed_back], axis=-1)
+        told = ops.concatenate([known, seen / config.history, 1 / seen], axis=-1)
         ball, *rest = (
             around.read(ops.cast(content, self.compute_dtype), place, pose)
             for around, content in sources
@@ -366,16 +361,16 @@ class SurfaceNet(keras.Model):
         order = tf.gather(ops.convert_to_tensor(self._orders), 4 * bits[0] + 2 * bits[1] + bits[2])
         return 6 * mirror + order
 
-    def _forecast(self, reach, ahead, scout, frames, observed, step, fed_back):
+    def _forecast(self, reach, ahead, scout, frames, observed, step):
         """Return probabilities (B, `ahead`, D, H, W); beyond `reach`, voxels stay as they are.
 
         Where the scout is sure, if there is one, its probabilities stand.
         """
         count = tf.shape(frames)[0]
-        last = tf.reshape(frames[:, -1] > shared.UNKNOWN, (count, *[self.config.grid] * 3))
+        last = tf.reshape(frames[:, -1] > 0.5, (count, *[self.config.grid] * 3))
         near = near_surface(last, reach)
         chosen = tf.cast(tf.where(tf.reshape(near, (count, -1))), tf.int32)
-        inputs = {"frames": frames, "observed": observed, "step": step, "fed_back": fed_back}
+        inputs = {"frames": frames, "observed": observed, "step": step}
         last = tf.reshape(tf.cast(last, tf.float32), (count, -1, 1))
         found = tf.repeat(last, ahead, axis=-1)
         for network in [self] if scout is None else [scout, self]:
@@ -386,16 +381,22 @@ class SurfaceNet(keras.Model):
         shape = (count, *[self.config.grid] * 3, ahead)
         return tf.transpose(tf.reshape(found, shape), (0, 4, 1, 2, 3))
 
-    def _doubt(self, frames, observed, step, fed_back, voxels):
-        """Return √(Σ p (1 - p)), p for each frame ahead: frames uint8 (B, T, …) to (B, K).
-
-        Frames before the observed ones need not be marked.
-        """
-        frames = shared.hide(tf.cast(frames, tf.float32), observed)
-        inputs = {"frames": frames, "observed": observed, "step": step, "fed_back": fed_back}
-        inputs["voxels"] = voxels
+    def _doubt(self, frames, observed, step, voxels):
+        """Return √(Σ p (1 - p)), p for each frame ahead: frames uint8 (B, T, …) to (B, K)."""
+        inputs = {"frames": frames, "observed": observed, "step": step, "voxels": voxels}
         found = self.call(inputs).values()
         return ops.sqrt(sum(ops.sum(part * (1 - part), axis=-1) for part in found))
+
+
+def past_bits(frames):
+    """Return the past of each voxel as one number: (B, T, D, H, W) to int32 (B, D, H, W).
+
+    Bit a is 1 where the voxel was filled a frames before the last one. T is at most 31.
+    """
+    value = (1 << np.arange(frames.shape[1] - 1, -1, -1)).astype("int32")
+    filled = ops.cast(ops.cast(frames, "float32") > 0.5, "int32")
+    # Whole numbers, which no lower precision can round.
+    return ops.sum(filled * value[:, None, None, None], axis=1)
 
 
 def build(config: Config) -> SurfaceNet:
@@ -421,23 +422,16 @@ class Examples(shared.Examples):
             is of one, the more often this is among the `voxels`. None draws these at once. With
             a scout, batches are the same for the same seed and step only up to its rounding.
         candidates: so many of each window.
-        feeder: a trained network. In a share of the windows, it forecasts the last 1 to `ahead` - 1
-            of the frames seen, one by one, from those before, and its forecasts are seen in their
-            place. So a network learns what to make of forecasts that are fed back. None leaves all
-            frames as they are.
-        fed_back: this share, 0…1.
 
     Raises:
-        TypeError, ValueError: a scout or a feeder that does not fit, see `check_scout`; too many
-            or too few voxels; wrong chances or share.
+        TypeError, ValueError: a scout that does not fit, see `check_scout`; too many or too few
+            voxels; wrong chances.
     """
 
     voxels: int = field(256, least=1, whole=True)
     chances: tuple[float, ...] = field((1.0, 0.3, 0.2), above=0, most=1, several=True)
     scout: SurfaceNet | None = None
     candidates: int = field(1024, least=1, whole=True)
-    feeder: SurfaceNet | None = None
-    fed_back: float = field(0.25, least=0, most=1)
 
     def __post_init__(self):
         configuration(self)
@@ -452,27 +446,16 @@ class Examples(shared.Examples):
                 f"{' of '.join(map(str, drawn))} voxels are to be drawn; expected no more than "
                 "there are, of the candidates (with a scout) and of a frame."
             )
-        if self.feeder is not None:
-            check_scout(self.feeder, replace(self.config, ahead=1), "feeder")
 
     def batch(self, step: int) -> tuple[np.ndarray, ...]:
         """Draw a batch, as in `helpers.models.shared.Examples`, and voxels of its windows.
 
-        Returns frames uint8 (B, history + ahead, D, H, W); observed, step and fed_back, each (B,),
-        the last one says how many of the last frames seen are forecasts; the numbers of the chosen
-        voxels in reading order, (B, K); how much they count, float32 (B, K), 0 for those that only
-        fill up the number.
+        Returns frames uint8 (B, history + ahead, D, H, W); observed and step, each (B,); the
+        numbers of the chosen voxels in reading order, (B, K); how much they count, float32 (B, K),
+        0 for those that only fill up the number.
         """
         frames, observed, strides, weight = super().batch(step)
         rng = np.random.default_rng([self.seed, step, 1])
-        fed_back = np.zeros(len(frames), np.int64)
-        if self.feeder is not None and self.config.ahead > 1:
-            counts = rng.integers(1, self.config.ahead, len(frames))
-            counts = np.minimum(counts, self.config.history - 1)
-            fed_back = np.where(rng.random(len(frames)) < self.fed_back, counts, 0)
-            # They come after what was observed, and the oldest frames are forgotten.
-            observed = np.minimum(observed + fed_back, self.config.history)
-            self._feed_back(frames, observed, strides, fed_back)
         last = frames[:, self.config.history - 1]
         chance = np.zeros((len(last), last[0].size), np.float32)
         for reach, found in zip(RINGS[::-1], self.chances[::-1]):
@@ -480,33 +463,16 @@ class Examples(shared.Examples):
         near = np.count_nonzero(chance, axis=1)
         chosen, share = draw(chance, self.voxels if self.scout is None else self.candidates, rng)
         if self.scout is not None:
-            unsure = self._unsure(frames, observed, strides, fed_back, chosen)
+            unsure = self._unsure(frames, observed, strides, chosen)
             second_chance = np.where(share > 0, unsure / np.maximum(share, 1e-9), 0)
             places, second_share = draw(second_chance, self.voxels, rng)
             chosen = np.take_along_axis(chosen, places, 1)
             share = np.take_along_axis(share, places, 1) * second_share
         scale = weight * self.voxels / np.maximum(near, 1)
         counts = np.where(share > 0, scale[:, None] / np.maximum(share, 1e-9), 0)
-        return frames, observed, strides, fed_back, chosen, counts.astype(np.float32)
+        return frames, observed, strides, chosen, counts.astype(np.float32)
 
-    def _feed_back(self, frames, observed, step, fed_back) -> None:
-        """Put forecasts in the place of the last `fed_back` frames seen, of each window (B, …)."""
-        history = self.config.history
-        forecast = self.feeder.compiled_forecast(reach_of(max(self.config.steps)), 1, self.scout)
-        for left in range(int(fed_back.max(initial=0)), 0, -1):
-            which = np.flatnonzero(fed_back >= left)
-            # What the feeder sees ends `left` frames earlier; so much of it is forecast already.
-            seen = np.zeros((len(which), self.feeder.config.history, *frames.shape[2:]), np.float32)
-            shown = frames[which, max(history - left - seen.shape[1], 0) : history - left]
-            seen[:, seen.shape[1] - shown.shape[1] :] = shown
-            there = np.minimum(observed[which] - left, seen.shape[1])
-            known = (there, step[which], fed_back[which] - left)
-            known = (tf.constant(numbers, tf.int32) for numbers in known)
-            found = forecast(shared.hide(seen, there), *known).numpy()[:, 0]
-            filled = found >= shared.fitting_threshold(found)[:, None, None, None]
-            frames[which, history - left] = filled
-
-    def _unsure(self, frames, observed, step, fed_back, chosen) -> np.ndarray:
+    def _unsure(self, frames, observed, step, chosen) -> np.ndarray:
         """Return how unsure the scout is of voxels, above 0: (B, K) to float32 (B, K).
 
         The derivative of the cross-entropy by the logit is p - y. If p is right, its root mean
@@ -514,14 +480,32 @@ class Examples(shared.Examples):
         a little more.
         """
         frames = frames[:, : self.config.history]
-        found = self.scout.compiled_doubt(frames, observed, step, fed_back, chosen)
+        found = self.scout.compiled_doubt(frames, observed, step, chosen)
         return found.numpy() + DOUBT
 
-    def example(self, frames, observed, step, fed_back, chosen, weight) -> tuple[dict, dict, dict]:
+    def dataset(self, start_step: int = 0) -> tf.data.Dataset:
+        """Return batches (inputs, targets, weights) without end, from a step on."""
+        first = self.batch(start_step)  # all batches are of the same types and shapes
+
+        def make(step):
+            found = tf.numpy_function(
+                lambda number: self.batch(int(number)),
+                [step],
+                [part.dtype for part in first],
+                stateful=False,
+            )
+            for part, known in zip(found, first):
+                part.set_shape(known.shape)
+            return self.example(*found)
+
+        data = tf.data.Dataset.counter(start_step).map(make, 2, deterministic=True)
+        return data.prefetch(4)
+
+    def example(self, frames, observed, step, chosen, weight) -> tuple[dict, dict, dict]:
         """Split frames (B, history + ahead, D, H, W) into what `fit` reads, at chosen voxels."""
-        config, every = self.config, tf.ones(tf.shape(step), tf.float32)
-        inputs, *_ = shared.example(config, frames, observed, step, every)
-        inputs |= {"voxels": chosen, "fed_back": fed_back}
+        config = self.config
+        inputs = {"frames": frames[:, : config.history], "observed": observed}
+        inputs |= {"step": step, "voxels": chosen}
         after = frames[:, config.history :]
         after = tf.reshape(after, (after.shape[0], config.ahead, -1))
         target = tf.gather(tf.transpose(after, (0, 2, 1)), chosen, batch_dims=1)
@@ -592,7 +576,7 @@ def batches(
     """Return what `training.train` asks for: the batches from any step on, voxels of windows.
 
     Args:
-        split, formats, config, plan, format_weights: see `helpers.models.patchnet.batches`.
+        split, formats, config, plan, format_weights: see `helpers.models.cnn.batches`.
         fives, options: see `Examples`.
     """
     options |= {"seed": plan.seed, "weights": format_weights, "fives": fives}
@@ -657,7 +641,7 @@ def numbers_read(config: Config) -> int:
     """Return how many numbers the network reads for each voxel."""
     neighbour = len(neighbours(config.radius)) * codes(1).shape[-1]
     block = len(neighbours(config.blocks)) * courses(1).shape[-1] if config.blocks else 0
-    return neighbour + block + len(config.steps) + 3
+    return neighbour + block + len(config.steps) + 2
 
 
 def multiply_adds(
@@ -685,24 +669,24 @@ def load(path) -> SurfaceNet:
     return load_model(path, Config, build, "SurfaceNet")
 
 
-def check_scout(scout, config: Config, what: str = "scout") -> None:
-    """See that a scout, or `what` else, forecasts all that a network of this configuration does.
+def check_scout(scout, config: Config) -> None:
+    """See that a scout forecasts all that a network of this configuration does.
 
     Raises:
         TypeError: it is no `SurfaceNet`.
         ValueError: it forecasts fewer frames, has another grid, or does not know a time step.
     """
     if not isinstance(scout, SurfaceNet):
-        raise TypeError(f"{what} is {scout!r}; expected a SurfaceNet from build() or load().")
+        raise TypeError(f"scout is {scout!r}; expected a SurfaceNet from build() or load().")
     theirs = scout.config
     if theirs.grid != config.grid or theirs.ahead < config.ahead:
         raise ValueError(
-            f"the {what} forecasts {theirs.ahead} frames of {theirs.grid}³ voxels; "
+            f"the scout forecasts {theirs.ahead} frames of {theirs.grid}³ voxels; "
             f"expected {config.ahead} of {config.grid}³ as the model."
         )
     if unknown := set(config.steps) - set(theirs.steps):
         raise ValueError(
-            f"the {what} knows the time steps {theirs.steps}; the model {config.steps}, and so "
+            f"the scout knows the time steps {theirs.steps}; the model {config.steps}, and so "
             f"{unknown} besides."
         )
 
@@ -722,13 +706,11 @@ def reach_of(step: int) -> int:
 class SurfaceForecaster(shared.SeveralForecaster):
     """A `SurfaceNet` as a forecaster; see `helpers.models.shared.SeveralForecaster`.
 
-    More `symmetries` than one change little: the pose makes the forecast turn with the history, but
-    where two parts of a slope are equal, or one is 0. A `scout` is a smaller model that is asked
-    first; only where it is not `SURE` that a voxel stays as it is, the model is asked. For its
-    errors, see `check_scout`.
+    A `scout` is a smaller model that is asked first; only where it is not `SURE` that a voxel stays
+    as it is, the model is asked. For its errors, see `check_scout`.
     """
 
-    network = SurfaceNet
+    config, title = Config, "SurfaceNet"
 
     def __init__(self, model, frame_format, name=None, *, scout=None, **options):
         super().__init__(model, frame_format, name, **options)
@@ -736,19 +718,15 @@ class SurfaceForecaster(shared.SeveralForecaster):
             check_scout(scout, model.config)
         self.scout = scout
 
-    def _networks(self) -> tuple:
-        return (self.model, self.scout)
-
     def _probability(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
         reach = FAR if ahead > 1 else reach_of(self.step)
         count = self.model.config.ahead if ahead > 1 else 1
         forecast = self.model.compiled_forecast(reach, count, self.scout)
-        fed_back = shared.forecasts_at_end(frames[:, -observed:]).astype(np.int32)
         found = []
         for start in range(0, len(frames), AT_ONCE):
             part = slice(start, start + AT_ONCE)
             size = [len(frames[part])]
-            known = (tf.fill(size, observed), tf.fill(size, self.step), tf.constant(fed_back[part]))
+            known = (tf.fill(size, observed), tf.fill(size, self.step))
             found.append(forecast(tf.constant(frames[part]), *known).numpy())
         return np.concatenate(found)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from helpers import _checks, convlstm, sequences, training, wgan_gp, workshop
-from helpers.models import patchnet
+from helpers.models import cnn
 from helpers.sequences import FORMATS
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ class Model(NamedTuple):
     lacks: tuple[str, ...] = ()
 
 
-def _patchnet(settings: Settings, steps: int) -> patchnet.Config:
+def _cnn(settings: Settings, steps: int) -> cnn.Config:
     known = (settings.frame_format.TINC,)
-    size = {"width": settings.width, "blocks": settings.depth}
-    return patchnet.Config(history=settings.history, ahead=1, steps=known, **size)
+    size = {"width": settings.width, "blocks": settings.depth, "kernel": settings.kernel}
+    return cnn.Config(history=settings.history, ahead=1, steps=known, **size)
 
 
 def _convlstm(settings: Settings, steps: int) -> convlstm.Config:
@@ -59,7 +59,7 @@ def _wgan_gp(settings: Settings, steps: int) -> wgan_gp.Config:
 
 
 MODELS = {
-    "PatchNet": Model(patchnet, _patchnet, lacks=("kernel", *CRITIC)),
+    "CNN": Model(cnn, _cnn, lacks=CRITIC),
     "ConvLSTM": Model(convlstm, _convlstm, lacks=CRITIC),
     "WGAN-GP": Model(wgan_gp, _wgan_gp),
 }
@@ -72,7 +72,7 @@ TIPS = {
     "history": "Frames that the model reads before it forecasts",
     "width": "Channels of the residual blocks; a ConvLSTM remembers a quarter of them",
     "depth": "How many residual blocks",
-    "kernel": "Edge of the kernel: of the memory (ConvLSTM) or of the critic (WGAN-GP)",
+    "kernel": "Edge of the kernel through which neighbours are seen; of a WGAN-GP, the critic's",
     "learning_rate": "The highest learning rate; it rises to it in the first tenth of the steps",
     "decay": "How the learning rate falls to 0 at the end",
     "batch_size": "Windows in a batch",
@@ -97,7 +97,7 @@ class Settings:
         TypeError, ValueError: one of them is of another type or outside its range.
     """
 
-    model: str = _checks.field("PatchNet", choices=MODELS)
+    model: str = _checks.field("CNN", choices=MODELS)
     format: str = _checks.field("T80_TINC4", choices=FORMATS)
     history: int = _checks.field(8, least=1, most=20 - TARGETS, whole=True)
     width: int = _checks.field(64, choices=(8, 16, 24, 32, 48, 64, 96, 128, 192, 256))

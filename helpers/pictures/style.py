@@ -29,7 +29,7 @@ PLACES = {
     "ConvLSTM": 0,
     "WGAN-GP": 1,
     "WGAN-GP, three frames": 1,
-    "PatchNet": 2,
+    "CNN": 2,
     "SurfaceNet": 3,
     "WGAN-GP, one frame": 4,
     "SurfaceNet and PatchNet, mean": 5,

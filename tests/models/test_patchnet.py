@@ -4,11 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from helpers.models.patchnet import Config, Past
 from random_weights import randomised
 
 from helpers import convlstm, records, training, workshop
 from helpers.models import patchnet, shared
-from helpers.models.patchnet import Config, Past
 from helpers.models.shared import UNKNOWN, Examples
 from helpers.models.weights import save_weights
 from helpers.rollout import next_frames, rollout
