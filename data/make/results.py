@@ -274,9 +274,9 @@ def summary(case: Case, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
     Returns:
         One row for each protocol, cut and horizon. Columns: `model`, `format`, `protocol`, `cut`,
-        `history`, `horizon`, `n` (samples); `jaccard` with its 95 % interval `low`, `high`; the same of
-        `persistence`; `difference` to it, sample by sample; `thesis`, its published figure for
-        the same protocol, horizon and number of frames (empty where it has none); and
+        `history`, `horizon`, `n` (samples); `jaccard` with its 95 % interval `low`, `high`; the
+        same of `persistence`; `difference` to it, sample by sample; `thesis`, its published figure
+        for the same protocol, horizon and number of frames (empty where it has none); and
         `Case.cost`.
     """
     by = ["model", "format", "protocol", "cut", "history", "horizon"]
@@ -389,8 +389,9 @@ def page(found: dict[str, pd.DataFrame]) -> str:
     lines = [
         f"Test sequences: {', '.join(f'{n:,}' for n in sorted(set(table['n'])))} in each format. "
         "Mean Jaccard distance, lower is better, ± the longer arm of the 95 % interval (bootstrap "
-        "over sequences). All models of a table are cut alike. In brackets the thesis's figure, over 992 of them: of its GAN with as "
-        "many frames for a WGAN-GP or its generator alone, of its ConvLSTM for all others. "
+        "over sequences). All models of a table are cut alike. In brackets the thesis's figure, "
+        "over 992 of them, cut at 0.5: of its GAN with as many frames for a WGAN-GP or its "
+        "generator alone, of its ConvLSTM for all others. "
         "**Bold** where our whole interval lies below it.",
     ]
     shown = [("pooled", 1), ("per_frame", 1), ("rollout", HORIZON)]

@@ -106,7 +106,7 @@ def inputs(config: Config, frames: np.ndarray, observed, step) -> np.ndarray:
     there = np.arange(count, 0, -1) <= observed[:, None]
     found = [np.where(there[:, :, None, None, None], 2 * frames.astype(np.float32) - 1, 0)]
     if config.flip_times:
-        # The past of a voxel as one number: bit a is 1 where it was filled a frames before the last.
+        # The past of a voxel as one number: bit a says if it was filled a frames before the last.
         past = np.zeros((len(frames), *frames.shape[2:]), np.int32)
         for time in range(count):
             past = past << 1 | (frames[:, time] > 0.5)
@@ -271,7 +271,8 @@ class validation(keras.utils.PyDataset):
 
 def from_windows(config: Config, frame_format: FrameFormat, history, target) -> tuple:
     """Turn a batch of `Windows`, (B, T, D, H, W, 1) and (B, D, H, W, 1), into what `fit` reads."""
-    tf = workshop.tensorflow()
+    import tensorflow as tf  # whose pipeline it is
+
     step = tf.fill(tf.shape(history)[:1], frame_format.TINC)
     past = past_of(config, history[..., 0], step)
     return {"past": past}, {"next": tf.transpose(target, (0, 4, 1, 2, 3))}
@@ -279,7 +280,7 @@ def from_windows(config: Config, frame_format: FrameFormat, history, target) -> 
 
 def past_of(config: Config, frames: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
     """Do what `inputs` does with frames that were all observed, in a pipeline of tf.data."""
-    tf = workshop.tensorflow()
+    import tensorflow as tf
 
     def make(frames, step):
         return inputs(config, frames, np.full(len(frames), config.history), step)
