@@ -105,7 +105,7 @@ class Config:
 
     @property
     def network(self) -> cnn.Config:
-        """The generator `"cnn"` in the words of `helpers.models.cnn`, which also says what is read."""
+        """The generator `"cnn"` in the words of `helpers.models.cnn`; it says what is read."""
         names = ("width", "blocks", "patch", "residual", "steps", "grid", "noise")
         options = {name: getattr(self, name) for name in names}
         return cnn.Config(history=self.frames, ahead=1, **options)

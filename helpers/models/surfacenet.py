@@ -632,7 +632,7 @@ def compile_options(
 def monitor(config: Config) -> str:
     """Return by which figure of validation the best weights are chosen.
 
-    It is the loss of voxels near a surface, weighted as in training; thresholds come later.
+    It is the loss of voxels near a surface, weighted as in training.
     """
     return "val_loss"
 

@@ -32,7 +32,6 @@ PLACES = {
     "CNN": 2,
     "SurfaceNet": 3,
     "WGAN-GP, one frame": 4,
-    "SurfaceNet and PatchNet, mean": 5,
     "thesis: ConvLSTM3D": 0,
     "thesis: AEncGAN3D three-frame": 1,
     "thesis: AEncGAN3D single-frame": 4,
