@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike
 from helpers import _checks
 
 FRAME_AXES = (-3, -2, -1)
+CUTS = ("half", "expected")
+EMPTY = 0.3  # a frame whose voxels are all less likely filled is cut to an empty one
 
 
 def jaccard_distance(
@@ -78,6 +80,45 @@ def pooled(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     """
     truth, prediction = _sequences(truth=truth, prediction=prediction)
     return jaccard_distance(truth, prediction, axes=(-4, *FRAME_AXES))
+
+
+def cut(probability: ArrayLike, rule: str = "half", *, empty: float = EMPTY) -> np.ndarray:
+    """Return which voxels a forecast calls filled: one cut for all models that are compared.
+
+    `"half"` calls a voxel filled from 0.5 on. `"expected"` takes from each frame, by its own
+    probabilities alone, the most likely voxels, as many as make the expected intersection with
+    the truth largest beside the expected union: the harder the forecast, the less likely voxels
+    are among them. It does not count that the true frame may be empty, where every filled voxel
+    makes the distance 1; so a frame is called empty where no voxel reaches `empty`.
+
+    Frames of 0 and 1 come out as they are, whatever the rule.
+
+    Args:
+        probability: (..., D, H, W), values 0…1.
+        rule: one of `CUTS`.
+        empty: 0…1, for `"expected"` only; with 0 just a frame of zeros is called empty.
+
+    Returns:
+        bool, the shape of `probability`.
+
+    Source: S. Nowozin, Optimal decisions from probabilistic models: the intersection-over-union
+    case, 2014.
+    """
+    _checks.choice("rule", rule, CUTS)
+    empty = _checks.number("empty", empty, 0, 1)
+    (half,), _ = filled_voxels(probability=probability)
+    if rule == "half":
+        return half
+    probability = np.asarray(probability)
+    *batch, depth, height, width = probability.shape
+    falling = np.sort(probability.reshape(*batch, depth * height * width))[..., ::-1]
+    # What to expect where the first 1, 2, 3, … voxels are called filled.
+    intersection = np.cumsum(falling, axis=-1, dtype=np.float64)
+    union = np.arange(1, falling.shape[-1] + 1) + intersection[..., -1:] - intersection
+    best = np.argmax(intersection / union, axis=-1, keepdims=True)
+    least = np.take_along_axis(falling, best, axis=-1)[..., np.newaxis, np.newaxis]
+    likely = probability.max(axis=FRAME_AXES, keepdims=True) >= empty
+    return (probability >= least) & (probability > 0) & likely
 
 
 def persistence(history: ArrayLike, horizon: int = 1) -> np.ndarray:

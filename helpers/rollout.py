@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from helpers import _checks, metrics
 from helpers._checks import whole
 
-FEEDBACKS = ("probability", "binary")
+FEEDBACKS = ("probability", *metrics.CUTS)
 
 
 class Forecaster(Protocol):
@@ -99,8 +99,9 @@ def rollout(
         forecaster: see `Forecaster`, `Recurrent` and `Several`.
         history: (B, T, D, H, W), the observed frames, T ≥ 1; values 0…1.
         horizon: steps ahead, at least 1.
-        feedback: what is fed back: `"probability"`, as in the thesis, or `"binary"`, frames of
-            0 and 1 like the observed ones, cut at 0.5.
+        feedback: what is fed back: `"probability"`, as in the thesis, or frames of 0 and 1 like
+            the observed ones, made by `metrics.cut`: `"half"` cuts at 0.5, `"expected"` where
+            the frame itself lets expect the smallest distance.
         keep: the forecaster sees at most so many of the latest frames; None is all of them. The
             thesis keeps as many as it began with.
         batch_size: so many sequences at a time.
@@ -108,7 +109,7 @@ def rollout(
             changes nothing for a forecaster that gives several frames.
 
     Returns:
-        float32 (B, horizon, D, H, W): probabilities, with binary feedback too.
+        float32 (B, horizon, D, H, W): probabilities, whatever is fed back.
 
     Raises:
         TypeError: not a forecaster, not numbers, or a count is not a whole number.
@@ -126,7 +127,7 @@ def rollout(
         for time, prediction in _forecasts(forecaster, frames, times, keep, recompute):
             step = predicted[batch, time - observed]
             step[:] = prediction
-            frames[:, time] = step >= 0.5 if feedback == "binary" else step
+            frames[:, time] = step if feedback == "probability" else metrics.cut(step, feedback)
     return predicted
 
 

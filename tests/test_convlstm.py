@@ -151,7 +151,7 @@ def test_the_workshop_network_starts_as_persistence(sample_set):
     pooled = evaluation.next_frame(untrained, sequences)
     assert (pooled["persistence_jaccard"] > 0.1).all()
     np.testing.assert_array_equal(pooled["prediction_jaccard"], pooled["persistence_jaccard"])
-    table = evaluation.long_term(untrained, sequences, history=2, horizon=3, feedback="binary")
+    table = evaluation.long_term(untrained, sequences, history=2, horizon=3, feedback="half")
     np.testing.assert_array_equal(table["prediction_jaccard"], table["persistence_jaccard"])
 
 
@@ -182,7 +182,7 @@ def test_step_by_step_equals_all_at_once(rng, model):
         np.testing.assert_allclose(found, expected[:, time, ..., 0], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("feedback", ["probability", "binary"])
+@pytest.mark.parametrize("feedback", ["probability", "half", "expected"])
 def test_a_carried_state_gives_what_recomputing_gives(rng, model, feedback):
     wrapped = forecaster(model, name="mine")
     assert wrapped.name == "mine"

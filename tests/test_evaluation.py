@@ -95,7 +95,7 @@ def test_both_protocols_from_one_run(sequences):
     assert not np.array_equal(apart[0]["prediction_jaccard"], apart[1]["prediction_jaccard"])
 
 
-@pytest.mark.parametrize("feedback", ["probability", "binary"])
+@pytest.mark.parametrize("feedback", ["probability", "half", "expected"])
 def test_long_term_agrees_with_the_metrics(sequences, feedback):
     table = evaluation.long_term(
         Fading(), sequences, history=3, horizon=4, feedback=feedback, keep=3, batch_size=2

@@ -155,6 +155,78 @@ def test_protocols_want_a_time_axis(shape):
         metrics.persistence(np.zeros(shape))
 
 
+# Coarse values, so that many voxels of a frame are equally likely.
+EIGHTHS = st.integers(0, 8).map(lambda n: n / 8)
+PROBABILITIES = hnp.arrays(np.float32, (3, 2, 3, 2), elements=EIGHTHS)
+
+
+@given(PROBABILITIES, st.sampled_from([0, metrics.EMPTY, 0.5]))
+def test_the_expected_cut_is_the_best_of_all_prefixes(frames, empty):
+    for frame, found in zip(frames, metrics.cut(frames, "expected", empty=empty)):
+        falling = sorted(frame.ravel().tolist(), reverse=True)
+        if falling[0] < max(empty, 0.001):
+            assert not found.any()
+            continue
+
+        def expected_ratio(count):
+            filled = sum(falling[:count])
+            return filled / (count + sum(falling[count:]))
+
+        best = max(map(expected_ratio, range(1, len(falling) + 1)))
+        assert expected_ratio(found.sum()) == pytest.approx(best, abs=1e-12)
+        assert frame[found].min() > frame[~found].max(initial=0)  # falling; equals stay together
+
+
+@given(PROBABILITIES)
+def test_what_is_likely_filled_is_called_filled_by_both_cuts(frames):
+    half, expected = (metrics.cut(frames, rule) for rule in metrics.CUTS)
+    np.testing.assert_array_equal(half, frames >= 0.5)
+    assert not (half & ~expected).any()
+    np.testing.assert_array_equal(metrics.cut(half, "expected"), half)
+    for dtype in (np.uint8, np.float64):  # frames of 0 and 1, some of them empty, stay
+        np.testing.assert_array_equal(metrics.cut(half.astype(dtype), "expected", empty=1), half)
+    fuller, emptier = (metrics.cut(frames, "expected", empty=empty) for empty in (0, 0.5))
+    assert not (expected & ~fuller).any() and not (emptier & ~expected).any()
+
+
+def test_each_frame_is_cut_by_itself(rng):
+    frames = rng.random((2, 3, 4, 5, 6), dtype=np.float32) ** 3
+    found = metrics.cut(frames, "expected")
+    assert found.dtype == bool and found.shape == frames.shape
+    for index in np.ndindex(2, 3):
+        np.testing.assert_array_equal(found[index], metrics.cut(frames[index], "expected"))
+    turned = metrics.cut(frames[..., ::-1].swapaxes(-3, -1), "expected")
+    np.testing.assert_array_equal(turned, found[..., ::-1].swapaxes(-3, -1))
+    assert metrics.cut(frames[:0], "expected").shape == (0, 3, 4, 5, 6)
+
+
+def test_the_expected_cut_pays_where_forecasts_are_right(rng):
+    """Truths drawn from the probabilities themselves: no cut of all frames at once does better."""
+    probability = rng.random((400, 4, 4, 4)) ** 4
+    truth = rng.random(probability.shape) < probability
+    half, expected = (
+        metrics.jaccard_distance(truth, metrics.cut(probability, rule)).mean()
+        for rule in metrics.CUTS
+    )
+    assert expected < half - 0.02
+
+
+@pytest.mark.parametrize(
+    ("probability", "options", "error", "words"),
+    [
+        (np.zeros((2, 2, 2)), {"rule": "best"}, ValueError, "choose one of half, expected"),
+        (np.zeros((2, 2, 2)), {"empty": 1.1}, ValueError, "empty is 1.1"),
+        (np.full((2, 2, 2), np.nan), {}, ValueError, "probability holds NaN"),
+        (np.full((2, 2, 2), 1.5), {"rule": "expected"}, ValueError, "from 1.5"),
+        (np.zeros((2, 2, 2, 1)), {"rule": "expected"}, ValueError, "looks like a channel"),
+        (np.zeros((2, 2)), {}, ValueError, "axis -3"),
+    ],
+)
+def test_bad_cuts(probability, options, error, words):
+    with pytest.raises(error, match=words):
+        metrics.cut(probability, **options)
+
+
 @pytest.mark.parametrize("channel", [False, True])
 @pytest.mark.parametrize("horizon", [1, 5])
 def test_persistence_repeats_the_last_frame(rng, channel, horizon):

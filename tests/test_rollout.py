@@ -84,12 +84,13 @@ def test_a_rollout_is_fed_its_own_predictions(rng):
         np.testing.assert_allclose(found[:, step], expected, rtol=1e-6)
 
 
-def test_binary_feedback_feeds_frames_of_0_and_1_and_returns_probabilities(rng):
+@pytest.mark.parametrize("rule", metrics.CUTS)
+def test_feedback_may_be_cut_while_probabilities_are_returned(rng, rule):
     history = rng.random((2, 2, 3, 3, 3), dtype=np.float32)
     recorder = Recorder()
-    found = rollout(recorder, history, 3, feedback="binary")
+    found = rollout(recorder, history, 3, feedback=rule)
     for step, fed in enumerate(recorder.fed):
-        np.testing.assert_array_equal(fed[:, 2:], found[:, :step] >= 0.5)
+        np.testing.assert_array_equal(fed[:, 2:], metrics.cut(found[:, :step], rule))
     assert ((found > 0.04) & (found < 0.9)).all()
     assert not np.array_equal(found, rollout(recorder, history, 3))
 
@@ -105,7 +106,7 @@ def test_keep_forgets_the_oldest_frames(rng, keep):
         np.testing.assert_array_equal(fed, everything[:, max(0, now - keep) : now])
 
 
-@pytest.mark.parametrize("feedback", ["probability", "binary"])
+@pytest.mark.parametrize("feedback", ["probability", "half", "expected"])
 @pytest.mark.parametrize(("observed", "horizon"), [(1, 5), (5, 1), (3, 4)])
 def test_a_carried_state_costs_one_step_for_each_frame(rng, observed, horizon, feedback):
     history = frames(rng, 2, observed)
@@ -245,7 +246,7 @@ def test_checked_history(rng):
     ("options", "error", "words"),
     [
         ({"horizon": 0}, ValueError, "horizon is 0"),
-        ({"feedback": "truth"}, ValueError, "'truth'; choose one of probability, binary"),
+        ({"feedback": "truth"}, ValueError, "'truth'; choose one of probability, half, expected"),
         ({"keep": 0}, ValueError, "keep is 0"),
         ({"batch_size": 0}, ValueError, "batch_size is 0"),
         ({"forecaster": None}, TypeError, "not a forecaster"),
@@ -303,14 +304,14 @@ class Blocks:
         return found if self.shape is None else found.reshape(self.shape)
 
 
-@pytest.mark.parametrize("feedback", ["probability", "binary"])
+@pytest.mark.parametrize("feedback", ["probability", "half", "expected"])
 def test_several_frames_at_once_are_used_up_before_asking_again(feedback):
     history = np.ones((2, 4, 3, 3, 3), np.float32)
     blocks = Blocks()
     found = rollout(blocks, history, 7, feedback=feedback, keep=5)
     assert len(blocks.asked) == 3 and found.shape == (2, 7, 3, 3, 3)
     assert [asked.shape[1] for asked in blocks.asked] == [4, 5, 5]
-    if feedback == "binary":
+    if feedback != "probability":
         # 0.2 is fed back as 0, so all that follows is empty.
         np.testing.assert_allclose(found[0, :, 0, 0, 0], [1, 0.6, 0.2, 0, 0, 0, 0], atol=1e-6)
         np.testing.assert_array_equal(blocks.asked[1][0, :, 0, 0, 0], [1, 1, 1, 1, 0])

@@ -113,7 +113,7 @@ def check_honest_forecast(forecast: Callable):
     require(np.array_equal(sequences, before), hint)
     found = array(found, (2, horizon, 4, 4, 4), "(B, horizon, D, H, W)")
     expected = rollout(Averaging(), before[:, :observed], horizon)
-    rounded = rollout(Averaging(), before[:, :observed], horizon, feedback="binary")
+    rounded = rollout(Averaging(), before[:, :observed], horizon, feedback="half")
     short = rollout(Averaging(), before[:, :observed], horizon, keep=observed)
     require(
         np.allclose(found, again, atol=1e-5),
