@@ -11,7 +11,7 @@ from random_weights import randomised
 from test_training import At, python
 
 from helpers import training, wgan_gp, workshop
-from helpers.models import patchnet
+from helpers.models import cnn
 from helpers.models.weights import save_weights
 from helpers.sequences import T20_TINC1, T40_TINC2, T80_TINC4, FrameFormat
 from helpers.wgan_gp import Config, binarise, forecaster, gradient_penalty, thesis
@@ -20,7 +20,7 @@ tf = workshop.tensorflow()
 import keras  # noqa: E402  (after the quiet import of TensorFlow)
 
 GRID = 8
-SIZES = {"width": 8, "blocks": 1, "channels": 4, "hidden": 6, "critic_width": 8, "grid": GRID}
+SIZES = {"width": 8, "blocks": 1, "critic_width": 8, "grid": GRID}
 TINY = Config(frames=2, critic_steps=2, warm_up=1, **SIZES)
 SMALL = {
     "workshop": TINY,
@@ -35,7 +35,18 @@ def batch(config=TINY, count=4, seed=5):
     rng = np.random.default_rng(seed)
     frames = (rng.random((count, config.frames + 1, *[config.grid] * 3)) < 0.3).astype(np.float32)
     steps = np.resize(np.array(config.steps), count)
-    return {"frames": frames[:, :-1], "step": steps}, frames[:, -1]
+    return read(config, frames[:, :-1], steps), frames[:, -1]
+
+
+def read(config, frames, steps):
+    """What a model of this configuration reads of frames (B, T, D, H, W)."""
+    seen = frames[:, -config.frames :]
+    return {"past": cnn.inputs(config.network, seen, np.full(len(seen), config.frames), steps)}
+
+
+def shown(inputs, config=TINY):
+    """The frames in what is read, (B, T, D, H, W)."""
+    return np.moveaxis((inputs["past"][..., : config.frames] + 1) / 2, -1, 1)
 
 
 def batches(config=TINY):
@@ -134,14 +145,14 @@ class TestNetworks:
     def test_an_untrained_workshop_generator_is_persistence(self):
         inputs, _ = batch()
         found = wgan_gp.build(TINY)(inputs).numpy()
-        np.testing.assert_array_equal(found >= 0.5, inputs["frames"][:, -1] == 1)
+        np.testing.assert_array_equal(found >= 0.5, shown(inputs)[:, -1] == 1)
 
     def test_noise_changes_the_forecast_and_is_0_unless_given(self):
         model = randomised(wgan_gp.build(SMALL["noise"]))
         inputs, _ = batch()
         calm = model(inputs).numpy()
         noise = model.noise_for(4, (1, 2))
-        assert noise.shape == (4, 2, GRID // 4, GRID // 4, GRID // 4)
+        assert noise.shape == (4, GRID // 4, GRID // 4, GRID // 4, 2)
         np.testing.assert_array_equal(calm, model({**inputs, "noise": 0 * noise}))
         assert np.abs(model({**inputs, "noise": noise}) - calm).max() > 1e-3
 
@@ -162,9 +173,8 @@ class TestNetworks:
         other, _ = batch(seed=9)
         score = model.score(inputs, target, target).numpy()
         np.testing.assert_array_equal(model.score(inputs, 1 - target, target), score)
-        changed = {**inputs, "frames": other["frames"]}
-        assert np.abs(model.score(changed, target, target) - score).min() > 1e-5
-        changed = {**inputs, "step": np.array([2, 4, 1, 2])}
+        assert np.abs(model.score(other, target, target) - score).min() > 1e-5
+        changed = read(TINY, shown(inputs), np.array([2, 4, 1, 2]))
         assert np.abs(model.score(changed, target, target) - score).min() > 1e-6
 
     def test_the_thesis_s_critic_looks_at_the_target_and_not_at_the_history(self):
@@ -277,14 +287,13 @@ class TestTraining:
 
     def test_without_adversarial_weight_it_is_plain_training(self):
         plain = compiled(dataclasses.replace(TINY, adversarial=0.0, warm_up=0))
-        trunk = patchnet.build(TINY.trunk)
+        trunk = cnn.build(TINY.network)
         keras.utils.set_random_seed(3)
         trunk.set_weights(plain.generator.get_weights())
         optimizer = PLAN.optimizer()
         for inputs, target in batches()(0).take(2):
-            observed = tf.fill((4,), TINY.frames)
             with tf.GradientTape() as tape:
-                found = trunk({**inputs, "observed": observed})["next"][:, 0]
+                found = trunk(inputs)["next"][:, 0]
                 loss = training.voxel_loss()(target, found)
             optimizer.apply(
                 tape.gradient(loss, trunk.trainable_variables), trunk.trainable_variables
@@ -333,7 +342,7 @@ class TestTraining:
         model.compile(still, adam, run_eagerly=True)
         inputs, _ = batch(count=8)
         # The truth is emptier than persistence.
-        target = inputs["frames"][:, -1] * (np.arange(GRID) % 2)
+        target = shown(inputs)[:, -1] * (np.arange(GRID) % 2)
         data = tf.data.Dataset.from_tensors((inputs, target)).repeat()
         options = {"shuffle": False, "verbose": 0}
         found = model.fit(data, epochs=2, steps_per_epoch=4, **options).history["distance"]
@@ -461,22 +470,25 @@ class TestData:
         config, plan = wgan_gp.workshop(3), training.Plan(steps=9, batch_size=4)
         made = wgan_gp.batches(split, (T20_TINC1, T80_TINC4), config, plan)
         five = list(made(0).take(5))
-        assert [int(inputs["step"][0]) for inputs, _ in five] == [1, 4, 1, 4, 1]
+        told = [inputs["past"][0, 0, 0, 0, -4:-1].numpy().tolist() for inputs, _ in five]
+        assert told == [[1, 0, 0], [0, 0, 1], [1, 0, 0], [0, 0, 1], [1, 0, 0]]
         for inputs, target in five:
-            assert inputs["frames"].shape == (4, 3, 16, 16, 16) and target.shape == (4, 16, 16, 16)
+            assert inputs["past"].shape == (4, 16, 16, 16, 3 + 7 + 4)
+            assert target.shape == (4, 16, 16, 16)
             assert set(np.unique(target)) <= {0, 1}
         for inputs, target in made(3).take(2):
-            expected, wanted = five[3 + (int(inputs["step"][0]) == 1)]
-            np.testing.assert_array_equal(inputs["frames"], expected["frames"])
+            expected, wanted = five[3 + int(inputs["past"][0, 0, 0, 0, -4])]
+            np.testing.assert_array_equal(inputs["past"], expected["past"])
             np.testing.assert_array_equal(target, wanted)
 
     def test_validation_holds_windows_of_each_format(self, split):
         config = wgan_gp.workshop(3)
         found = list(wgan_gp.validation(split, (T20_TINC1, T40_TINC2), config, 8))
-        steps = np.concatenate([inputs["step"] for inputs, _ in found])
-        assert set(steps) == {1, 2} and len(steps) == 96 // 32 * 32
+        told = np.concatenate([inputs["past"][:, 0, 0, 0, -4:-1] for inputs, _ in found])
+        assert len(told) == 96 // 32 * 32 and told.any(axis=0).tolist() == [True, True, False]
         frames = T20_TINC1.select(split.frames(np.arange(8)))
-        np.testing.assert_array_equal(found[0][0]["frames"][:8], frames[:, :3])
+        first = {"past": found[0][0]["past"][:8].numpy()}
+        np.testing.assert_array_equal(shown(first, config), frames[:, :3])
         np.testing.assert_array_equal(found[0][1][:8], frames[:, 3])
 
     def test_a_format_that_the_model_does_not_know_is_refused(self, split):
@@ -487,31 +499,37 @@ class TestData:
             wgan_gp.validation(split, [], config)
 
 
+def histories(count):
+    """Four random histories of so many frames."""
+    return np.moveaxis(batch(dataclasses.replace(TINY, frames=count))[0]["past"] > 0, -1, 1)[
+        :, :count
+    ].astype(np.float32)
+
+
 class TestForecaster:
     def test_gives_what_the_model_gives(self, model):
         wrapped = forecaster(model, T20_TINC1, "mine")
         assert wrapped.name == "mine"
-        inputs, _ = batch(dataclasses.replace(model.config, frames=model.config.frames + 2))
-        expected = model({"frames": inputs["frames"][:, 2:], "step": np.ones(4, np.int64)})
-        found = wrapped(inputs["frames"].astype(np.uint8))
+        history = histories(model.config.frames + 2)
+        expected = model(read(model.config, history, np.ones(4, np.int64)))
+        found = wrapped(history.astype(np.uint8))
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
     def test_a_batch_of_one(self, model):
-        inputs, _ = batch(model.config, 3)
+        history = histories(model.config.frames)
         wrapped = forecaster(model, T20_TINC1)
-        together = wrapped(inputs["frames"])
-        np.testing.assert_allclose(wrapped(inputs["frames"][1:2])[0], together[1], atol=1e-5)
+        np.testing.assert_allclose(wrapped(history[1:2])[0], wrapped(history)[1], atol=1e-5)
 
     def test_is_told_the_step_of_the_format(self):
         model = randomised(wgan_gp.build(TINY))
-        history = batch()[0]["frames"]
+        history = histories(TINY.frames)
         found = [forecaster(model, each)(history) for each in (T20_TINC1, T80_TINC4)]
         assert np.abs(found[0] - found[1]).max() > 1e-4
 
     def test_draws_with_a_seed_and_not_without(self):
         model = randomised(wgan_gp.build(SMALL["noise"]))
-        history = batch()[0]["frames"]
+        history = histories(TINY.frames)
         calm = forecaster(model, T20_TINC1)
         np.testing.assert_array_equal(calm(history), calm(history))
         one, same, other = (forecaster(model, T20_TINC1, seed=seed) for seed in (1, 1, 2))
@@ -524,7 +542,7 @@ class TestForecaster:
         path = save_weights(tmp_path / "w.npz", model, {"seed": 1})
         restored = wgan_gp.load(path)
         assert restored.config == model.config
-        history = batch(model.config)[0]["frames"]
+        history = histories(model.config.frames)
         wrapped = (forecaster(each, T20_TINC1) for each in (model, restored))
         np.testing.assert_array_equal(*(each(history) for each in wrapped))
 
@@ -540,13 +558,13 @@ class TestBadInput:
         ("options", "error", "message"),
         [
             ({"frames": 0}, ValueError, "frames is 0; expected at least 1"),
-            ({"generator": "unet"}, ValueError, "choose one of patches, bottleneck"),
+            ({"generator": "unet"}, ValueError, "choose one of cnn, bottleneck"),
             ({"critic_kernel": 4}, ValueError, "critic_kernel is 4; expected at least 1, odd"),
             ({"grid": 15}, ValueError, "grid is 15; expected a multiple of 8"),
             ({"grid": 24, "patch": 5}, ValueError, "grid is 24; expected a multiple of 20"),
             ({"penalty": -1}, ValueError, "penalty is -1"),
             ({"adversarial": 0, "reconstruction": 0}, ValueError, "nothing to learn"),
-            ({"generator": "bottleneck", "noise": 1}, ValueError, "only generator='patches'"),
+            ({"generator": "bottleneck", "noise": 1}, ValueError, "only generator='cnn'"),
             ({"steps": (1, 1)}, ValueError, "each time step once"),
         ],
     )
@@ -564,8 +582,8 @@ class TestBadInput:
             wrapped(np.zeros((1, 1, GRID, GRID, GRID)))
 
     def test_frames_on_another_grid(self):
-        inputs = {"frames": np.zeros((1, 2, 7, 8, 8)), "step": np.ones(1)}
-        with pytest.raises(ValueError, match=r"\(1, 2, 7, 8, 8\); expected \(B, 2, 8, 8, 8\)"):
+        inputs = {"past": np.zeros((1, 7, 8, 8, 13))}
+        with pytest.raises(ValueError, match=r"\(1, 7, 8, 8, 13\); expected \(B, 8, 8, 8, 13\)"):
             wgan_gp.build(TINY)(inputs)
 
     def test_what_is_no_model_or_no_format_of_it(self):

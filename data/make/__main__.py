@@ -1,4 +1,4 @@
-"""The command line of `recipes`, `judging` and `ablations`: `python -m data.make --help`."""
+"""The command line of `recipes`, `ablations` and `cuts`: `python -m data.make --help`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.make import ablations, judging, recipes
+from data.make import ablations, cuts, recipes
 from helpers import training
 from helpers.models.weights import CheckpointError
 from helpers.sequences import FORMATS
@@ -16,14 +16,13 @@ MIXED = "mixed"
 NEEDED = {  # of the options, by each task
     "train": ("data", "run"),
     "ship": ("run", "weights"),
-    "validate": ("data", "weights"),
-    "test": ("data", "weights"),
     "ablate": ("data", "run", "out"),
+    "cuts": ("data", "out"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train a model of the course, ship its weights, or judge them on the test split."""
+    """Train a model of the course, ship its weights, compare short trainings, or ways to cut."""
     try:
         _do(_options(arguments))
     except recipes.Stopped as stopped:
@@ -43,11 +42,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", choices=list(recipes.RECIPES), default="convlstm")
     parser.add_argument("--data", type=Path, help="all but ship: a folder in thesis layout")
     parser.add_argument("--run", type=Path, help="train, ship, ablate: the folder of the run")
-    parser.add_argument("--weights", type=Path, help="the .npz to write or to judge")
+    parser.add_argument("--weights", type=Path, help="ship: the .npz to write")
     parser.add_argument(
         "--keep", choices=["best", "last"], default="best", help="ship: of which round"
     )
-    parser.add_argument("--out", type=Path, help="ablate: the CSV to write")
+    parser.add_argument("--out", type=Path, help="ablate, cuts: the CSV to write")
     parser.add_argument("--start", type=Path, help="train: weights to begin with")
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--learning-rate", type=float, help="the highest; the recipe's unless told")
@@ -60,7 +59,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--adversarial", type=float, help="wgan_gp: weight of the critic; or 0")
     parser.add_argument("--decay", choices=training.DECAYS, default="linear")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--limit", type=int, help="validate, test: only the first so many samples")
     options = parser.parse_args(arguments)
     missing = [name for name in NEEDED[options.task] if getattr(options, name) is None]
     if missing:
@@ -73,9 +71,8 @@ def _do(options: argparse.Namespace) -> None:
     formats = list(FORMATS.values()) if options.format == MIXED else [FORMATS[options.format]]
     names = ("learning_rate", "policy", "frames", "adversarial")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
-    if options.task in ("validate", "test"):
-        split = "validation" if options.task == "validate" else "test"
-        judging.add_figures(options.weights, options.data, formats, options.limit, split)
+    if options.task == "cuts":
+        cuts.compare(cuts.MODELS, options.data, formats, options.out)
     elif options.task == "ablate":
         place = options.run, options.out, options.steps
         print(ablations.ablate(options.model, options.data, formats, *place))

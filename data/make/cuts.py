@@ -13,11 +13,12 @@ from tqdm import tqdm
 from helpers import _files, metrics, records
 from helpers.models import register
 from helpers.models.shared import ROLLOUT_HISTORY
-from helpers.rollout import next_frames, rollout
+from helpers.rollout import FEEDBACKS, rollout
 from helpers.sequences import FrameFormat
 
+MODELS = ("convlstm", "cnn", "surfacenet")
+HORIZON = 10
 BATCH = 64  # sequences at a time
-FEEDBACKS = ("probability", "half", "expected")
 CUTS = {"half": {"rule": "half"}} | {
     f"expected, empty below {empty}": {"rule": "expected", "empty": empty}
     for empty in (0.0, metrics.EMPTY, 0.5)
@@ -37,8 +38,8 @@ def compare(
         names: of shipped weights; `"convlstm"` stands for those of each format.
         data: a folder in thesis layout.
         formats: to be judged.
-        out: the CSV: `model`, `format`, `feedback` (empty for the next frame, pooled), `cut`,
-            `horizon`, `n`, and the mean Jaccard distance, `mean`.
+        out: the CSV: `model`, `format`, `feedback`, `cut`, `horizon` after five frames, `n`, and
+            the mean Jaccard distance, `mean`.
         limit: only the first so many sequences.
     """
     split, rows = records.open_split(data, "validation", limit), []
@@ -48,29 +49,25 @@ def compare(
         model, parts = register.load(file, found), []
         for start in range(0, len(points), BATCH):
             frames = found.select(points[start : start + BATCH])
-            past, future = np.split(frames, [ROLLOUT_HISTORY], axis=1)
-            parts.append(_distances(None, frames[:, 1:], next_frames(model, frames)))
+            past, future = np.split(frames[:, : ROLLOUT_HISTORY + HORIZON], [ROLLOUT_HISTORY], 1)
             for feedback in FEEDBACKS:
-                predicted = rollout(model, past, future.shape[1], feedback=feedback)
-                parts.append(_distances(feedback, future, predicted))
-        table = pd.concat(parts).groupby(["feedback", "cut", "horizon"], dropna=False)["distance"]
+                predicted = rollout(model, past, HORIZON, feedback=feedback)
+                parts += [
+                    pd.DataFrame(
+                        {
+                            "feedback": feedback,
+                            "cut": cut,
+                            "horizon": np.tile(1 + np.arange(HORIZON), len(past)),
+                            "distance": metrics.jaccard_distance(future, filled).ravel(),
+                        }
+                    )
+                    for cut, options in CUTS.items()
+                    for filled in [metrics.cut(predicted, **options)]
+                ]
+        table = pd.concat(parts).groupby(["feedback", "cut", "horizon"])["distance"]
         means = table.agg(n="count", mean="mean").round(5).reset_index()
         rows.append(means.assign(model=name, format=found.name))
         result = pd.concat(rows)[["model", "format", *means.columns]]
         with _files.replacing(out) as file:
             result.to_csv(file, index=False)
     return result
-
-
-def _distances(feedback: str | None, truth: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
-    """Return distances by cut and horizon, of sequences (B, T, D, H, W)."""
-    found = []
-    for name, options in CUTS.items():
-        filled = metrics.cut(predicted, **options)
-        distances = metrics.jaccard_distance(truth, filled)
-        if feedback is None:
-            distances = metrics.pooled(truth, filled)[:, np.newaxis]
-        count, steps = distances.shape
-        columns = {"horizon": np.tile(1 + np.arange(steps), count), "distance": distances.ravel()}
-        found.append(pd.DataFrame(columns).assign(feedback=feedback, cut=name))
-    return pd.concat(found)

@@ -554,6 +554,25 @@ def write(
             file.write(f"{head}{MARKS[0]}\n\n{pages[path](saved)}\n\n{MARKS[1]}{tail}".encode())
 
 
+def note_in_cards(found: dict[str, pd.DataFrame], weights: Path) -> None:
+    """Write the figures of the next frame and of five steps ahead into the cards of the weights."""
+    table = found["summary"].query("cut == @CUT and horizon <= @HORIZON").round(5)
+    for case in cases(weights):
+        rows = table[(table["model"] == case.title) & (table["format"] == case.frame_format.name)]
+        figures = {
+            f"{row.protocol}, horizon {row.horizon}": {
+                "mean": row.jaccard,
+                "interval": [row.low, row.high],
+                "persistence": row.persistence,
+                "n": row.n,
+            }
+            for row in rows.itertuples()
+        }
+        card = read_card(case.path)
+        card["test"] = card.get("test", {}) | {"cut": CUT, case.frame_format.name: figures}
+        _files.write_json(case.path.with_suffix(".json"), card)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make all results of the course from its weights and the thesis's test records."""
     parser = argparse.ArgumentParser(prog="python -m data.make.results", description=main.__doc__)
@@ -593,6 +612,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             processes=options.processes,
         )
         write(found, options.out or RESULTS, {} if options.out else PAGES)
+        if not options.out:
+            note_in_cards(found, options.weights)
     except (OSError, ValueError, CheckpointError, BrokenProcessPool) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

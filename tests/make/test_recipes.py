@@ -1,4 +1,4 @@
-"""Recipes train, ship, judge and tune: here the ConvLSTM; every other model where it is slow."""
+"""Recipes train and ship: here the ConvLSTM; every other model where it is slow."""
 
 import dataclasses
 import json
@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from data.make import __main__ as commands
-from data.make import ablations, judging, recipes
-from helpers import _files, convlstm, records, training, wgan_gp, workshop
-from helpers.models import patchnet, register, shared, surfacenet
+from data.make import ablations, cuts, recipes
+from helpers import convlstm, records, training, wgan_gp, workshop
+from helpers.models import cnn, register, surfacenet
 from helpers.models.weights import read_card, save_weights
 from helpers.sequences import FORMATS, T20_TINC1, T80_TINC4, THESIS_FORMATS
 
@@ -58,7 +58,7 @@ def test_a_packed_split_is_opened_as_it_is(cache, tmp_path):
     assert len(split) == 3 and np.array_equal(split.frames([1]), packed.frames([1]))
 
 
-def test_from_training_to_a_judged_file(cache, tmp_path, recipe, capsys):
+def test_from_training_to_shipped_weights(cache, tmp_path, recipe, capsys):
     run, out = tmp_path / "run", tmp_path / "w.npz"
     history = recipes.train(recipe, DATA, [T20_TINC1], run)
     assert history.step == 4
@@ -70,13 +70,6 @@ def test_from_training_to_a_judged_file(cache, tmp_path, recipe, capsys):
     assert record["validation"]["pooled"] == pytest.approx(best, abs=1e-5)
     # So many sequences are in the sample set, fewer than the recipe takes at most.
     assert record["validation"]["n"] == 24 and "validated" not in record
-    judging.add_figures(out, DATA, [T20_TINC1], limit=2)
-    found = json.loads(out.with_suffix(".json").read_text())["test"]["T20_TINC1"]
-    assert found["pooled, horizon 1"]["prediction"]["n"] == 2
-    # So short a training is still persistence.
-    assert found["pooled, horizon 1"]["prediction"]["mean"] == pytest.approx(
-        found["pooled, horizon 1"]["persistence"]["mean"], abs=0.02
-    )
     assert np.isfinite(convlstm.load(out)(np.zeros((1, 2, 16, 16, 16, 1), "float32"))).all()
     # Weights to begin with are read, and said.
     began = recipes.train(recipe, DATA, [T20_TINC1], tmp_path / "next", start=out)
@@ -97,8 +90,10 @@ def test_from_training_to_a_judged_file(cache, tmp_path, recipe, capsys):
 
 
 @pytest.mark.slow
-def test_a_wgan_gp_from_the_generator_alone_to_a_judged_file(cache, tmp_path, monkeypatch, capsys):
-    small = {"width": 8, "blocks": 1, "channels": 2, "hidden": 3, "critic_width": 8}
+def test_a_wgan_gp_from_the_generator_alone_to_shipped_weights(
+    cache, tmp_path, monkeypatch, capsys
+):
+    small = {"width": 8, "blocks": 1, "critic_width": 8}
 
     def made(steps, **options):
         found = recipes.recipe("wgan_gp", steps, frames=1, **options)
@@ -124,11 +119,6 @@ def test_a_wgan_gp_from_the_generator_alone_to_a_judged_file(cache, tmp_path, mo
     assert row["step"] == 3
     for one, other in zip(model.get_weights(), wgan_gp.load(out).get_weights()):
         np.testing.assert_array_equal(one, other)
-    judging.add_figures(out, DATA, [T20_TINC1], limit=2)
-    found = read_card(out)["test"]["T20_TINC1"]
-    # A model that reads one frame is judged on single frames, from one frame on.
-    assert found["per_frame, horizon 1"]["prediction"]["n"] == 2
-    assert found["rollout, horizon 5"]["persistence"]["n"] == 2
 
 
 def test_a_stopped_run_goes_on_only_as_it_began(cache, tmp_path, monkeypatch):
@@ -161,7 +151,7 @@ def test_a_stopped_run_goes_on_only_as_it_began(cache, tmp_path, monkeypatch):
     ("recipe", "formats", "count"),
     [
         (recipes.recipe("convlstm", 4), THESIS_FORMATS, 3 * 24),
-        (recipes.recipe("patchnet", 4), THESIS_FORMATS[:2], 2 * 24),
+        (recipes.recipe("cnn", 4), THESIS_FORMATS[:2], 2 * 24),
         (recipes.recipe("scout", 4).changed(drawn={"voxels": 16}), THESIS_FORMATS, 960),
     ],
 )
@@ -229,106 +219,10 @@ def test_what_is_missing_or_damaged_is_told_in_a_line(tmp_path, capsys):
     assert commands.main(["ship", "mixed", *place]) == 1
     (tmp_path / "w.npz").write_bytes(b"")
     (tmp_path / "w.json").write_text("{")
-    assert commands.main(["test", "mixed", "--data", str(DATA), *place]) == 1
+    start = ["--start", str(tmp_path / "w.npz")]
+    assert commands.main(["train", "mixed", "--data", str(DATA), *place, *start]) == 1
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 3 and all(line.startswith("error: ") for line in told)
-
-
-class Persistence:
-    """A forecaster of three frames that are, almost, the last one."""
-
-    name = "persistence"
-    ahead = 3
-
-    def __call__(self, history):
-        return np.abs(history[:, -1] - 0.1)
-
-    def several(self, history):
-        return np.repeat(self(history)[:, np.newaxis], 3, axis=1)
-
-
-@pytest.fixture
-def shipped(tmp_path):
-    """Make weights of a tiny SurfaceNet, or of a network like it, with a record."""
-
-    def made(model="surfacenet", **more):
-        config = surfacenet.Config(ahead=3, radius=1, width=4, layers=0)
-        record = {"model": model, "formats": ["T20_TINC1", "T40_TINC2"], **more}
-        return save_weights(tmp_path / f"{model}.npz", surfacenet.build(config), record)
-
-    return made
-
-
-def test_what_a_record_says_of_other_formats_stays(shipped, monkeypatch, capsys):
-    """Also what was written while forecasts were made."""
-    kept = {"thresholds": {"T20_TINC1": [0.9] * 3}, "test, plain": {"T20_TINC1": 1}}
-    out = shipped(**kept)
-    loads = 0
-
-    def load(*args, **options):
-        nonlocal loads
-        loads += 1
-        note(**{f"note {loads}": 1})
-        return Persistence()
-
-    def note(**found):
-        _files.write_json(out.with_suffix(".json"), read_card(out) | found)
-
-    monkeypatch.setattr(register, "load", load)
-    monkeypatch.setattr(judging, "VALIDATION_SAMPLES", 2)
-    judging.tune(out, DATA, [THESIS_FORMATS[1]])
-    record = read_card(out)
-    assert record["thresholds"]["T20_TINC1"] == [0.9] * 3
-    assert len(record["thresholds"]["T40_TINC2"]) == 3
-    assert record["note 1"] == 1
-    judging.add_figures(out, DATA, [THESIS_FORMATS[1]], 2, variant="plain")
-    record = read_card(out)
-    assert record["test, plain"]["T20_TINC1"] == 1 and "T40_TINC2" in record["test, plain"]
-    assert record["note 2"] == 1
-
-
-def test_each_format_is_kept_as_soon_as_it_is_done(shipped, monkeypatch, capsys):
-    out, done = shipped(), []
-
-    def load(path, frame_format, **options):
-        if done:
-            raise KeyboardInterrupt
-        done.append(frame_format.name)
-        return Persistence()
-
-    monkeypatch.setattr(register, "load", load)
-    with pytest.raises(KeyboardInterrupt):
-        judging.add_figures(out, DATA, THESIS_FORMATS[:2], limit=2)
-    assert list(read_card(out)["test, thresholds"]) == done == ["T20_TINC1"]
-
-
-def test_figures_are_not_added_to_other_weights(shipped, monkeypatch, capsys):
-    def load(*args, **options):
-        shipped()  # in its place
-        return Persistence()
-
-    out = shipped()
-    monkeypatch.setattr(register, "load", load)
-    with pytest.raises(ValueError, match="replaced by other weights"):
-        judging.add_figures(out, DATA, [T20_TINC1], 2)
-    assert "test, thresholds" not in read_card(out)
-
-
-def test_tune_finds_the_better_shares(shipped, monkeypatch):
-    """The mean of persistence and its opposite is good only if persistence has the larger share."""
-
-    class Opposite(Persistence):
-        def __call__(self, history):
-            return np.abs(0.9 - history[:, -1])
-
-    out = shipped()
-    mean = shared.Together([Opposite(), Persistence()])
-    monkeypatch.setattr(register, "load", lambda *args, **options: mean)
-    monkeypatch.setattr(judging, "VALIDATION_SAMPLES", 4)
-    judging.tune(out, DATA, [T20_TINC1], "together")
-    record = read_card(out)
-    assert record["shares, together"]["T20_TINC1"] == 3 * [[0.25, 0.75]]
-    assert len(record["thresholds, together"]["T20_TINC1"]) == 3
 
 
 def test_a_scout_is_trained_and_found(cache, tmp_path, monkeypatch):
@@ -346,41 +240,12 @@ def test_a_scout_is_trained_and_found(cache, tmp_path, monkeypatch):
     save_weights(path, surfacenet.build(config), note)
     assert register.load(path, T20_TINC1).scout.config == surfacenet.scout()
     assert register.load(path, T20_TINC1, scout=None).scout is None
-    beside = tmp_path / "follower.npz"
-    save_weights(beside, surfacenet.build(config), note | {"model": "follower"})
-    found = register.load(path, T20_TINC1)
-    assert found.follower.model is register.load(beside, T20_TINC1).model is not found.model
-    assert found.follower.scout is found.scout
-    assert register.load(path, T20_TINC1, scout=None).follower.scout is None
-    assert register.load(path, T20_TINC1, follower=None).follower is None
-    assert register.load(beside, T20_TINC1).follower is None
-    # Thresholds of its own, in whatever record, would shift what is averaged.
-    note |= {"model": "follower", "thresholds": {"T20_TINC1": [0.9] * config.ahead}}
-    save_weights(beside, surfacenet.build(config), note)
-    assert register.load(path, T20_TINC1).follower.thresholds is None
     (tmp_path / "scout.npz").unlink()
     assert register.load(path, T20_TINC1).scout is None
 
 
 @pytest.mark.slow
-def test_the_follower_learns_from_forecasts_of_the_first(cache, tmp_path, monkeypatch):
-    config = surfacenet.Config(history=6, ahead=2, radius=1, width=8, layers=1)
-    made = recipes.recipe("follower", 2).changed(drawn={"voxels": 16})
-    assert (made.model, made.drawn["fed_back"]) == ("follower", 0.25)
-    assert made.networks()["feeder"] == register.WEIGHTS / "surfacenet.npz"
-    plan = training.Plan(2, 4, 1e-3, validate_every=2)
-    recipe = dataclasses.replace(made, config=config, plan=plan, checked=32)
-    recipes.train(recipe, DATA, [T20_TINC1], tmp_path / "run")
-    note = json.loads((tmp_path / "run" / recipes.NOTE).read_text())
-    wanted = read_card(register.WEIGHTS / "surfacenet.npz")["sha256"]
-    assert note["feeder_sha256"] == wanted
-    recipes.ship(tmp_path / "run", tmp_path / "follower.npz")
-    assert read_card(tmp_path / "follower.npz")["model"] == "follower"
-
-
-@pytest.mark.slow
-def test_a_surfacenet_from_training_to_a_tuned_file(cache, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(judging, "VALIDATION_SAMPLES", 4)
+def test_a_surfacenet_from_training_to_shipped_weights(cache, tmp_path, capsys):
     plan = training.Plan(4, 4, 1e-3, validate_every=2)
     config = surfacenet.Config(history=6, ahead=3, radius=1, width=8, layers=1)
     recipe = recipes.recipe("surfacenet", 4).changed(drawn={"voxels": 16})
@@ -394,76 +259,39 @@ def test_a_surfacenet_from_training_to_a_tuned_file(cache, tmp_path, monkeypatch
     assert record["examples_in_all"] == 16
     best = history.best["val_loss"]
     assert record["validation"]["loss"] == pytest.approx(best, abs=1e-5)
-    judging.tune(out, DATA, [T20_TINC1])
-    (thresholds,) = read_card(out)["thresholds"].values()
-    assert len(thresholds) == 3
-    model = register.load(out, T20_TINC1)
-    assert list(model.thresholds) == thresholds
-    # The mean with a PatchNet has thresholds of its own.
-    patch = patchnet.Config(history=4, ahead=3, channels=2, hidden=3, width=4, blocks=1)
-    save_weights(tmp_path / "patchnet.npz", patchnet.build(patch), {"model": "patchnet"})
-    judging.tune(out, DATA, [T20_TINC1], "together")
-    record = read_card(out)
-    assert record["thresholds"]["T20_TINC1"] == thresholds
-    both = register.load(out, T20_TINC1, **register.VARIANTS["together"])
-    assert list(both.thresholds) == record["thresholds, together"]["T20_TINC1"]
-    np.testing.assert_allclose(both.shares, record["shares, together"]["T20_TINC1"])
-    assert both.shares.shape == (3, 2) and register.SHARES in record
-    assert [type(part.model) for part in both.forecasters] == [
-        patchnet.PatchNet,
-        surfacenet.SurfaceNet,
-    ]
-    with pytest.raises(ValueError, match="no SurfaceNet"):
-        register.load(register.partner(out), T20_TINC1, together=True)
-    with pytest.raises(ValueError, match="'fed back' has no thresholds"):
-        judging.tune(out, DATA, [T20_TINC1], "fed back")
-    judging.add_figures(out, DATA, [T20_TINC1], limit=2)
-    found = read_card(out)["test, thresholds"]["T20_TINC1"]
-    # So short a training is still persistence.
-    place = found["pooled, horizon 1"]
-    assert place["prediction"]["n"] == 2
-    assert place["prediction"]["mean"] == pytest.approx(place["persistence"]["mean"], abs=0.02)
 
 
 @pytest.mark.slow
-def test_a_patchnet_from_training_to_a_judged_file(monkeypatch, tmp_path, capsys):
+def test_a_cnn_from_training_to_shipped_weights(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
-    config = patchnet.Config(history=4, ahead=2, channels=2, hidden=3, width=4, blocks=1)
-    plan = dataclasses.replace(recipes.recipe("patchnet", 4).plan, validate_every=2, warm_up=1)
-    recipe = recipes.recipe("patchnet", 4, policy="mixed_bfloat16")
+    config = cnn.Config(history=4, ahead=2, width=4, blocks=1)
+    plan = dataclasses.replace(recipes.recipe("cnn", 4).plan, validate_every=2, warm_up=1)
+    recipe = recipes.recipe("cnn", 4, policy="mixed_bfloat16")
     recipe = dataclasses.replace(recipe, config=config, plan=plan)
     formats = [T20_TINC1, T80_TINC4]
     history = recipes.train(recipe, DATA, formats, tmp_path / "run")
     assert history.step == 4 and "val_next_jaccard_per_frame" in history.best
     path = recipes.ship(tmp_path / "run", tmp_path / "w.npz")
-    monkeypatch.setattr(judging, "VALIDATION_SAMPLES", 3)
-    judging.tune(path, DATA, formats)
     record = read_card(path)
-    assert record["model"] == "patchnet" and len(record["thresholds"]["T80_TINC4"]) == 2
-    assert record["policy"] == "mixed_bfloat16"
+    assert record["model"] == "cnn" and record["policy"] == "mixed_bfloat16"
     # Forecasts are made in float32.
-    assert patchnet.load(path).compute_dtype == "float32"
-    judging.add_figures(path, DATA, [T80_TINC4], 2)
-    found = read_card(path)["test, thresholds"]["T80_TINC4"]
-    assert found["rollout, horizon 5"]["persistence"]["n"] == 2
-    loaded = register.load(path, T80_TINC4)
-    assert loaded.thresholds is not None
+    assert cnn.load(path).compute_dtype == "float32"
     capsys.readouterr()
 
 
 @pytest.mark.slow
 def test_ablations_are_networks_and_resume(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
-    tiny = patchnet.Config(history=3, ahead=2, channels=2, hidden=3, width=4, blocks=1)
-    monkeypatch.setattr(patchnet, "shipped", lambda: tiny)
+    tiny = cnn.Config(history=3, ahead=2, width=4, blocks=1)
+    monkeypatch.setattr(cnn, "shipped", lambda: tiny)
     chosen = ("only the next frame", "T80_TINC4 only")
-    changes = {change: ablations.ABLATIONS["patchnet"][change] for change in chosen}
-    monkeypatch.setitem(ablations.ABLATIONS, "patchnet", changes)
+    changes = {change: ablations.ABLATIONS["cnn"][change] for change in chosen}
+    monkeypatch.setitem(ablations.ABLATIONS, "cnn", changes)
     place = DATA, THESIS_FORMATS, tmp_path, tmp_path / "t.csv"
-    ablations.ablate("patchnet", *place, steps=4)
+    ablations.ablate("cnn", *place, steps=4)
     # What is there is not trained again.
     monkeypatch.setattr(recipes, "train", None)
-    table = ablations.ablate("patchnet", *place, steps=4)
+    table = ablations.ablate("cnn", *place, steps=4)
     assert list(table["change"]) == ["only the next frame", "T80_TINC4 only", "persistence"]
     assert list(table["examples"])[:2] == [48, 48]
     assert table["T20_TINC1"].isna().tolist() == [False, True, False]
@@ -472,23 +300,17 @@ def test_ablations_are_networks_and_resume(monkeypatch, tmp_path, capsys):
     capsys.readouterr()
 
 
-@pytest.mark.parametrize("model", ["scout", "wgan_gp"])
-def test_tune_refuses_models_without_thresholds(model, shipped):
-    with pytest.raises(ValueError, match=f"is of a {model}, .* take a patchnet or surfacenet"):
-        judging.tune(shipped(model), DATA, [T20_TINC1])
-
-
-def test_other_formats_and_variants_are_refused(shipped, tmp_path):
-    out, other = shipped(), [T20_TINC1, T80_TINC4]
-    says = "not trained for T80_TINC4; choose from T20_TINC1, T40_TINC2"
-    for refused in (judging.tune, judging.add_figures):
-        with pytest.raises(ValueError, match=says):
-            refused(out, tmp_path, other)
-    with pytest.raises(ValueError, match=says):
-        judging.judge(out, tmp_path, T80_TINC4, "test")
-    save_weights(tmp_path / "w.npz", convlstm.build(TINY), {})
-    with pytest.raises(ValueError, match="'mirrorings' is of these"):
-        judging.add_figures(tmp_path / "w.npz", tmp_path, [T20_TINC1], variant="mirrorings")
+def test_cuts_are_compared_by_model_format_and_feedback(cache, tmp_path):
+    """For one model: a cut at 0.5 of what is fed back is judged alike, whatever else differs."""
+    out = tmp_path / "cuts.csv"
+    table = cuts.compare(["scout"], DATA, [T80_TINC4], out, limit=2)
+    pd.testing.assert_frame_equal(table.reset_index(drop=True), pd.read_csv(out))
+    by = ["feedback", "cut", "horizon"]
+    assert table.groupby(by).size().eq(1).all() and len(table) == 3 * 4 * 10
+    assert set(table["n"]) == {2} and table["mean"].between(0, 1).all()
+    # Before anything is fed back, all kinds of feedback are the same.
+    first = table[table["horizon"] == 1].groupby("cut")["mean"].nunique()
+    assert first.eq(1).all()
 
 
 def test_every_ablation_is_a_recipe():

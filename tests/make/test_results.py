@@ -2,17 +2,15 @@
 
 import dataclasses
 import itertools
-import json
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
-from random_weights import randomised
 
 from data.make import results
-from helpers import evaluation, rollout, wgan_gp, workshop
-from helpers.models import patchnet, register, surfacenet
+from helpers import evaluation, metrics, rollout, wgan_gp, workshop
+from helpers.models import cnn, register, surfacenet
 from helpers.models.weights import read_card, save_weights
 from helpers.sequences import FORMATS
 
@@ -26,10 +24,10 @@ def judged(tmp_path_factory):
     place = tmp_path_factory.mktemp("results")
     folder = place / "weights"
     folder.mkdir()
-    patch = patchnet.Config(history=4, ahead=2, channels=2, hidden=3, width=4, blocks=1)
-    note = {**NOTE, "model": "patchnet", "formats": ["T20_TINC1", "T80_TINC4"]}
-    save_weights(folder / "patchnet.npz", patchnet.build(patch), note)
-    gan = wgan_gp.workshop(3, width=8, blocks=1, channels=2, hidden=3, critic_width=8)
+    tiny = cnn.Config(history=4, ahead=2, width=4, blocks=1)
+    note = {**NOTE, "model": "cnn", "formats": ["T20_TINC1", "T80_TINC4"]}
+    save_weights(folder / "cnn.npz", cnn.build(tiny), note)
+    gan = wgan_gp.workshop(3, width=8, blocks=1, critic_width=8)
     began = {"began_with": {"sha256": "alone", "minutes": 5.0}}
     note = {**NOTE, "model": "wgan_gp", "formats": ["T80_TINC4"], **began}
     save_weights(folder / "wgan_gp_3.npz", wgan_gp.build(gan), note)
@@ -56,139 +54,50 @@ def test_every_model_format_and_protocol(weights, tmp_path):
     found = make(weights, tmp_path)
     table = found["summary"]
     assert set(table["n"]) == {3}
-    kinds = table.groupby(["model", "format", "protocol", "history"]).size()
+    assert set(table["cut"]) == set(metrics.CUTS)
+    half = table[table["cut"] == "half"]
+    kinds = half.groupby(["model", "format", "protocol", "history"]).size()
     assert kinds.to_dict() == {
         **{
-            ("PatchNet", name, *kind): count
+            ("CNN", name, *kind): count
             for name in ("T20_TINC1", "T80_TINC4")
             for kind, count in {("pooled", 1): 1, ("per_frame", 1): 1, ("rollout", 5): 15}.items()
-        },
-        **{
-            ("PatchNet, mean of eight mirrorings", name, "rollout", 5): 5
-            for name in ("T20_TINC1", "T80_TINC4")
         },
         ("WGAN-GP, three frames", "T80_TINC4", "per_frame", 3): 1,
         ("WGAN-GP, three frames", "T80_TINC4", "rollout", 3): 5,
     }
     # Untrained networks are persistence.
-    np.testing.assert_allclose(table["jaccard"], table["persistence"])
-    np.testing.assert_allclose(table["difference"], 0)
+    np.testing.assert_allclose(half["jaccard"], half["persistence"])
+    np.testing.assert_allclose(half["difference"], 0)
     gan = table[table["model"].str.startswith("WGAN")].iloc[0]
     assert gan["thesis"] == pytest.approx(0.3137, abs=1e-3) and gan["training_minutes"] == 7
     pooled = table.query("protocol == 'pooled' and format == 'T20_TINC1'").iloc[0]
     assert pooled["thesis"] == pytest.approx(0.0743, abs=1e-3)
     assert set(found["skill_horizons"]["steps"]) == {0}
-    assert set(found["skill_horizons"]["model"]) == {"PatchNet", "WGAN-GP, three frames"}
-    titles = results.TITLES["patchnet"], results.TITLES["patchnet, mirrorings"]
-    once, eight = (table[table["model"] == title] for title in titles)
-    cost = "million_multiply_adds"
-    assert eight[cost].iloc[0] == pytest.approx(8 * once[cost].iloc[0], abs=0.5)
+    assert set(found["skill_horizons"]["model"]) == {"CNN", "WGAN-GP, three frames"}
 
 
-def test_a_surfacenet_beside_a_patchnet_is_judged_alone_and_with_it(weights, tmp_path):
+def test_a_scout_belongs_to_its_surfacenet(weights, tmp_path):
     config = surfacenet.Config(history=4, ahead=2, radius=1, blocks=1, width=4, layers=0)
     note = {**NOTE, "model": "surfacenet", "formats": ["T80_TINC4"]}
-    path = save_weights(weights / "surfacenet.npz", surfacenet.build(config), note)
-    alone, both = found = results.cases(weights, ["surfacenet"])
-    assert [case.title for case in found] == ["SurfaceNet", "SurfaceNet and PatchNet, mean"]
-    (patch,) = (
-        case
-        for case in results.cases(weights, ["patchnet"])
-        if case.title == "PatchNet" and case.frame_format == both.frame_format
-    )
-    cost = both.cost()
-    for name in ("parameters", "million_multiply_adds", "training_minutes"):
-        assert cost[name] == pytest.approx(alone.cost()[name] + patch.cost()[name], abs=0.11)
-    assert cost["hardware"] == "CPU"
-    made = make(weights, tmp_path, names=["surfacenet"])
-    assert set(made["summary"]["model"]) == {case.title for case in found}
-    kinds = made["summary"].groupby("model").size()
-    assert kinds.iloc[0] == kinds.iloc[1]
-    # A scout beside it belongs to it, and is no case of its own.
+    save_weights(weights / "surfacenet.npz", surfacenet.build(config), note)
+    (alone,) = found = results.cases(weights, ["surfacenet"])
+    points, sample_id = results._samples(DATA, 3)
+    frames = alone.frame_format.select(points)
+    before, cost = results._note(alone, frames, sample_id), alone.cost()
     small = dataclasses.replace(config, blocks=0)
-    note = {**NOTE, "model": "scout", "formats": ["T80_TINC4"]}
+    # It began with the weights of the SurfaceNet, whose minutes do not count a second time.
+    note = {**NOTE, "model": "scout", "formats": ["T80_TINC4"], "began_with": alone.record}
     save_weights(weights / "scout.npz", surfacenet.build(small), note)
     assert results.cases(weights, ["surfacenet", "scout"]) == found
-    assert alone.cost()["parameters"] == sum(
-        surfacenet.build(each).count_params() for each in (config, small)
-    )
-    assert alone.cost()["training_minutes"] == 4
-    assert alone.cost()["million_multiply_adds"] == pytest.approx(
+    assert results._note(alone, frames, sample_id) != before  # older tables are stale
+    scouted = alone.cost()
+    assert scouted["parameters"] == cost["parameters"] + surfacenet.build(small).count_params()
+    assert scouted["training_minutes"] == cost["training_minutes"] + 2 == 4
+    assert scouted["hardware"] == "CPU"
+    assert scouted["million_multiply_adds"] == pytest.approx(
         surfacenet.multiply_adds(config, scout=small) / 1e6, abs=0.06
     )
-    with_scout = results.make(
-        DATA, tmp_path / "scouted", weights=weights, names=["surfacenet"], limit=3
-    )
-    once = "jaccard", "persistence"
-    pd.testing.assert_frame_equal(with_scout["summary"][[*once]], made["summary"][[*once]])
-    (weights / "scout.npz").unlink()
-    # Nor is a follower, which takes no part in the next frame.
-    points, sample_id = results._samples(DATA, 3)
-    frames = both.frame_format.select(points)
-    before, cost = [results._note(case, frames, sample_id) for case in found], alone.cost()
-    # It began with the weights of the SurfaceNet, whose minutes do not count a second time.
-    note |= {"model": "follower", "began_with": alone.record}
-    save_weights(weights / "follower.npz", surfacenet.build(small), note)
-    assert results.cases(weights, ["surfacenet", "follower"]) == found
-    followed = alone.cost()
-    assert followed["parameters"] == cost["parameters"] + surfacenet.build(small).count_params()
-    assert followed["training_minutes"] == cost["training_minutes"] + 2
-    assert followed["million_multiply_adds"] == cost["million_multiply_adds"]
-    after = [results._note(case, frames, sample_id) for case in found]
-    assert before[0] != after[0] and before[1] != after[1]
-    # The SurfaceNet goes on from them, too.
-    ours = {key: alone.record[key] for key in (*NOTE, "model", "formats")}
-    ours["began_with"] = alone.record
-    save_weights(tmp_path / "later.npz", randomised(surfacenet.build(config)), ours)
-    for kind in ("npz", "json"):
-        (tmp_path / f"later.{kind}").replace(weights / f"surfacenet.{kind}")
-    (later, _) = results.cases(weights, ["surfacenet"])
-    assert later.cost()["training_minutes"] == cost["training_minutes"] + 2 + 2
-    (weights / "follower.npz").unlink()
-    found = results.cases(weights, ["surfacenet"])
-    # Another PatchNet makes the tables of the mean stale, and of nothing else.
-    before = [results._note(case, frames, sample_id) for case in found]
-    (weights / "patchnet.npz").write_bytes(path.read_bytes())
-    after = [results._note(case, frames, sample_id) for case in found]
-    assert before[0] == after[0] and before[1] != after[1]
-    (weights / "patchnet.npz").unlink()
-    assert [case.title for case in results.cases(weights, ["surfacenet"])] == ["SurfaceNet"]
-
-
-def test_what_cases_share_changes_nothing(weights, tmp_path, monkeypatch):
-    """Networks that say something, in chunks of two samples, against each case by itself."""
-    options = {"history": 4, "ahead": 2, "radius": 1, "blocks": 0, "width": 4, "layers": 0}
-    made = {
-        name: randomised(surfacenet.build(surfacenet.Config(**options, residual=residual)))
-        for name, residual in {"scout": 3.0, "surfacenet": 1.0}.items()
-    }
-    patch = patchnet.Config(history=4, ahead=2, channels=2, hidden=3, width=4, blocks=1)
-    made["patchnet"] = randomised(patchnet.build(patch))
-    for name, model in made.items():
-        (weights / f"{name}.npz").unlink(missing_ok=True)
-        note = {**NOTE, "model": name, "formats": ["T80_TINC4"]}
-        save_weights(weights / f"{name}.npz", model, note)
-    found = results.cases(weights, ["patchnet", "surfacenet"])
-    (group,) = results.groups(found)
-    plain = "thresholds"
-    assert [case.variant for case in group] == [plain, "mirrorings", plain, "together"]
-    points, sample_id = results._samples(DATA, 3)
-    frames = group[0].frame_format.select(points)
-    monkeypatch.setattr(results, "REMEMBERED", 2)
-    together = results.evaluate(group, frames, sample_id, tmp_path / "shared")
-    for case, tables in zip(group, together):
-        model = register.load(case.path, case.frame_format, **register.VARIANTS[case.variant])
-        for table, alone in zip(tables, results._tables(case, model, frames, sample_id)):
-            order = ["protocol", "horizon", "sample"]
-            one, other = (each.sort_values(order, ignore_index=True) for each in (table, alone))
-            pd.testing.assert_frame_equal(one, other)
-            assert (one["prediction_mse"] != one["persistence_mse"]).any()
-    # Another scout makes the tables of the SurfaceNet stale, and of its mean.
-    before = [results._note(case, frames, sample_id) for case in group]
-    for name in ("scout.npz", "scout.json"):
-        (weights / name).write_bytes((weights / name.replace("scout", "surfacenet")).read_bytes())
-    after = [results._note(case, frames, sample_id) for case in group]
-    assert [one == other for one, other in zip(before, after)] == [True, True, False, False]
 
 
 def test_a_second_call_judges_nothing_again(weights, tmp_path, monkeypatch):
@@ -201,9 +110,9 @@ def test_a_second_call_judges_nothing_again(weights, tmp_path, monkeypatch):
 @pytest.mark.slow  # starts two processes
 def test_side_by_side_gives_the_same(weights, tmp_path):
     before = make(weights, tmp_path)
-    for path in (tmp_path / "work").glob("patchnet*"):
+    for path in (tmp_path / "work").glob("cnn*"):
         path.unlink()
-    tables = ["patchnet, T20_TINC1.json", "patchnet, T80_TINC4.json"]
+    tables = ["cnn, T20_TINC1.json", "cnn, T80_TINC4.json"]
     kept = (tmp_path / "work" / "wgan_gp_3, T80_TINC4.json").stat().st_mtime_ns
     results._side_by_side(
         results.cases(weights),
@@ -224,7 +133,7 @@ def test_what_was_interrupted_is_taken_up(weights, tmp_path, monkeypatch):
     loaded = []
 
     def breaks(path, *args, **options):
-        if len(loaded) == 4:
+        if len(loaded) == 2:
             raise KeyboardInterrupt
         loaded.append(path)
         return rollout.Persistence()
@@ -237,9 +146,7 @@ def test_what_was_interrupted_is_taken_up(weights, tmp_path, monkeypatch):
     assert [path.stem for path in loaded] == ["wgan_gp_3"]
 
 
-@pytest.mark.parametrize(
-    "change", ["weights", "thresholds", "samples", "code", "torn note", "cut table"]
-)
+@pytest.mark.parametrize("change", ["weights", "samples", "code", "torn note", "cut table"])
 def test_stale_tables_are_not_used(weights, tmp_path, monkeypatch, change):
     limit = 3
     if change == "samples":
@@ -247,21 +154,15 @@ def test_stale_tables_are_not_used(weights, tmp_path, monkeypatch, change):
     elif change == "code":
         monkeypatch.setattr(results, "_code", lambda: "of tomorrow")
     elif change == "torn note":
-        for path in (tmp_path / "work").glob("patchnet*.json"):
+        for path in (tmp_path / "work").glob("cnn*.json"):
             path.write_text(path.read_text()[:20])
     elif change == "cut table":  # at the end of a line, so that what is left is a table
         for path in (tmp_path / "work").glob("*.csv"):
             path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
-    elif change == "thresholds":
-        path = weights / "patchnet.json"
-        record = json.loads(path.read_text())
-        record["thresholds"] = {"T20_TINC1": [0.4, 0.4]}
-        path.write_text(json.dumps(record))
     else:
-        path = weights / "patchnet.npz"
+        path = weights / "cnn.npz"
         record = read_card(path)
-        config = patchnet.Config(**record.pop("configuration"))
-        model = patchnet.build(config)
+        model = cnn.build(cnn.Config(**record.pop("configuration")))
         model.trainable_variables[0].assign_add(np.ones(model.trainable_variables[0].shape))
         path.unlink()
         kept = {k: record[k] for k in ("minutes", "machine", "model", "formats")}
@@ -274,7 +175,7 @@ def test_stale_tables_are_not_used(weights, tmp_path, monkeypatch, change):
 
     monkeypatch.setattr(register, "load", counted)
     assert set(make(weights, tmp_path, limit=limit)["summary"]["n"]) == {limit}
-    assert loaded.count("patchnet") == 4
+    assert loaded.count("cnn") == 2
     assert loaded.count("wgan_gp_3") == (change in ("samples", "code", "cut table"))
 
 
@@ -282,7 +183,7 @@ def test_the_page_has_a_dash_where_there_is_nothing(weights, tmp_path):
     found = make(weights, tmp_path)
     page = results.page(found)
     pooled = page.split("\n*Next frame*")[1]
-    (line,) = (each for each in pooled.splitlines() if each.startswith("| PatchNet"))
+    (line,) = (each for each in pooled.splitlines() if each.startswith("| CNN"))
     assert line.split(" | ")[2] == "–" and line.count(" ± ") == 2
     row = found["summary"].iloc[0]
     assert f"{row['jaccard']:.4f} ± " in line and row["protocol"] == "pooled"
@@ -293,7 +194,7 @@ def test_the_page_has_a_dash_where_there_is_nothing(weights, tmp_path):
 def test_the_page_tells_what_a_model_costs(weights, tmp_path):
     costs = results.page(make(weights, tmp_path)).split("What it costs")[1]
     assert "| ConvLSTM3D of the thesis | 762,017 |" in costs
-    (line,) = (each for each in costs.splitlines() if each.startswith("| PatchNet |"))
+    (line,) = (each for each in costs.splitlines() if each.startswith("| CNN |"))
     assert "minutes: 2 for all formats; " in line
 
 
@@ -311,8 +212,8 @@ def test_models_are_chosen_by_their_names():
     assert formats == list(FORMATS) and len(found) == 6
     with pytest.raises(FileNotFoundError, match="scout that forecast by themselves"):
         results.cases(names=["scout"])
-    with pytest.raises(FileNotFoundError, match="weights wgan; there are: convlstm, follower"):
-        results.cases(names=["patchnet", "wgan"])
+    with pytest.raises(FileNotFoundError, match="weights wgan; there are: cnn, convlstm"):
+        results.cases(names=["cnn", "wgan"])
 
 
 def test_marks_are_asked_for_before_anything_is_written(weights, tmp_path):
@@ -330,14 +231,14 @@ def test_marks_are_asked_for_before_anything_is_written(weights, tmp_path):
         text = path.read_text()
         assert text.startswith("before ") and text.endswith(" after")
         assert "made before" not in text
-    assert "PatchNet" in good.read_text() and "PatchNet" not in bad.read_text()
+    assert "CNN" in good.read_text() and "CNN" not in bad.read_text()
     assert "WGAN-GP" in bad.read_text()
 
 
 def test_bold_is_what_beats_the_thesis_and_persistence():
     table = evaluation.course_results()["summary"]
     place = (table["model"] == "SurfaceNet") & (table["horizon"] == results.HORIZON)
-    place &= table["format"] == "T40_TINC2"
+    place &= (table["format"] == "T40_TINC2") & (table["cut"] == results.CUT)
 
     def line(**changes) -> str:
         changed = table.copy()
@@ -380,6 +281,7 @@ def test_the_readme_has_the_results_that_matter():
     assert shown in text
     # Each row once more, from both files: ours, and in brackets the thesis's.
     ours, theirs = evaluation.course_results()["summary"], evaluation.thesis_figures()
+    ours = ours[ours["cut"] == results.CUT]
     theirs = theirs[theirs["measure"] == "prediction_jaccard"]
 
     def figures(table, column, model, protocol) -> list[str]:
@@ -413,9 +315,10 @@ def test_the_results_page_says_what_the_tables_say():
     table = evaluation.course_results()["summary"]
     assert {case.title for case in results.cases()} == set(table["model"])
     # Of the same weights as those that lie there.
+    table = table[table["cut"] == results.CUT]
     for case in results.cases():
-        record = case.record.get(f"test, {case.variant}", case.record.get("test", {}))
-        figures = record.get(case.frame_format.name, {})
+        figures = case.record["test"][case.frame_format.name]
+        assert len(figures) == (6 if case.frames else 7)
         for place, each in figures.items():
             protocol, horizon = place.split(", horizon ")
             row = table[
@@ -424,4 +327,17 @@ def test_the_results_page_says_what_the_tables_say():
                 & (table["protocol"] == protocol)
                 & (table["horizon"] == int(horizon))
             ]
-            assert row["jaccard"].item() == pytest.approx(each["prediction"]["mean"], abs=2e-5)
+            assert row["jaccard"].item() == each["mean"]
+
+
+def test_cards_hold_the_figures_of_the_tables(weights, tmp_path):
+    found = make(weights, tmp_path)
+    results.note_in_cards(found, weights)
+    card = read_card(weights / "wgan_gp_3.npz")
+    rollouts = [f"rollout, horizon {step}" for step in range(1, 6)]
+    assert list(card["test"]["T80_TINC4"]) == ["per_frame, horizon 1", *rollouts]
+    row = found["summary"].query("cut == @results.CUT and protocol == 'per_frame'").iloc[-1]
+    assert row["model"] == "WGAN-GP, three frames"
+    figure = card["test"]["T80_TINC4"]["per_frame, horizon 1"]
+    assert figure["mean"] == pytest.approx(row["jaccard"], abs=1e-5) and figure["n"] == 3
+    assert register.load(weights / "wgan_gp_3.npz", FORMATS["T80_TINC4"])  # still the same weights

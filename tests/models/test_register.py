@@ -51,10 +51,9 @@ def test_a_file_is_one_network_until_it_changes(tmp_path):
 @pytest.mark.parametrize(
     ("file", "options", "says"),
     [
-        ("convlstm_T80_TINC4", {"thresholds": [9], "ahead": 1}, "ahead, thresholds; .* name"),
-        ("patchnet", {"scout": None}, "option scout; .*follower"),
-        ("surfacenet", {"together": True, "symmetries": 8}, "symmetries; .*shares.* together"),
-        ("wgan_gp_1", {"thresholds": None}, "thresholds; choose from name, seed"),
+        ("convlstm_T80_TINC4", {"seed": 9, "ahead": 1}, "ahead, seed; choose from name"),
+        ("cnn", {"scout": None}, "option scout; choose from ahead, name"),
+        ("wgan_gp_1", {"ahead": None}, "ahead; choose from name, seed"),
     ],
 )
 def test_options_that_there_are_not_are_refused(file, options, says):
@@ -62,24 +61,27 @@ def test_options_that_there_are_not_are_refused(file, options, says):
         models.load(file, T80_TINC4, **options)
 
 
-def test_options_that_there_are_go_on(tmp_path):
-    assert models.load("convlstm_T80_TINC4", T80_TINC4, name="ours", together=False).name == "ours"
-    path = tmp_path / "scout.npz"
-    save_weights(path, surfacenet.build(surfacenet.scout()), {"model": "scout"})
-    with pytest.raises(ValueError, match="no SurfaceNet"):
-        models.load(path, T20_TINC1, together=True)
+def test_a_scout_is_found_or_given(tmp_path):
+    assert models.load("convlstm_T80_TINC4", T80_TINC4, name="ours").name == "ours"
+    beside = surfacenet.load(models.WEIGHTS / "scout.npz")
+    found = models.load("surfacenet", T80_TINC4)
+    np.testing.assert_array_equal(found.scout.get_weights()[0], beside.get_weights()[0])
+    assert models.load("surfacenet", T80_TINC4, scout=None).scout is None
+    path = tmp_path / "surfacenet.npz"
+    save_weights(path, surfacenet.build(surfacenet.scout()), {"model": "surfacenet"})
+    assert models.load(path, T20_TINC1).scout is None
 
 
-@pytest.mark.parametrize("file", ["convlstm_{}.npz", "patchnet.npz", "surfacenet.npz"])
+@pytest.mark.parametrize("file", ["convlstm_{}.npz", "cnn.npz", "surfacenet.npz"])
 @pytest.mark.parametrize("name", [found.name for found in THESIS_FORMATS])
 def test_shipped_weights_beat_persistence(name, file):
     path = workshop.REPOSITORY / "data" / "weights" / file.format(name)
     assert path.stat().st_size < 5e6
     record = read_card(path)
-    figures = record["test" if "convlstm" in file else "test, thresholds"][name]
-    assert len(figures) == 6
+    figures = record["test"][name]
+    assert len(figures) == 7
     for place in figures.values():
-        assert place["prediction"]["interval"][1] < place["persistence"]["interval"][0]
+        assert place["interval"][1] < place["persistence"]
     frames = records.open_split(DATA, "test").frames(np.arange(8))
     frames = FORMATS[name].select(frames)
     forecast = rollout.next_frames(models.load(path, FORMATS[name]), frames)

@@ -1,7 +1,6 @@
 """The network at each surface voxel: what it reads, its pose, what it must not see, examples."""
 
 import dataclasses
-import functools
 import threading
 
 import numpy as np
@@ -11,7 +10,6 @@ from scipy import ndimage
 
 from helpers import records, sequences, training, workshop
 from helpers.models import register, surfacenet
-from helpers.models.shared import UNKNOWN, fitting_threshold, forecasts_at_end
 from helpers.models.surfacenet import Config, Examples
 from helpers.models.weights import save_weights
 from helpers.rollout import next_frames, rollout
@@ -208,9 +206,8 @@ def test_what_the_network_reads(rng, monkeypatch, observed=2):
 
     monkeypatch.setattr(model, "_first", first)
     frames = rng.integers(2, size=(2, 4, 5, 5, 5)).astype(np.float32)
-    frames[:, : 4 - observed] = UNKNOWN
+    frames[:, : 4 - observed] = 0.5  # whatever they hold
     inputs = {"frames": frames, "observed": np.full(2, observed), "step": np.array([1, 4])}
-    inputs["fed_back"] = np.array([1, 3])
     voxels = np.array([0, 62, 124, 31])  # corners, the middle
     inputs |= {"voxels": np.stack([voxels, voxels]).astype(np.int32)}
     model({name: tf.convert_to_tensor(values) for name, values in inputs.items()})
@@ -229,7 +226,7 @@ def test_what_the_network_reads(rng, monkeypatch, observed=2):
             d, h, w = place + 4 + 3 * block
             within = pasts[d - 1 : d + 2, h - 1 : h + 2, w - 1 : w + 2].ravel()
             expected.extend(sum((surfacenet.courses(4)[n] for n in within if n), np.zeros(6)) / 27)
-        expected.extend([sample == 0, False, sample == 1, seen / 4, 1 / seen, (0.5, 1)[sample]])
+        expected.extend([sample == 0, False, sample == 1, seen / 4, 1 / seen])
         np.testing.assert_allclose(values, expected, atol=1e-5)
 
 
@@ -283,41 +280,6 @@ def test_nothing_is_read_from_before_the_span(frames, step, read):
     assert read == 1 or np.abs(forecaster(frames[:, 1 - read :]) - short).max() > 1e-3
 
 
-def test_frames_of_probabilities_pass_for_forecasts(model, frames, monkeypatch):
-    history = frames[:, :6].copy()
-    soft = np.clip(history, 0.1, 0.9)
-    history[0, 2], history[1, 4:] = soft[0, 2], soft[1, 4:]
-    np.testing.assert_array_equal(forecasts_at_end(history), [0, 2])
-    np.testing.assert_array_equal(forecasts_at_end(soft), [6, 6])
-    forecaster, given = wrap(model), []
-    logits = model.logits
-
-    def asked(inputs, *voxels):
-        given.append(inputs["fed_back"])
-        return logits(inputs, *voxels)
-
-    monkeypatch.setattr(model, "logits", asked)
-    monkeypatch.setattr(
-        model, "compiled_forecast", lambda *known: functools.partial(model._forecast, *known)
-    )
-    fed_back = forecaster(history)
-    np.testing.assert_array_equal(given[0], [0, 2])
-    observed = forecaster(np.round(history))
-    np.testing.assert_array_equal(fed_back[0], observed[0])
-    assert np.abs(fed_back[1] - observed[1]).max() > 1e-5
-
-
-def test_an_untrained_network_takes_forecasts_for_observed_frames(frames):
-    keras.utils.set_random_seed(3)
-    model = surfacenet.build(SMALL)
-    kernel, bias = model.head.get_weights()
-    model.head.set_weights([kernel + 5, bias])
-    soft = np.clip(frames[:, :6], 0.1, 0.9)
-    forecaster = wrap(model)
-    np.testing.assert_array_equal(forecaster(soft), forecaster(frames[:, :6]))
-    assert np.abs(forecaster(frames[:, :6]) - frames[:, 5]).max() > 0.1
-
-
 def test_a_scout_is_asked_first(model, frames, monkeypatch):
     """Where the scout is sure its forecast stands; elsewhere it is that of the model."""
     small = dataclasses.replace(SMALL, history=5, radius=1, blocks=0, residual=2.0)
@@ -334,11 +296,6 @@ def test_a_scout_is_asked_first(model, frames, monkeypatch):
         assert 0 < (change[near] <= 0.3).mean() < 1
         np.testing.assert_array_equal(found[sure], theirs[sure])
         np.testing.assert_allclose(found[~sure], ours[~sure], atol=1e-6)
-        kept = {}
-        for net, expected in ((None, ours), (scout, found), (None, ours)):
-            again = getattr(wrap(model, scout=net, kept=kept), ask)(history)
-            np.testing.assert_array_equal(again, expected)
-        assert len(kept) == 2
 
 
 def test_a_rollout_and_all_next_frames(model, frames):
@@ -394,8 +351,7 @@ def test_examples_are_voxels_near_a_surface(split):
     chances = (1.0, 0.25, 0.125)
     options = {"seed": 5, "voxels": 40, "chances": chances}
     examples = Examples(split, [T20_TINC1, T80_TINC4], config, 6, **options)
-    frames, _, _, fed_back, chosen, counts = found = examples.batch(3)
-    assert not fed_back.any()  # there is no feeder
+    frames, _, _, chosen, counts = found = examples.batch(3)
     for again, first in zip(examples.batch(3), found):
         np.testing.assert_array_equal(again, first)
     assert chosen.shape == counts.shape == (6, 40)
@@ -465,7 +421,7 @@ def test_a_scout_chooses_what_it_is_unsure_of(split):
     small = {"ahead": 1, "radius": 0, "blocks": 0, "width": 2, "layers": 0}
     scout = surfacenet.build(Config(history=2, **small))
     # The first layer gives about 9 for a filled voxel and 0 for an empty one; the logits: +1, -4.
-    kernel = np.zeros((8 + 6, 2), np.float32)
+    kernel = np.zeros((8 + 5, 2), np.float32)
     kernel[0] = 9
     scout.first.set_weights([kernel, np.zeros(2, np.float32)])
     scout.head.set_weights([np.full((2, 1), -3 / 18, np.float32), np.full(1, 0, np.float32)])
@@ -490,8 +446,6 @@ def test_a_scout_chooses_what_it_is_unsure_of(split):
         ({"voxels": 0}, "voxels is 0"),
         ({"chances": (1.0, 0.2)}, "3 numbers"),
         ({"chances": (1.0, 0.2, 0.0)}, "above 0"),
-        ({"feeder": surfacenet.build(Config(steps=(1, 2)))}, r"the feeder knows .* \{4\} besides"),
-        ({"fed_back": 1.5}, "fed_back is 1.5"),
     ],
 )
 def test_examples_that_cannot_be(split, options, says):
@@ -502,7 +456,7 @@ def test_examples_that_cannot_be(split, options, says):
 def test_targets_are_those_of_the_chosen_voxels(split):
     config = Config(history=4, ahead=3)
     examples = Examples(split, [T20_TINC1], config, 3, voxels=30)
-    frames, observed, _, _, chosen, counts = examples.batch(0)
+    frames, observed, _, chosen, counts = examples.batch(0)
     inputs, targets, weights = next(iter(examples.dataset()))
     np.testing.assert_array_equal(inputs["voxels"], chosen)
     np.testing.assert_array_equal(weights["next"], counts)
@@ -512,36 +466,7 @@ def test_targets_are_those_of_the_chosen_voxels(split):
             truth = flat[sample, 4:, voxel]
             assert targets["next"][sample, number, 0] == truth[0]
             np.testing.assert_array_equal(targets["later"][sample, number], truth[1:])
-        unknown = inputs["frames"][sample, : 4 - observed[sample]].numpy()
-        assert (unknown == UNKNOWN).all()
-
-
-def test_forecasts_are_fed_back(split):
-    """In the place of the last frames seen, one after another, and nowhere else."""
-    config = Config(history=6, ahead=4)
-    small = {"radius": 1, "blocks": 0, "width": 4, "layers": 0}
-    feeder = randomised(surfacenet.build(Config(history=5, ahead=1, residual=1.0, **small)))
-    options = {"voxels": 10, "seed": 2}
-    plain = Examples(split, [T80_TINC4], config, 40, **options)
-    fed = dataclasses.replace(plain, feeder=feeder, fed_back=0.7)
-    (frames, observed, *_), (found, seen, _, counts, *_) = plain.batch(1), fed.batch(1)
-    assert set(counts) == {0, 1, 2, 3} and 20 < (counts > 0).sum() < 36
-    np.testing.assert_array_equal(seen, np.minimum(observed + counts, 6))
-    forecaster, changed = surfacenet.forecaster(feeder, T80_TINC4), 0
-    for sample, count in enumerate(counts):
-        history = frames[sample : sample + 1, 6 - seen[sample] : 6 - count].astype(np.float32)
-        for number in range(count):
-            forecast = forecaster(history)
-            filled = forecast >= fitting_threshold(forecast)[:, None, None, None]
-            np.testing.assert_array_equal(found[sample, 6 - count + number], filled[0])
-            # Told from frames that were observed by values in between.
-            history = np.concatenate([history, np.clip(filled, 0.1, 0.9)[:, np.newaxis]], axis=1)
-        changed += (found[sample, :6] != frames[sample, :6]).any()
-        untouched = [*range(6 - count), *range(6, 10)]
-        np.testing.assert_array_equal(found[sample, untouched], frames[sample, untouched])
-    assert changed > 10
-    inputs, *_ = next(iter(fed.dataset(1)))
-    np.testing.assert_array_equal(inputs["fed_back"], counts)
+        assert inputs["observed"][sample] == observed[sample]
 
 
 def trained(split, folder, plan, **options):
