@@ -22,7 +22,7 @@ models models.weights
 training
 models.shared
 convlstm
-models.patchnet models.surfacenet models.thesis
+models.cnn models.surfacenet models.thesis
 wgan_gp
 models.register
 evaluation

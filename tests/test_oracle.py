@@ -49,19 +49,9 @@ SEEN, OBSERVED, AHEAD = 12, 5, 3  # frames before the next one; in a rollout: be
 # What the oracle knows of the course's code: the functions from here to `judged_tables`.
 
 
-def cases() -> dict[str, tuple[results.Case, dict]]:
-    """Return each way in which shipped weights forecast, and its options.
-
-    Networks that are judged with thresholds come a second time with plain probabilities.
-    """
-    found = {}
-    for case in results.cases(WEIGHTS):
-        options = models.VARIANTS[case.variant]
-        name = f"{case.path.stem}, {case.variant}, {case.frame_format.name}"
-        found[name] = case, options
-        if "thresholds" in case.record:
-            found[f"{name}, probabilities"] = case, options | {"thresholds": None}
-    return found
+def cases() -> dict[str, results.Case]:
+    """Return all shipped weights that forecast, by their name in each format."""
+    return {f"{case.path.stem}, {case.frame_format.name}": case for case in results.cases(WEIGHTS)}
 
 
 def history(case: results.Case) -> int:
@@ -69,15 +59,9 @@ def history(case: results.Case) -> int:
     return case.frames or OBSERVED
 
 
-def turns_along(case: results.Case) -> dict | None:
-    """Return the options by which a case's network forecasts a turned history likewise, if any."""
-    return {"thresholds": None} if case.path.stem == "surfacenet" else None
-
-
-def load(case: results.Case, options: dict, weights: Path, memory: dict):
-    """Return a forecaster; those that share a memory do not ask a network twice."""
-    shared = {"kept": memory} if "thresholds" in case.record else {}
-    return models.load(weights / case.path.name, case.frame_format, **options, **shared)
+def turns_along(case: results.Case) -> bool:
+    """Tell whether a case's network forecasts a turned history likewise."""
+    return case.path.stem == "surfacenet"
 
 
 def roll_out(model, observed: np.ndarray) -> np.ndarray:
@@ -97,7 +81,7 @@ def small_recipes() -> dict[str, recipes.Recipe]:
     def small(recipe, config: dict, **drawn):
         return recipe.changed(config=config, plan={"batch_size": 4, "warm_up": 5}, drawn=drawn)
 
-    patch = {"channels": 4, "hidden": 8, "width": 16, "blocks": 1}
+    patch = {"width": 16, "blocks": 1}
     near = {"radius": 1, "blocks": 1, "width": 16, "layers": 1}
     gan = patch | {"critic_width": 16, "warm_up": 5}
     voxels = {"voxels": 64, "candidates": 256}
@@ -105,7 +89,7 @@ def small_recipes() -> dict[str, recipes.Recipe]:
         "convlstm": small(
             recipes.recipe("convlstm", 20), {"filters": (4,), "width": 16, "blocks": 1, "patch": 4}
         ),
-        "patchnet": small(recipes.recipe("patchnet", 20), patch),
+        "cnn": small(recipes.recipe("cnn", 20), patch),
         "surfacenet": small(recipes.recipe("surfacenet", 20), near, **voxels, scout=None),
         SCOUTED: small(recipes.recipe("surfacenet", 20), near, **voxels),
         "wgan_gp": small(recipes.recipe("wgan_gp", 20, frames=1, adversarial=0.01), gan),
@@ -135,10 +119,10 @@ def judged_tables(work: Path) -> dict[str, list[dict]]:
         null.append(evaluation.next_frame(model, frames, both, **options))
         null.append(evaluation.long_term(model, frames, shape=True, **options))
         shapes.append(evaluation.shape_means(null[-1]))
-    for case in results.cases(WEIGHTS, ["convlstm", "patchnet"]):
-        if case.frame_format == sequences.T80_TINC4 and not case.mirrored:
+    for case in results.cases(WEIGHTS, ["convlstm", "cnn"]):
+        if case.frame_format == sequences.T80_TINC4:
             frames = case.frame_format.select(points)
-            (tables,) = results.evaluate([case], frames, sample_id, work)
+            tables = results.evaluate(case, frames, sample_id, work)
             judged.append(results.summary(case, tables))
             horizons.append(evaluation.skill_horizon(tables[-1]))
     groups = {"persistence": null, "shapes": shapes, "networks": judged, "horizons": horizons}
@@ -155,9 +139,9 @@ def judged_tables(work: Path) -> dict[str, list[dict]]:
 # What is recorded.
 
 
-def forecasts(case, options, frames, memory, weights=WEIGHTS) -> dict[str, np.ndarray]:
+def forecasts(case, frames, weights=WEIGHTS) -> dict[str, np.ndarray]:
     """Return the next frame (B, D, H, W) and a rollout (B, AHEAD, D, H, W) of sequences."""
-    model = load(case, options, weights, memory)
+    model = models.load(weights / case.path.name, case.frame_format)
     return {"next": model(frames[:, :SEEN]), "rollout": roll_out(model, frames[:, : history(case)])}
 
 
@@ -269,12 +253,6 @@ def points(quiet_machine):
     return samples()[0]
 
 
-@pytest.fixture(scope="module")
-def memory():
-    """What networks have said: cases that share one do not ask it twice."""
-    return {}
-
-
 def test_tables_of_a_small_evaluation(tmp_path):
     recorded = read("evaluation")
     found = judged_tables(tmp_path)
@@ -288,10 +266,9 @@ def test_every_case_is_recorded():
 
 
 @pytest.mark.parametrize("name", cases())
-def test_forecasts_of_shipped_weights(name, points, memory):
-    recorded = read("forecasts")
-    allowed, (case, options) = tolerance(recorded), cases()[name]
-    found = forecasts(case, options, chosen_frames(case, points), memory)
+def test_forecasts_of_shipped_weights(name, points):
+    recorded, case = read("forecasts"), cases()[name]
+    allowed, found = tolerance(recorded), forecasts(case, chosen_frames(case, points))
     for part, array in found.items():
         values = {
             key: recorded["values"][f"{name} / {part} / {key}"]
@@ -334,20 +311,19 @@ SYMMETRIES = [
 STEADY = 5e-5  # how little a chosen voxel may move then
 
 
-def steady_voxels(name, case, options, frames, plain, memory, folders) -> dict[str, np.ndarray]:
+def steady_voxels(name, case, frames, plain, folders) -> dict[str, np.ndarray]:
     """Tell which voxels another machine's rounding cannot turn over: bool, as `forecasts`.
 
     A network may cut what it reads at a threshold, or turn a surrounding by comparing sums. There,
     the last digit decides. Such voxels show when all weights are moved a little, and those that
     are turned by the toss of a coin, when the history is turned.
     """
-    others = [(plain, forecasts(case, options, frames, memory, folder)) for folder in folders]
-    if turning := turns_along(case):
-        straight = forecasts(case, turning, frames, memory)
+    others = [(plain, forecasts(case, frames, folder)) for folder in folders]
+    if turns_along(case):
         for order, axes in SYMMETRIES[3::4]:
-            turned = forecasts(case, turning, turn(frames, order, axes), memory)
+            turned = forecasts(case, turn(frames, order, axes))
             back = {part: turn_back(array, order, axes) for part, array in turned.items()}
-            others.append((straight, back))
+            others.append((plain, back))
     steady = {part: np.ones(array.shape, bool) for part, array in plain.items()}
     for part, found in steady.items():
         for one, other in others:
@@ -390,13 +366,13 @@ def shaken_weights(folder: Path, seed: int) -> Path:
 def recorded_forecasts() -> dict[str, np.ndarray]:
     """Return for each case and part the chosen voxels, their values, and the moments of all."""
     points, rng = samples()[0], np.random.default_rng(1)
-    found, memory = {}, {}
+    found = {}
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
         folders = [shaken_weights(Path(folder), seed) for seed, folder in enumerate((one, other))]
-        for name, (case, options) in cases().items():
+        for name, case in cases().items():
             frames = chosen_frames(case, points)
-            plain = forecasts(case, options, frames, memory)
-            steady = steady_voxels(name, case, options, frames, plain, memory, folders)
+            plain = forecasts(case, frames)
+            steady = steady_voxels(name, case, frames, plain, folders)
             for part, array in plain.items():
                 doubtful = np.minimum(array, 1 - array) > 0.02
                 chance = np.where(doubtful, 1.0, 0.01) * steady[part]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from helpers import convlstm, records, workshop
-from helpers.models import patchnet, register, shared
+from helpers.models import register
 from helpers.rollout import next_frames, rollout
 from helpers.sequences import T20_TINC1, T80_TINC4
 
@@ -106,16 +106,8 @@ def measure(runs: int, sequences: int) -> Iterator[tuple[str, str, list[float], 
         convlstm.forecaster(found) for found in (model, convlstm.build(convlstm.workshop()))
     )
     layers = in_keras_layers(model)
-    net = patchnet.build(patchnet.shipped())
-    beyond = {
-        f"PatchNet, {count} symmetries": patchnet.forecaster(net, T80_TINC4, symmetries=count)
-        for count in (1, 8)
-    }
-    trained = register.WEIGHTS / "surfacenet.npz"
-    beyond["SurfaceNet"] = register.load(trained, T80_TINC4, thresholds=None)
-    beyond["SurfaceNet and PatchNet, mean"] = shared.Together(
-        [beyond["SurfaceNet"], patchnet.forecaster(net, T80_TINC4)]
-    )
+    names = {"CNN": "cnn", "SurfaceNet": "surfacenet"}
+    beyond = {title: register.load(name, T80_TINC4) for title, name in names.items()}
     observed = frames[:, :HISTORY]
     yield from _compare(
         f"one next frame, after {HISTORY} frames",
@@ -162,7 +154,7 @@ def measure(runs: int, sequences: int) -> Iterator[tuple[str, str, list[float], 
             },
             # Where surfaces move less, fewer voxels are looked at.
             "SurfaceNet, T20": functools.partial(
-                next_frames, register.load(trained, T20_TINC1, thresholds=None), slow
+                next_frames, register.load("surfacenet", T20_TINC1), slow
             ),
         },
     )

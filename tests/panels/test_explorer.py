@@ -14,7 +14,7 @@ def frames(splits):
 
 
 def test_the_distances_are_those_of_rollout(frames):
-    names = {"PatchNet": "patchnet", "ConvLSTM": "convlstm_T20_TINC1"}
+    names = {"CNN": "cnn", "ConvLSTM": "convlstm_T20_TINC1"}
     compared = {name: models.load(weights, T20_TINC1) for name, weights in names.items()}
     panel = Explorer(compared, frames, T20_TINC1)
     for sample, start in ((0, 5), (2, 12)):

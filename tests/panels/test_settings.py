@@ -15,7 +15,7 @@ from helpers.panels.settings import MODELS, Settings, parameters
         ({"history": 17}, "history is 17; expected 1 to 16"),
         ({"learning_rate": float("nan")}, "learning_rate is nan; expected 1e-06 to 10"),
         ({"batch_size": True}, "batch_size is True; expected a whole number, 1 to 64"),
-        ({"model": "GPT"}, "model is 'GPT'; choose one of PatchNet, ConvLSTM, WGAN-GP"),
+        ({"model": "GPT"}, "model is 'GPT'; choose one of CNN, ConvLSTM, WGAN-GP"),
         ({"model": "WGAN-GP", "reconstruction": 0, "adversarial": 0}, "nothing to learn"),
     ],
 )

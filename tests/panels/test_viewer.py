@@ -27,7 +27,7 @@ def frames():
 
 @pytest.fixture
 def panel(frames):
-    return viewer(*frames, times=[10, 12, 14, 16], name="PatchNet")
+    return viewer(*frames, times=[10, 12, 14, 16], name="CNN")
 
 
 def shown(panel):
@@ -53,7 +53,7 @@ def test_the_threshold_changes_the_distance(panel, frames):
         cut = (prediction >= threshold).astype(np.uint8)
         found = metrics.jaccard_distance(truth, cut)
         text = panel._text.value
-        assert f"PatchNet {found[0]:.3f}" in text and f"frames {found.mean():.3f}" in text
+        assert f"CNN {found[0]:.3f}" in text and f"frames {found.mean():.3f}" in text
         assert "t = 10" in text
 
 
@@ -88,7 +88,7 @@ def test_what_is_shown_and_an_empty_frame(panel, what):
     panel.controls["threshold"].value = 0.95  # nothing is forecast
     panel.controls["time"].value = 3  # and nothing is there
     assert all(a != b for a, b in zip(before, shown(panel)))
-    assert "PatchNet 0.000" in panel._text.value
+    assert "CNN 0.000" in panel._text.value
 
 
 def test_truth_alone(frames):

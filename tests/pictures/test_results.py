@@ -133,7 +133,7 @@ def test_few_samples_fall_into_few_bins(results):
 
 
 def test_the_thesis_has_the_colours_of_its_kin(results):
-    names = {"ours": "PatchNet", "GAN": "WGAN-GP"}
+    names = {"ours": "CNN", "GAN": "WGAN-GP"}
     table = results.replace({"model": names})
     convlstm = results[results["model"] == "ours"].assign(model="ConvLSTM")
     table = evaluation.combine(table, convlstm)
@@ -145,7 +145,7 @@ def test_the_thesis_has_the_colours_of_its_kin(results):
 
     assert look("thesis: ConvLSTM3D") == look("ConvLSTM")
     assert look("thesis: AEncGAN3D three-frame") == look("WGAN-GP")
-    others = {look(name) for name in ("ConvLSTM", "WGAN-GP", "PatchNet", "persistence")}
+    others = {look(name) for name in ("ConvLSTM", "WGAN-GP", "CNN", "persistence")}
     assert look("thesis: AEncGAN3D single-frame") not in others
     assert {colour for colour, _ in others}.isdisjoint(look("thesis: AEncGAN3D single-frame"))
     compared = pictures.comparison(table, horizon=5).axes[0].lines
@@ -215,9 +215,9 @@ def test_summary_curves():
         "thesis: AEncGAN3D three-frame",
     }
     assert set(legend_texts(figure)) >= {*models, "persistence", "thesis: ConvLSTM3D"}
-    holed = summary[(summary["model"] != "PatchNet") | (summary["format"] != "T80_TINC4")]
-    figure = pictures.summary_curves(holed, models=["ConvLSTM", "PatchNet"])
-    assert texts(figure).count("missing: PatchNet") == 1
+    holed = summary[(summary["model"] != "CNN") | (summary["format"] != "T80_TINC4")]
+    figure = pictures.summary_curves(holed, models=["ConvLSTM", "CNN"])
+    assert texts(figure).count("missing: CNN") == 1
     with pytest.raises(ValueError, match="A model is 'VAE'"):
         pictures.summary_curves(summary, models=["VAE"])
 
