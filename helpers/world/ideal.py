@@ -147,6 +147,8 @@ class Posterior:
         pairs += [(axis, somewhere) for axis in self.places.T] + [(radii, sized)]
         means = [values @ weights for values, weights in pairs]
         squared = [(v - mean) ** 2 @ weights for (v, weights), mean in zip(pairs, means)]
+        # Within a step of ⌊a²⌋ no frame tells radii apart.
+        squared[-1] += np.diff(np.sqrt(np.arange(len(radii) + 1))) ** 2 / 12 @ sized
         return np.sqrt(squared)
 
     def draw(self, count: int, rng: np.random.Generator) -> list[Solid]:
