@@ -31,7 +31,7 @@ RESULT = evaluation.COURSE_RESULTS / "floor.csv"
 
 @dataclass(frozen=True)
 class Cut:
-    """A forecaster whose frames are cut where their own expected distance is smallest."""
+    """A forecaster whose frames are cut by their own expected distance: one rule for all."""
 
     forecaster: Forecaster
     name: str
