@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # A module imports those of earlier lines, and those of its own.
 ORDER = """
 _checks _files _processes workshop _lab
-world world.cavities
+world world.cavities world.ideal
 _tfrecord records sources sources.generated sources.thesis sources.commands
 sequences
 metrics
@@ -82,7 +82,7 @@ def test_world_checks_and_distances_need_no_tensorflow():
         sys.modules["tensorflow"] = sys.modules["keras"] = None
         import numpy as np
         from helpers import _checks, metrics, sequences
-        from helpers.world import cavities
+        from helpers.world import cavities, ideal
         frames = next(cavities.generate(1, seed=1)).frames
         order = sequences.Order(4, sequences.T20_TINC1, sequences.Windows(3), seed=1)
         assert len(order.batch(1)[0]) == 32

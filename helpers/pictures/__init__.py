@@ -8,11 +8,12 @@ x is W, y is H and z is D, which points up.
 """
 
 from helpers.pictures.curves import bars, curves, learning_curves, loss_curves, over_horizon
-from helpers.pictures.frames import compare_slices, orthogonal_slices, slices
+from helpers.pictures.frames import compare_slices, orthogonal_slices, posteriors, slices
 from helpers.pictures.process import surface_mesh
 from helpers.pictures.results import (
     breakdown,
     comparison,
+    floor_curves,
     long_term_curves,
     result_distributions,
     shape_curves,

@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 
 from helpers._checks import choice, voxels, whole
 from helpers.pictures.style import FAINT, FALSE_ALARM, FILLED, HIT, INK, MISS, Picture, style
+from helpers.world.ideal import Posterior
 
 AXES = ("D", "H", "W")
 OUTCOMES = ("hit", "miss", "false alarm")
@@ -220,6 +221,66 @@ def compare_slices(
     figure.legend(handles, OUTCOMES, loc="lower center", ncols=3, fontsize=8)
     figure.about = f"Prediction against truth in the slice {axis} = {index}, voxels: "
     figure.about += "; ".join(text.replace("\n", ": ") for text in said) + "."
+    return figure
+
+
+@style()
+def posteriors(
+    frames,
+    step: int,
+    *,
+    seen: Sequence[int] = (1, 2, 3, 5),
+    truth: tuple[float, float] | None = None,
+) -> Picture:
+    """Draw what is known of a single ball, the more frames of it are seen: a column for each.
+
+    Above the last frame seen, in the middle how likely each radius is together with each time of
+    the centre, below the probability of the next frame with the outline of the true one.
+
+    Args:
+        frames: (T, D, H, W), 0 and 1, of a world with exactly one ball, seen in the first of them.
+        step: time points from frame to frame, each one voxel of the cube's time axis.
+        seen: how many of the first frames are seen, below T.
+        truth: the time of the centre since the first frame, and the radius: marked by a ring.
+    """
+    frames = voxels("frames", frames, axes=(4,))
+    seen = [whole("A number of frames seen", n, 1, len(frames) - 1) for n in seen]
+    times, said = step * np.arange(len(frames)), []
+    figure = Picture(figsize=(0.7 + 1.75 * len(seen), 5.9), layout="constrained")
+    panels = figure.subplots(3, len(seen), squeeze=False)
+    for column, (n, (last, middle, ahead)) in enumerate(zip(seen, panels.T)):
+        found = Posterior(frames[:n], times[:n])
+        radii, joint = found.by_moment_and_radius()
+        if column == 0:  # the largest radius, and the times that all columns share
+            ends = found.moments[0] - 0.5, found.moments[-1] + 0.5, 6, np.ceil(radii[-1])
+            bins = np.arange(ends[2], ends[3] + 0.5, 0.5)
+        shown = np.array([np.histogram(radii, bins, weights=row)[0] for row in joint]).T
+        extent = (found.moments[0] - 0.5, found.moments[-1] + 0.5, *ends[2:])
+        options = {"origin": "lower", "interpolation": "none", "aspect": "auto", "vmin": 0}
+        middle.imshow(shown, cmap=SHADES, extent=extent, vmax=shown.max(), **options)
+        middle.set(xlim=ends[:2], ylim=ends[2:], xlabel="time of the centre")
+        if truth is not None:
+            middle.plot(*truth, "o", color=MISS, ms=11, mew=1.2, mfc="none")
+        probability, true = found.probability(times[[n]])[0].max(axis=0), frames[n].max(axis=0)
+        _image(last, frames[n - 1].max(axis=0), SHADES, 1, "D", ticks=column == 0)
+        _image(ahead, probability, SHADES, 1, "D", ticks=column == 0)
+        if true.any() and not true.all():
+            lines = np.kron(true, np.ones((20, 20)))  # so fine that an outline has corners
+            place = np.linspace(0, len(true), len(lines))
+            ahead.contour(place, place, lines, levels=[0.5], colors=MISS, linewidths=1)
+        title = "1 frame seen" if n == 1 else f"{n} frames seen"
+        last.set_title(title)
+        count, (*_, spread) = int((found.weights > 0).sum()), found.spread()
+        size = f"radius {radii @ joint.sum(axis=0):.1f} ± {spread:.2g}"
+        centres = "1 centre" if count == 1 else f"{count} centres"
+        middle.set_title(f"{centres}\n{size}")
+        said.append(f"{title}: {centres}, {size}")
+    for row, label in zip(panels, ("last frame seen", "radius", "next frame")):
+        place = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        middle = {"va": "center", "ha": "center", "fontsize": 8}
+        row[0].annotate(label, (0, 0.5), (-26, 0), rotation=90, **place, **middle)
+    figure.about = "What is known of a ball narrows with the frames seen; voxels. "
+    figure.about += "; ".join(said) + "."
     return figure
 
 

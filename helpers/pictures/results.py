@@ -321,6 +321,33 @@ def breakdown(found, *, format: str, horizon: int = 1) -> Picture:
     return figure
 
 
+@style()
+def floor_curves(found) -> Picture:
+    """Draw how far models stay above the ideal forecaster, by the frames seen: a panel per format.
+
+    Args:
+        found: as in data/results/floor.csv: `model`, `format`, `history` (frames seen), `mean`,
+            `low` and `high`.
+    """
+    drawn = looks(found["model"])
+    if "ideal" in drawn:
+        drawn["ideal"] = TRUTH
+
+    def draw(axes, title):
+        here = found[found["format"] == title]
+        for name, look in drawn.items():
+            rows = here[here["model"] == name]
+            line(axes, rows["history"], rows["mean"], name, look, rows["low"], rows["high"])
+        say_missing(axes, [name for name in drawn if name not in set(here["model"])])
+
+    about = "The next frame of single balls, beside the ideal forecaster."
+    options = {"tall": 2.4, "xlabel": "frames seen", "ylabel": DISTANCE, "sharey": True}
+    figure = panel_grid(about, list(found["format"].unique()), draw, **options)
+    figure.axes[0].set_ylim(bottom=0)  # shared by all panels
+    legend(figure, BANDS["mean"])
+    return figure
+
+
 def _rollouts(about: str, found, panels: dict, drawn: dict, band: bool = False, **options):
     """Draw rollouts over the horizon: a panel for each value of `panel`, a line for each name.
 

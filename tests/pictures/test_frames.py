@@ -1,10 +1,13 @@
 """Slices: what they show, and which way up it is."""
 
+import re
+
 import numpy as np
 import pytest
 from figures import pixels, shown, texts
 
 from helpers import pictures
+from helpers.world import cavities
 
 
 def test_slices_show_eighteen_equally_spaced_frames(sequence):
@@ -67,3 +70,23 @@ def test_comparison_tells_misses_and_false_alarms_by_symbol_and_colour(one_voxel
     assert miss.get_marker() != false_alarm.get_marker()
     assert "t = 64\n0 hit · 1 miss · 1 false" in texts(figure)
     assert {"hit", "miss", "false alarm"} <= set(texts(figure))
+
+
+def test_a_posterior_narrows_from_column_to_column():
+    ball = cavities.Solid(cavities.BALL, (64, 60, 67, 50), np.eye(4), 16.3)
+    frames = cavities.render([ball]).frames[52:60:2]
+    figure = pictures.posteriors(frames, 2, seen=(1, 3), truth=(12, 16.3))
+    first, then, *_ = shown(figure)
+    assert (first.get_title(), then.get_title()) == ("1 frame seen", "3 frames seen")
+    # Shown from D, the largest value along it.
+    for axes, frame in zip((first, then), frames[[0, 2]]):
+        assert np.array_equal(axes.images[0].get_array(), frame.max(axis=0))
+    known = [axes.images[0].get_array() for axes in figure.axes[2:4]]
+    assert known[0].sum() == pytest.approx(1) and known[1].sum() == pytest.approx(1)
+    assert np.count_nonzero(known[0]) > 3 * np.count_nonzero(known[1])
+    told = re.findall(r"(\d+) centres?, radius ([\d.]+) ± ([\d.]+\d)", figure.alt)
+    assert len(told) == 2 and float(told[0][2]) > float(told[1][2])
+    ahead = figure.axes[5].images[0].get_array()
+    assert np.array_equal(ahead >= 0.5, frames[3].max(axis=0) == 1)
+    with pytest.raises(ValueError, match="frames seen is 4"):
+        pictures.posteriors(frames, 2, seen=(4,))

@@ -299,3 +299,25 @@ def test_shape_curves(rng, kind, lines):
     np.testing.assert_allclose(drawn, expected)
     with pytest.raises(ValueError, match="format is 'T80_TINC4'; choose one of T20_TINC1"):
         pictures.shape_curves(table, format="T80_TINC4")
+
+
+def test_the_floor_is_drawn_by_the_frames_seen():
+    found = pd.DataFrame(
+        {
+            "model": ["ideal", "ConvLSTM", "ideal", "ideal", "ConvLSTM"],
+            "format": ["T20_TINC1"] * 3 + ["T80_TINC4"] * 2,
+            "history": [1, 1, 5, 1, 5],
+            "mean": [0.2, 0.25, 0.05, 0.4, 0.3],
+            "low": [0.1, 0.2, 0.04, 0.3, 0.2],
+            "high": [0.3, 0.3, 0.06, 0.5, 0.4],
+        }
+    )
+    figure = pictures.floor_curves(found)
+    assert [axes.get_title() for axes in figure.axes] == ["T20_TINC1", "T80_TINC4"]
+    ideal = line(figure.axes[0], "ideal")
+    assert ideal.get_xydata().tolist() == [[1, 0.2], [5, 0.05]]
+    assert line(figure.axes[1], "ConvLSTM").get_xydata().tolist() == [[5, 0.3]]
+    assert figure.axes[0].get_ylim()[0] == 0
+    assert "ideal 0.2 to 0.05" in figure.alt
+    lacking = pictures.floor_curves(found[:4])
+    assert "missing: ConvLSTM" in texts(lacking)

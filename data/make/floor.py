@@ -1,0 +1,133 @@
+"""How good could anyone be? Models beside the ideal forecaster, where there is just one ball.
+
+`python -m data.make.floor --help` says how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from data.make.results import TITLES
+from helpers import _files, evaluation
+from helpers.models import register
+from helpers.models.shared import FAINT, fitting_threshold
+from helpers.models.weights import CheckpointError, read_card
+from helpers.rollout import Forecaster, Persistence
+from helpers.sequences import THESIS_FORMATS, FrameFormat
+from helpers.world import cavities
+from helpers.world.ideal import Ideal
+
+SEEN = (1, 2, 3, 5, 10)  # frames before the forecast one
+ABOVE = ("above", "above_low", "above_high")
+RESULT = evaluation.COURSE_RESULTS / "floor.csv"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A forecaster whose frames are cut by their own expected distance: one rule for all."""
+
+    forecaster: Forecaster
+    name: str
+
+    def __call__(self, history: np.ndarray) -> np.ndarray:
+        probability = self.forecaster(history)
+        return probability >= fitting_threshold(probability, FAINT)[:, None, None, None]
+
+
+def single_balls(count: int, step: int, seed: int = 1) -> np.ndarray:
+    """Return sequences of a world with exactly one ball: uint8 (count, 11, 16, 16, 16).
+
+    A ball and a moment of the cube are drawn again and again, until the ball is there at that
+    moment. This is the last frame seen; nine come before it, and one after it is to be forecast,
+    `step` time points apart. The ball may have begun in between, and it may end with the last frame
+    seen. So all histories, short and long, end with the same frame and have the same one to
+    forecast, and nothing was chosen that a forecaster does not see.
+    """
+    rng, world = np.random.default_rng([seed, step]), cavities.World()
+    middle, found = world.resolution // 2, []
+    while len(found) < count:
+        (ball,) = cavities.place((1, 0, 0, 0), rng, world)
+        since = int(rng.integers(world.resolution)) - ball.centre[0]
+        if abs(since) > ball.a:
+            continue
+        # In the middle of a cube, so that all frames are in it.
+        moved = replace(ball, centre=(middle - since, *ball.centre[1:]))
+        times = middle + step * np.arange(1 - max(SEEN), 2)
+        found.append(cavities.render([moved], world).frames[times])
+    return np.array(found)
+
+
+def load(name: str, frame_format: FrameFormat) -> Forecaster:
+    """Return the forecaster of weights, plain probabilities: `"convlstm"` is one for each format.
+
+    Raises:
+        FileNotFoundError, CheckpointError: see `helpers.models.register.load`.
+    """
+    own = register.file_of(f"{name}_{frame_format.name}")
+    path = own if own.exists() else register.file_of(name)
+    model = register.MODELS[register.name_of(path, read_card(path))]
+    options = {"thresholds": None} if model.several else {}
+    if "follower" in model.beside:
+        options["follower"] = None
+    return register.load(path, frame_format, **options)
+
+
+def measure(names: Sequence[str], count: int, seed: int = 1) -> pd.DataFrame:
+    """Judge the ideal forecaster, models by the names of their weights, and persistence.
+
+    Returns:
+        One row for each model, format and number of frames seen (`history`): the mean Jaccard
+        distance of the next frame with its 95 % interval (`mean`, `low`, `high`); how far it is
+        above that of the ideal forecaster, sequence by sequence (`above`, `above_low`,
+        `above_high`); the number of sequences, `n`.
+    """
+    rows, by = [], ["model", "format", "history"]
+    for each in THESIS_FORMATS:
+        sequences = single_balls(count, each.TINC, seed)
+        judged = [Cut(Ideal(each.TINC), "ideal")]
+        judged += [Cut(load(name, each), TITLES.get(name, name)) for name in names]
+        judged.append(Cut(Persistence(), "persistence"))
+        for seen in SEEN:
+            options = {"first": seen, "frame_format": each.name, "protocol": "per_frame"}
+            frames = sequences[:, max(SEEN) - seen :]
+            tables = [evaluation.next_frame(model, frames, **options) for model in judged]
+            for table in tables:
+                found = evaluation.means(table, by).query("measure == 'prediction_jaccard'")
+                # With the ideal in its place, the difference to persistence is that to the ideal.
+                table["persistence_jaccard"] = tables[0]["prediction_jaccard"]
+                above = evaluation.skill(table, by).query("measure == 'jaccard'")
+                above = dict(zip(ABOVE, above[["mean", "low", "high"]].to_numpy()[0]))
+                rows.append(found[[*by, "mean", "low", "high"]].assign(**above, n=found["n"]))
+            print(pd.concat(rows[-len(judged) :]).to_string(index=False), flush=True)
+    return pd.concat(rows, ignore_index=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Judge models beside the ideal forecaster, on sequences with a single ball."""
+    parser = argparse.ArgumentParser(prog="python -m data.make.floor", description=main.__doc__)
+    parser.add_argument(
+        "models", nargs="*", default=["convlstm", "surfacenet"], help="names or paths of weights"
+    )
+    parser.add_argument("--count", type=int, default=250, help="sequences in each format")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=RESULT, help="the CSV to write")
+    options = parser.parse_args(arguments)
+    try:
+        found = measure(options.models, options.count, options.seed)
+    except (OSError, ValueError, CheckpointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    with _files.replacing(options.out) as file:
+        file.write(found.round(5).to_csv(index=False, lineterminator="\n").encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
