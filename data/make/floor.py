@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,7 @@ import pandas as pd
 from data.make.results import TITLES
 from helpers import _files, evaluation
 from helpers.models import register
-from helpers.models.shared import FAINT, fitting_threshold
-from helpers.models.weights import CheckpointError, read_card
+from helpers.models.weights import CheckpointError
 from helpers.rollout import Forecaster, Persistence
 from helpers.sequences import THESIS_FORMATS, FrameFormat
 from helpers.world import cavities
@@ -27,18 +26,6 @@ from helpers.world.ideal import Ideal
 SEEN = (1, 2, 3, 5, 10)  # frames before the forecast one
 ABOVE = ("above", "above_low", "above_high")
 RESULT = evaluation.COURSE_RESULTS / "floor.csv"
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A forecaster whose frames are cut by their own expected distance: one rule for all."""
-
-    forecaster: Forecaster
-    name: str
-
-    def __call__(self, history: np.ndarray) -> np.ndarray:
-        probability = self.forecaster(history)
-        return probability >= fitting_threshold(probability, FAINT)[:, None, None, None]
 
 
 def single_balls(count: int, step: int, seed: int = 1) -> np.ndarray:
@@ -72,11 +59,7 @@ def load(name: str, frame_format: FrameFormat) -> Forecaster:
     """
     own = register.file_of(f"{name}_{frame_format.name}")
     path = own if own.exists() else register.file_of(name)
-    model = register.MODELS[register.name_of(path, read_card(path))]
-    options = {"thresholds": None} if model.several else {}
-    if "follower" in model.beside:
-        options["follower"] = None
-    return register.load(path, frame_format, **options)
+    return register.load(path, frame_format, name=TITLES.get(name, name))
 
 
 def measure(names: Sequence[str], count: int, seed: int = 1) -> pd.DataFrame:
@@ -91,11 +74,10 @@ def measure(names: Sequence[str], count: int, seed: int = 1) -> pd.DataFrame:
     rows, by = [], ["model", "format", "history"]
     for each in THESIS_FORMATS:
         sequences = single_balls(count, each.TINC, seed)
-        judged = [Cut(Ideal(each.TINC), "ideal")]
-        judged += [Cut(load(name, each), TITLES.get(name, name)) for name in names]
-        judged.append(Cut(Persistence(), "persistence"))
+        judged = [Ideal(each.TINC), *(load(name, each) for name in names), Persistence()]
         for seen in SEEN:
             options = {"first": seen, "frame_format": each.name, "protocol": "per_frame"}
+            options["cut"] = "expected"
             frames = sequences[:, max(SEEN) - seen :]
             tables = [evaluation.next_frame(model, frames, **options) for model in judged]
             for table in tables:
@@ -112,9 +94,8 @@ def measure(names: Sequence[str], count: int, seed: int = 1) -> pd.DataFrame:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Judge models beside the ideal forecaster, on sequences with a single ball."""
     parser = argparse.ArgumentParser(prog="python -m data.make.floor", description=main.__doc__)
-    parser.add_argument(
-        "models", nargs="*", default=["convlstm", "surfacenet"], help="names or paths of weights"
-    )
+    models = ["convlstm", "cnn", "surfacenet"]
+    parser.add_argument("models", nargs="*", default=models, help="names or paths of weights")
     parser.add_argument("--count", type=int, default=250, help="sequences in each format")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULT, help="the CSV to write")

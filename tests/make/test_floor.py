@@ -31,7 +31,12 @@ def test_all_are_judged_by_one_cut_on_the_same_frames(monkeypatch, sequences):
     monkeypatch.setattr(floor, "THESIS_FORMATS", (T80_TINC4,))
     monkeypatch.setattr(floor, "SEEN", (2, 10))
     monkeypatch.setattr(floor, "single_balls", lambda count, step, seed: sequences[:count])
-    faint = lambda history: 0.5 * Ideal(4)(history)  # noqa: E731
+    ideal = Ideal(4)
+
+    def faint(history):
+        return 0.5 * ideal(history)
+
+    faint.name = "SurfaceNet"
     asked = []
     monkeypatch.setattr(floor, "load", lambda *given: asked.append(given) or faint)
     found = floor.measure(["surfacenet"], count=12)
@@ -43,8 +48,8 @@ def test_all_are_judged_by_one_cut_on_the_same_frames(monkeypatch, sequences):
     truth, last = sequences[:, -1], sequences[:, -2]
     persistence = metrics.jaccard_distance(truth, last)
     assert found.loc[("persistence", 2), "mean"] == pytest.approx(persistence.mean())
-    p = Ideal(4)(sequences[:, :-1])
-    ideal = metrics.jaccard_distance(truth, floor.Cut(Ideal(4), "ideal")(sequences[:, :-1]))
+    p = ideal(sequences[:, :-1])
+    ideal = metrics.jaccard_distance(truth, metrics.cut(p, "expected"))
     assert set(np.unique(p >= 0.5)) == {False, True}
     assert found.loc[("ideal", 10), "mean"] == pytest.approx(ideal.mean())
     above = found.loc[("persistence", 10)]
@@ -71,6 +76,6 @@ def test_the_shipped_table_has_the_ideal_below_all_others():
 
 def test_plain_probabilities_of_shipped_weights_are_loaded_by_name():
     assert floor.load("convlstm", T80_TINC4).name
-    assert floor.load("surfacenet", T80_TINC4).thresholds is None
+    assert floor.load("surfacenet", T80_TINC4).name == "SurfaceNet"
     with pytest.raises(FileNotFoundError):
         floor.load("nobody", T80_TINC4)
