@@ -6,7 +6,7 @@ import collections
 import functools
 import io
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,12 +26,14 @@ THESIS_RESULTS = REPOSITORY / "data" / "thesis_results.csv"
 COURSE_RESULTS = REPOSITORY / "data" / "results"
 NEXT_FRAME_PROTOCOLS = {"pooled": metrics.pooled, "per_frame": metrics.per_frame}
 ROLLOUT = "rollout"
-BY = ("model", "format", "protocol", "horizon")
+_JACCARD = {**NEXT_FRAME_PROTOCOLS, ROLLOUT: metrics.jaccard_distance}
+BY = ("model", "format", "protocol", "cut", "horizon")
+TRUSTED = 0.5  # a forecast is trusted where its mean distance is smaller
 RESAMPLES = 2000  # of the bootstrap
 _TAILS = 0.025, 0.975  # of the intervals
 # The columns of a table: of what a row is, what is compared (the last two in rollouts only), and
 # what `long_term` adds with shape=True.
-_KEYS = ["model", "format", "protocol", "history", "horizon", "sample"]
+_KEYS = ["model", "format", "protocol", "cut", "history", "horizon", "sample"]
 _COMPARED = ("prediction", "persistence", "input", "moving_null", "moving_input")
 _BETTI = [f"{w}_{b}" for w in ("truth", "prediction", "persistence") for b in topology.BETTI]
 _SURFACE = [f"{w}_surface_{s}" for w in ("prediction", "persistence") for s in ("mean", "95")]
@@ -43,6 +45,7 @@ def next_frame(
     protocol: str | Sequence[str] = "pooled",
     *,
     first: int = 1,
+    cut: str | Sequence[str] = "half",
     frame_format: FrameFormat | str = "any",
     sample_id: ArrayLike | None = None,
     batch_size: int = 32,
@@ -56,32 +59,30 @@ def next_frame(
         protocol: `"pooled"` (the thesis's for the ConvLSTM), `"per_frame"` (its GANs), or both
             in a tuple: each adds its own rows. Figures of the two are not to be compared.
         first: the first frame to forecast; 1, and 3 for the thesis's three-frame GAN.
-        frame_format: what the column `format` says.
+        cut: by which rule of `metrics.cut` the Jaccard distance takes voxels for filled; several
+            in a tuple add rows of their own, which are not to be compared either.
+        frame_format, name: what `format` and `model` say; the forecaster's `name` when None.
         sample_id: (N,), different whole numbers; 0…N-1 when None.
         batch_size: so many sequences at a time.
-        name: what the column `model` says; the forecaster's `name` when None.
 
     Returns:
-        One row for each protocol and sample. Columns: `model`, `format`, `protocol`, `history`
-        (equal to `first`), `horizon` (1), `sample`, and distances, each by Jaccard
-        (`…_jaccard`) and as the mean squared error of all voxels of all frames (`…_mse`), 0…1:
+        One row for each protocol, cut and sample. Columns: `model`, `format`, `protocol`, `cut`,
+        `history` (equal to `first`), `horizon` (1), `sample`, and distances 0…1, each by Jaccard
+        (`…_jaccard`) and as the mean squared error of all probabilities (`…_mse`):
         `prediction_…`, forecast against truth; `persistence_…`, the frame before against the
         truth; `input_…`, forecast against the frame before. A model with a smaller distance to
         its input than to the truth has copied more than it forecast.
     """
-    protocols = [protocol] if isinstance(protocol, str) else protocol
-    protocols = [choice("protocol", each, tuple(NEXT_FRAME_PROTOCOLS)) for each in protocols]
+    protocols = _chosen("protocol", protocol, NEXT_FRAME_PROTOCOLS)
     first = whole("first", first, 1)
     sequences = rollout.check_frames(sequences, None, first + 1, "sequences")
 
-    def judge(batch: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    def forecast(batch: np.ndarray) -> tuple[np.ndarray, ...]:
         predicted = rollout.next_frames(forecaster, batch, first=first, batch_size=batch_size)
-        truth, before = batch[:, first:], batch[:, first - 1 : -1]
-        pairs = (truth, predicted), (truth, before), (before, predicted)
-        axes = (-4, *metrics.FRAME_AXES)
-        return {each: _distances(pairs, NEXT_FRAME_PROTOCOLS[each], axes) for each in protocols}
+        return batch[:, first:], predicted, batch[:, first - 1 : -1]
 
-    return _evaluate(judge, forecaster, sequences, first, frame_format, sample_id, batch_size, name)
+    options = first, cut, frame_format, sample_id, batch_size, name
+    return _evaluate(forecast, protocols, forecaster, sequences, *options)
 
 
 def long_term(
@@ -92,6 +93,7 @@ def long_term(
     horizon: int = 5,
     feedback: str = "probability",
     keep: int | None = None,
+    cut: str | Sequence[str] = "half",
     frame_format: FrameFormat | str = "any",
     sample_id: ArrayLike | None = None,
     batch_size: int = 32,
@@ -101,22 +103,18 @@ def long_term(
     """Judge a rollout: frames history…history+horizon-1, forecast from frames 0…history-1.
 
     The defaults are the thesis's for the ConvLSTM, except that its loop drops the oldest frame for
-    each new one: `keep=5`. Its single-frame GAN starts from 1 frame and keeps 1, its three-frame
-    GAN from 3 and keeps 3.
+    each new one: `keep=5`. Its GANs start from 1 frame and keep 1, or from 3 and keep 3.
 
     Args:
-        forecaster, sequences, frame_format, sample_id, batch_size, name: see `next_frame`.
+        forecaster, sequences, cut, frame_format, sample_id, batch_size, name: see `next_frame`.
         history, horizon: so many true frames are observed, and so many forecast.
-        feedback, keep: see `helpers.rollout.rollout`. To keep two kinds of feedback in one
-            table, give them different names.
-        shape: count components, tunnels and voids, and measure how far surfaces are off; about
-            1 ms more for each forecast frame.
+        feedback, keep: see `helpers.rollout.rollout`; two feedbacks in one table need two names.
+        shape: count components, tunnels, voids and measure surfaces, in about 1 ms for a frame.
 
     Returns:
-        One row for each sample and horizon. Columns as in `next_frame`, with the protocol
-        `"rollout"` (distances of single frames) and another meaning where no truth is known to
-        the forecaster: `persistence_…` is the last *observed* frame against the truth, `input_…`
-        the forecast against the last observed frame. In addition `moving_null_…`, the true frame
+        One row for each cut, sample and horizon. Columns as in `next_frame`, with the protocol
+        `"rollout"` (distances of single frames) and the last *observed* frame in place of the
+        frame before, in `persistence_…` and `input_…`. In addition `moving_null_…`, the true frame
         before against the truth, and `moving_input_…`, the forecast against the true frame
         before: what the thesis calls null and input in its rollouts. With `shape`, for each of
         `truth_…`, `prediction_…` and `persistence_…` the numbers `…_components`, `…_tunnels` and
@@ -126,25 +124,23 @@ def long_term(
     history, horizon = whole("history", history, 1), whole("horizon", horizon, 1)
     sequences = rollout.check_frames(sequences, None, history + horizon, "sequences")
 
-    def judge(batch: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    def forecast(batch: np.ndarray) -> tuple[np.ndarray, ...]:
         observed, truth = batch[:, :history], batch[:, history : history + horizon]
         options = {"feedback": feedback, "keep": keep, "batch_size": batch_size}
         predicted = rollout.rollout(forecaster, observed, horizon, **options)
         last, before = metrics.persistence(observed, horizon), metrics.moving_null(observed, truth)
-        pairs = (truth, predicted), (truth, last), (last, predicted)
-        pairs += (truth, before), (before, predicted)
-        found = _distances(pairs, metrics.jaccard_distance, metrics.FRAME_AXES)
-        return {ROLLOUT: found | (_shapes(truth, predicted, last) if shape else {})}
+        return truth, predicted, last, before
 
-    labels = frame_format, sample_id, batch_size, name
-    return _evaluate(judge, forecaster, sequences, history, *labels)
+    options = history, cut, frame_format, sample_id, batch_size, name
+    return _evaluate(forecast, [ROLLOUT], forecaster, sequences, *options, shape=shape)
 
 
 def means(table: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
     """Average a table over its samples, with 95 % bootstrap intervals.
 
     Samples are resampled, not rows: where `by` leaves out a column, the rows of a sample are
-    averaged first, since they are not independent. The same table gives the same intervals.
+    averaged first, since they are not independent. A group that mixes protocols or cuts, or lacks
+    rows of some samples, is refused. The same table gives the same intervals.
 
     Args:
         table: from `next_frame`, `long_term`, `combine` or `load`.
@@ -154,9 +150,6 @@ def means(table: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
         One row for each group and measure. Columns: those of `by`, `measure` (for example
         `prediction_jaccard`), `mean`, `low` and `high` (the percentile interval of the mean; NaN
         for a single sample), `std` (between samples, NaN for a single one) and `n` (samples).
-
-    Raises:
-        ValueError: see `checked`; a group mixes protocols, or lacks rows of some samples.
     """
     table = checked(table)
     return _averages(table, table[_distance_columns(table)], by)
@@ -171,9 +164,8 @@ def skill(table: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
     `jaccard` and `mse`.
     """
     table = checked(table)
-    kinds = ("jaccard", "mse")
-    differences = {k: table[f"prediction_{k}"] - table[f"persistence_{k}"] for k in kinds}
-    return _averages(table, pd.DataFrame(differences), by)
+    gaps = {k: table[f"prediction_{k}"] - table[f"persistence_{k}"] for k in ("jaccard", "mse")}
+    return _averages(table, pd.DataFrame(gaps), by)
 
 
 def shape_means(table: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
@@ -182,12 +174,11 @@ def shape_means(table: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFra
     The table is from `long_term` with shape=True; `by` must keep the rows of a sample apart.
 
     Returns:
-        As `means`, with these measures: the numbers of `truth`, `prediction` and `persistence`,
-        for example `truth_tunnels`; the absolute errors of the latter two, sample by sample, for
-        example `prediction_tunnels_error`; and `prediction_surface_mean` and so on. Surface
-        distances are averaged over the samples that have one; the column `undefined` counts the
-        others, where the forecast has vanished or the truth has. Where no sample has one, mean
-        and interval are NaN and n is 0.
+        As `means`, with measures such as `truth_tunnels`, a number, `prediction_tunnels_error`,
+        its absolute error sample by sample, and `prediction_surface_mean`. Surface distances are
+        averaged over the samples that have one; the column `undefined` counts the others, where
+        the forecast has vanished or the truth has. Where no sample has one, mean and interval are
+        NaN and n is 0.
     """
     table, by = checked(table), [by] if isinstance(by, str) else list(by)
     if _BETTI[0] not in table:
@@ -196,8 +187,7 @@ def shape_means(table: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFra
         raise ValueError(f"by is {by}; add 'horizon', or what else tells a sample's rows apart.")
     counts = table[_BETTI].copy()
     for who, what in itertools.product(("prediction", "persistence"), topology.BETTI):
-        error = table[f"{who}_{what}"] - table[f"truth_{what}"]
-        counts[f"{who}_{what}_error"] = error.abs()
+        counts[f"{who}_{what}_error"] = (table[f"{who}_{what}"] - table[f"truth_{what}"]).abs()
     parts = [counts, *(table[[column]] for column in _SURFACE)]
     found = pd.concat([_averages(table, part, by) for part in parts], ignore_index=True)
     # Every sample has its counts.
@@ -210,23 +200,34 @@ def skill_horizon(table: pd.DataFrame) -> pd.DataFrame:
     At the horizons 1, 2, …, `steps` the mean difference of the Jaccard distances, prediction -
     persistence, taken sample by sample, is below 0; at the next one it is not, whatever comes
     later. For the interval samples are drawn with all their horizons together, and the same is
-    asked of every draw.
+    asked of every draw. The table is of rollouts, without gaps.
 
     Returns:
-        One row for each model, format and history. Columns: these three; `steps`; `low` and
+        One row for each model, format, cut and history. Columns: these four; `steps`; `low` and
         `high`, the interval (NaN for a single sample); `shown`, the steps up to which the whole
         interval of the difference lies below 0, never more than `steps`; `longest`, the longest
-        horizon in the table, where `steps` equal to it means "or more"; `n` samples.
-
-    Raises:
-        ValueError: see `checked`; the table is not of rollouts, or has gaps.
+        horizon in the table, where `steps` equal to it means "or more"; `n` samples;
+        `time_points`, which is steps × TINC (NaN where the format's name has no TINC).
     """
     table = checked(table)
+    return _below_0(table, _beside_persistence(table)["difference"])
+
+
+def trust_horizon(table: pd.DataFrame) -> pd.DataFrame:
+    """Find the last step up to which a model's mean Jaccard distance is below `TRUSTED`.
+
+    Returns what `skill_horizon` does, with the distance less `TRUSTED` as the difference.
+    """
+    table = checked(table)
+    return _below_0(table, table["prediction_jaccard"] - TRUSTED)
+
+
+def _below_0(table: pd.DataFrame, difference: pd.Series) -> pd.DataFrame:
+    """Find up to which step a mean difference is below 0; see `skill_horizon`."""
     if not table["protocol"].eq(ROLLOUT).all():
-        raise ValueError("The table is of next frames; a skill horizon needs rollouts: long_term.")
-    table = table.join(_beside_persistence(table))
-    by, found = ["model", "format", "history"], []
-    for key, rows in table.groupby(by, sort=False):
+        raise ValueError("The table is of next frames; a horizon needs rollouts: long_term.")
+    by, found = ["model", "format", "cut", "history"], []
+    for key, rows in table.assign(difference=difference).groupby(by, sort=False):
         values = rows.pivot(index="sample", columns="horizon", values="difference")
         longest = max(values)
         if values.shape[1] < longest or values.isna().any(axis=None):
@@ -241,15 +242,16 @@ def skill_horizon(table: pd.DataFrame) -> pd.DataFrame:
             interval = np.quantile(_unbroken(drawn < 0), _TAILS, method="inverted_cdf")
             shown = _unbroken(better & (np.quantile(drawn, _TAILS[1], axis=0) < 0))
         found.append((*key, int(steps), *map(float, interval), int(shown), longest, len(values)))
-    return pd.DataFrame(found, columns=[*by, "steps", "low", "high", "shown", "longest", "n"])
+    found = pd.DataFrame(found, columns=[*by, "steps", "low", "high", "shown", "longest", "n"])
+    step = found["format"].str.extract(r"_TINC(\d+)", expand=False).astype(float)
+    return found.assign(time_points=found["steps"] * step)
 
 
 def thesis_figures() -> pd.DataFrame:
     """Return the thesis's own figures on its test set, in the words used here.
 
-    Measures and protocols are those of `means`, so that the rows can be set side by side. `mean`
-    and `std` are over `n` samples, in the rows `per_frame` over n pairs of frames. Columns:
-    `model`, `format`, `protocol`, `history`, `horizon`, `measure`, `mean`, `std`, `n`.
+    Measures and protocols are those of `means`, so that the rows can be set side by side; the cut
+    is at 0.5. `n` counts samples, in the rows `per_frame` pairs of frames.
 
     Source: M. Goldgruber, 4D-Predictive-GAN-ConvLSTM (MIT licence, 2024); see data/README.md.
     """
@@ -257,10 +259,7 @@ def thesis_figures() -> pd.DataFrame:
 
 
 def course_results(folder: Path = COURSE_RESULTS) -> dict[str, pd.DataFrame]:
-    """Return the course's own figures on the thesis's test set, as `make results` wrote them.
-
-    Both tables, `summary` and `skill_horizons`, are explained in data/results/README.md.
-    """
+    """Return our own tables, `summary` and `skill_horizons`: see data/results/README.md."""
     return {name: pd.read_csv(folder / f"{name}.csv") for name in ("summary", "skill_horizons")}
 
 
@@ -303,14 +302,11 @@ def lines(
     """
     table = one_protocol(table, protocol)
     check_same_samples(table)
-    kinds = {
-        "prediction_jaccard": "model",
-        "persistence_jaccard": "persistence",
-        "moving_null_jaccard": "moving null",
-    }
-    values = table[[column for column in kinds if column in table]]
+    kinds = ["model", "persistence", "moving null", "thesis"]
+    values = table.filter(regex="^(prediction|persistence|moving_null)_jaccard$")
     found = _averages(table, values, ["model", "format", "history", "horizon"])
-    found["kind"] = found["measure"].map(kinds)
+    kind = found["measure"].str.removesuffix("_jaccard").str.replace("_", " ")
+    found["kind"] = kind.replace("prediction", "model")
     null = found["kind"] != "model"
     found["name"] = found["model"].where(~null, found["kind"])
     if found.groupby("format")["history"].nunique().max() > 1:
@@ -320,17 +316,13 @@ def lines(
     found = found.drop_duplicates(["name", "kind", "format", "history", "horizon"])
     published = thesis_figures()
     known = list(published["model"].unique())
-    shown = known if thesis is None else [choice("thesis", name, known) for name in thesis]
-    published = published[
-        published["model"].isin(shown)
-        & published["protocol"].eq(table["protocol"].iloc[0])
-        & published["format"].isin(table["format"])
-        & published["measure"].eq("prediction_jaccard")
-    ]
+    shown = {column: table[column].unique() for column in ("format", "protocol")}
+    shown["model"] = known if thesis is None else _chosen("thesis", thesis, known)
+    shown["measure"] = ["prediction_jaccard"]
+    published = published[published[[*shown]].isin(shown).all(axis=1)]
     published = published.assign(name="thesis: " + published["model"], kind="thesis")
     found = pd.concat([found, published], ignore_index=True)
-    order = [*kinds.values(), "thesis"]
-    found = found.sort_values("kind", key=lambda kind: kind.map(order.index), kind="stable")
+    found = found.sort_values("kind", key=lambda kind: kind.map(kinds.index), kind="stable")
     columns = ["name", "kind", "format", "history", "horizon", "mean", "low", "high", "std", "n"]
     return found[columns].reset_index(drop=True)
 
@@ -339,9 +331,8 @@ def breakdown(table: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
     """Average the difference to persistence over parts of the samples, by what is in them.
 
     `groups` has one line for each sample, with its number as the index; each of its columns sorts
-    the samples in one way. Returns one row for each model, format, protocol, horizon, `property`
-    (a column of `groups`) and `group`, with the mean `difference`, its interval (`low`, `high`),
-    `std` and `n`.
+    the samples in one way. Returns what `means` does, with the columns `property` (one of
+    `groups`), `group` and the mean `difference`.
     """
     table, parts = checked(table), []
     difference = _beside_persistence(table)[["difference"]]
@@ -362,14 +353,14 @@ def cases(
     """Find the `count` samples that each model forecasts best, and worst, at a horizon.
 
     They are judged by `"distance"`, or by `"difference"` to persistence: what was gained and
-    spoilt. Returns the columns `model`, `format`, `protocol`, `case` (from "best 1" to "worst 1"),
+    spoilt. Returns the columns of `BY` less `horizon`, `case` (from "best 1" to "worst 1"),
     `sample`, `prediction`, `persistence` and `difference` (Jaccard).
     """
     table, count = checked(table), whole("count", count, 1)
     choice("horizon", horizon, sorted(set(table["horizon"])))
     judged_by = choice("judged_by", judged_by, ("distance", "difference"))
     key = "prediction" if judged_by == "distance" else "difference"
-    values, names, parts = _beside_persistence(table), ["model", "format", "protocol"], []
+    values, names, parts = _beside_persistence(table), list(BY[:-1]), []
     for _, rows in table[table["horizon"] == horizon].join(values).groupby(names, sort=False):
         rows = rows.sort_values([key, "sample"])
         each = min(count, len(rows) // 2) or 1
@@ -380,16 +371,21 @@ def cases(
 
 
 def one_protocol(table: pd.DataFrame, protocol: str | None = None) -> pd.DataFrame:
-    """Return the rows of one protocol, checked; figures of two protocols never share an axis."""
+    """Return the rows of one protocol, checked; figures of two never share an axis, nor of cuts."""
     table = checked(table)
-    found = list(table["protocol"].unique())
-    if protocol is None and len(found) > 1:
-        raise ValueError(
-            f"The table mixes the protocols {', '.join(found)}; their figures cannot be compared. "
-            "Choose one with protocol=..."
-        )
-    chosen = choice("protocol", protocol or found[0], found)
+    if protocol is None:
+        _refuse_mixed(table, "protocol", "The table", "Choose one with protocol=...")
+    _refuse_mixed(table, "cut", "The table", "Choose one with table[table['cut'] == ...].")
+    chosen = choice("protocol", protocol or table["protocol"].iloc[0], table["protocol"].unique())
     return table[table["protocol"] == chosen].reset_index(drop=True)
+
+
+def _refuse_mixed(table: pd.DataFrame, column: str, what: str, remedy: str) -> None:
+    """Refuse rows of several protocols, or of several cuts."""
+    found = table[column].unique()
+    if len(found) > 1:
+        mixed = f"{what} mixes the {column}s {', '.join(found)}"
+        raise ValueError(f"{mixed}; their figures cannot be compared. {remedy}")
 
 
 def check_same_samples(table: pd.DataFrame) -> None:
@@ -418,10 +414,7 @@ def combine(*tables: pd.DataFrame) -> pd.DataFrame:
     """Put tables of one kind one below the other, for example those of several models."""
     tables = [checked(table) for table in tables]
     if len({tuple(table.columns) for table in tables}) != 1:
-        raise ValueError(
-            "Expected tables of one kind: next frames, rollouts, or rollouts with shapes. Their "
-            "columns differ; combine each kind for itself."
-        )
+        raise ValueError("Expected tables with the same columns; combine each kind for itself.")
     return checked(pd.concat(tables, ignore_index=True))
 
 
@@ -438,8 +431,8 @@ def load(path: str | Path) -> pd.DataFrame:
     content = Path(path).read_bytes()
     if not content.endswith(b"\n"):
         raise ValueError(f"{path} is cut short: its last line has no end. Evaluate again.")
-    kinds = dict.fromkeys(_KEYS[:3], str) | dict.fromkeys(_KEYS[3:], int)
-    kinds = collections.defaultdict(lambda: float, kinds)
+    kinds = collections.defaultdict(lambda: float, dict.fromkeys(_KEYS[:4], str))
+    kinds |= dict.fromkeys(_KEYS[4:], int)
     # Only a surface distance may be missing; a model may be called "NA".
     missing = {"keep_default_na": False, "na_values": dict.fromkeys(_SURFACE, "nan")}
     options = {"dtype": kinds, "float_precision": "round_trip", **missing}
@@ -450,11 +443,7 @@ def load(path: str | Path) -> pd.DataFrame:
 
 
 def checked(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of results with its columns in order, or say what is wrong with it.
-
-    Columns may be missing or unknown, there may be no rows or the same twice, names may be
-    missing, protocols unknown, and numbers NaN, outside their range or against each other.
-    """
+    """Return a table of results with its columns in order, or say what is wrong with it."""
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"Expected a pandas table of results, found {type(table).__name__}.")
     if table.empty:
@@ -471,6 +460,7 @@ def checked(table: pd.DataFrame) -> pd.DataFrame:
     wrong = keys.isna() | keys.eq("")
     known = [ROLLOUT] if ROLLOUT in set(table["protocol"]) else list(NEXT_FRAME_PROTOCOLS)
     wrong["protocol"] |= ~table["protocol"].isin(known)
+    wrong["cut"] |= ~table["cut"].isin(metrics.CUTS)
     wrong[["history", "horizon"]] |= ~table[["history", "horizon"]].ge(1)
     wrong[distances] = ~(table[distances].ge(0) & table[distances].le(1))  # NaN is neither
     if shapes:
@@ -501,8 +491,12 @@ def _distance_columns(table: pd.DataFrame) -> list[str]:
     return [f"{what}_{kind}" for kind in ("jaccard", "mse") for what in compared]
 
 
-def _evaluate(judge, forecaster, sequences, history, frame_format, sample_id, batch_size, name):
-    """Judge batch by batch, so that only one batch is ever float32, and build the table."""
+def _evaluate(forecast, protocols, forecaster, sequences, history, cut, *labels, shape=False):
+    """Judge batch by batch, so that only one batch is ever float32, and build the table.
+
+    Of a batch, `forecast` returns the truth, the probabilities and the null models.
+    """
+    cuts, (frame_format, sample_id, batch_size, name) = _chosen("cut", cut, metrics.CUTS), labels
     name = getattr(forecaster, "name", "") if name is None else name
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"The model's name is {name!r}; give one with name=...")
@@ -522,36 +516,46 @@ def _evaluate(judge, forecaster, sequences, history, frame_format, sample_id, ba
     found = collections.defaultdict(list)
     for start in range(0, count, whole("batch_size", batch_size, 1)):
         batch = sequences[start : start + batch_size].astype(np.float32, copy=False)
-        for protocol, measures in judge(batch).items():  # each (B,), in a rollout (B, horizon)
-            horizons = measures["prediction_jaccard"].size // len(batch)
-            steps = np.tile(np.arange(1, horizons + 1), len(batch))
-            numbers = np.repeat(samples[start : start + batch_size], horizons)
-            keys = {**labels, "protocol": protocol, "history": history, "horizon": steps}
-            values = {each: array.ravel() for each, array in measures.items()}
-            found[protocol].append(pd.DataFrame({**keys, "sample": numbers, **values}))
+        truth, predicted, *nulls = forecast(batch)
+        for rule, protocol in itertools.product(cuts, protocols):
+            arrays = truth, predicted, metrics.cut(predicted, rule), nulls
+            measures = _measures(*arrays, _JACCARD[protocol], shape)
+            horizons = measures["prediction_jaccard"].size // len(batch)  # (B,) or (B, horizon)
+            rows = {each: array.ravel() for each, array in measures.items()}
+            rows["horizon"] = np.tile(np.arange(1, horizons + 1), len(batch))
+            rows["sample"] = np.repeat(samples[start : start + batch_size], horizons)
+            rows |= labels | {"protocol": protocol, "cut": rule, "history": history}
+            found[protocol, rule].append(pd.DataFrame(rows))
     return checked(pd.concat(itertools.chain(*found.values())))
 
 
-def _distances(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]], jaccard: Callable, axes: tuple[int, ...]
-) -> dict[str, np.ndarray]:
-    """Return both distances of pairs of arrays, for instance `prediction_jaccard`."""
-    found = {f"{what}_jaccard": jaccard(*pair) for what, pair in zip(_COMPARED, pairs)}
-    for what, (one, other) in zip(_COMPARED, pairs):
+def _chosen(what: str, names: str | Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return one name or several as a list, each of them known."""
+    names = [names] if isinstance(names, str) else names
+    return [choice(what, each, known) for each in names]
+
+
+def _measures(truth, predicted, filled, nulls, jaccard, shape) -> dict[str, np.ndarray]:
+    """Judge a batch: Jaccard distances and shapes of what is `filled`, errors of probabilities."""
+
+    def pairs(forecast):
+        yield truth, forecast
+        for null in nulls:
+            yield truth, null
+            yield null, forecast
+
+    found = {f"{what}_jaccard": jaccard(*pair) for what, pair in zip(_COMPARED, pairs(filled))}
+    axes = tuple(range(found["prediction_jaccard"].ndim, truth.ndim))
+    for what, (one, other) in zip(_COMPARED, pairs(predicted)):
         found[f"{what}_mse"] = np.square(one - other).mean(axis=axes, dtype=np.float64)
-    return found
-
-
-def _shapes(truth: np.ndarray, predicted: np.ndarray, last: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the shape columns of a batch of rollouts (B, horizon, D, H, W), each (B, horizon)."""
+    if not shape:
+        return found
     # The last observed frame is the same at every horizon.
-    frames = {"truth": truth, "prediction": predicted, "persistence": last[:, :1]}
-    found = {}
-    for who, array in frames.items():
+    for who, array in (("truth", truth), ("prediction", filled), ("persistence", nulls[0][:, :1])):
         counts = topology.betti_numbers(array).astype(np.float64)
         counts = np.broadcast_to(counts, (*truth.shape[:2], 3))
         found |= {f"{who}_{what}": counts[..., n] for n, what in enumerate(topology.BETTI)}
-    for who, array in (("prediction", predicted), ("persistence", last)):
+    for who, array in (("prediction", filled), ("persistence", nulls[0])):
         distance = topology.surface_distance(truth, array)
         found |= {f"{who}_surface_mean": distance.mean, f"{who}_surface_95": distance.hausdorff_95}
     return found
@@ -559,8 +563,7 @@ def _shapes(truth: np.ndarray, predicted: np.ndarray, last: np.ndarray) -> dict[
 
 def _beside_persistence(table: pd.DataFrame) -> pd.DataFrame:
     """Return the Jaccard distances of prediction and persistence, and their difference."""
-    found = table[["prediction_jaccard", "persistence_jaccard"]]
-    found = found.set_axis(["prediction", "persistence"], axis=1)
+    found = pd.DataFrame({w: table[f"{w}_jaccard"] for w in ("prediction", "persistence")})
     return found.assign(difference=found["prediction"] - found["persistence"])
 
 
@@ -569,11 +572,8 @@ def _averages(table: pd.DataFrame, values: pd.DataFrame, by: str | Sequence[str]
     by, parts = [by] if isinstance(by, str) else list(by), []
     for key, rows in table.groupby(by, sort=False, observed=True):
         key = dict(zip(by, key))
-        if rows["protocol"].nunique() > 1:
-            raise ValueError(
-                f"{key} mixes the protocols {', '.join(rows['protocol'].unique())}; their figures "
-                "cannot be averaged. Add 'protocol' to by."
-            )
+        for column in ("protocol", "cut"):
+            _refuse_mixed(rows, column, key, f"Add {column!r} to by.")
         counts = rows["sample"].value_counts()
         if counts.nunique() > 1:
             raise ValueError(

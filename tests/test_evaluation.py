@@ -32,6 +32,13 @@ class Fading:
         return 0.7 * history[:, -1] + 0.3 * np.roll(history[:, -1], 1, axis=-1) * history[:, 0]
 
 
+class Faint(Fading):
+    """Forecasts the same with less certainty, so that it matters where it is cut."""
+
+    def __call__(self, history):
+        return 0.6 * super().__call__(history)
+
+
 @pytest.fixture
 def sequences(rng):
     """Blobs that move: uint8 (7, 10, 6, 6, 6), with an empty frame and an empty sequence."""
@@ -64,11 +71,12 @@ def mse(one, other, axes):
 def test_next_frame_agrees_with_the_metrics(sequences, protocol, first):
     table = evaluation.next_frame(Fading(), sequences, protocol, first=first, batch_size=3)
     assert list(table.columns) == [
-        *("model", "format", "protocol", "history", "horizon", "sample"),
+        *("model", "format", "protocol", "cut", "history", "horizon", "sample"),
         *("prediction_jaccard", "persistence_jaccard", "input_jaccard"),
         *("prediction_mse", "persistence_mse", "input_mse"),
     ]
-    assert (table[["model", "format", "protocol"]] == ["fading", "any", protocol]).all(axis=None)
+    labels = table[["model", "format", "protocol", "cut"]]
+    assert (labels == ["fading", "any", protocol, "half"]).all(axis=None)
     assert (table[["history", "horizon"]] == [first, 1]).all(axis=None)
     assert table["sample"].tolist() == list(range(7))
     guess = next_frames(Fading(), sequences, first=first)
@@ -93,6 +101,46 @@ def test_both_protocols_from_one_run(sequences):
     apart = [evaluation.next_frame(Fading(), sequences, p) for p in ("pooled", "per_frame")]
     pd.testing.assert_frame_equal(both, evaluation.combine(*apart))
     assert not np.array_equal(apart[0]["prediction_jaccard"], apart[1]["prediction_jaccard"])
+
+
+@pytest.mark.parametrize("judge", [evaluation.next_frame, evaluation.long_term])
+def test_both_cuts_from_one_run(sequences, judge):
+    """A cut changes distances of the forecast, none of a null model, and no squared error."""
+    options = {"shape": True} if judge is evaluation.long_term else {}
+    faint = Faint()
+    both = judge(faint, sequences, cut=metrics.CUTS, **options)
+    assert faint.calls == (5 if options else 9)  # nothing is forecast twice
+    half, expected = (judge(Faint(), sequences, cut=rule, **options) for rule in metrics.CUTS)
+    pd.testing.assert_frame_equal(both, evaluation.combine(half, expected))
+    pd.testing.assert_frame_equal(half, judge(Faint(), sequences, **options))
+    changed = {column for column in half if not half[column].equals(expected[column])}
+    assert {"cut", "prediction_jaccard", "input_jaccard"} <= changed
+    for column in changed - {"cut", "input_jaccard", "moving_input_jaccard"}:
+        assert column.startswith("prediction") and column != "prediction_mse"
+    assert ("prediction_components" in changed) == bool(options)
+    nulls = [judge(Persistence(), sequences, cut=rule) for rule in metrics.CUTS]
+    pd.testing.assert_frame_equal(*(table.drop(columns="cut") for table in nulls))
+
+
+def test_the_expected_cut_is_that_of_the_metrics(sequences):
+    table = evaluation.long_term(Faint(), sequences, history=3, horizon=4, cut="expected")
+    guess = metrics.cut(rollout(Faint(), sequences[:, :3], 4), "expected")
+    found = metrics.jaccard_distance(sequences[:, 3:7], guess)
+    np.testing.assert_array_equal(table["prediction_jaccard"], found.ravel())
+
+
+def test_figures_of_two_cuts_never_meet(sequences):
+    both = evaluation.long_term(Fading(), sequences, cut=metrics.CUTS)
+    found = evaluation.means(both)
+    assert len(found) == 2 * 5 * 10 and set(found["cut"]) == set(metrics.CUTS)
+    assert evaluation.skill_horizon(both)["cut"].tolist() == list(metrics.CUTS)
+    assert evaluation.cases(both, 1)["cut"].tolist() == ["half"] * 2 + ["expected"] * 2
+    with pytest.raises(ValueError, match="mixes the cuts half, expected.*Add 'cut' to by"):
+        evaluation.means(both, ["model", "horizon"])
+    with pytest.raises(ValueError, match="The table mixes the cuts half, expected.*'cut'"):
+        evaluation.overview(both)
+    one = both[both["cut"] == "expected"]
+    assert "fading" in evaluation.overview(one, thesis=[]).index
 
 
 @pytest.mark.parametrize("feedback", ["probability", "half", "expected"])
@@ -188,6 +236,8 @@ def test_bad_options(sequences):
         (evaluation.long_term, {"history": 0}, "history is 0"),
         (evaluation.long_term, {"history": 6, "horizon": 5}, "10 frames.* 11 frames"),
         (evaluation.long_term, {"feedback": "truth"}, "feedback"),
+        (evaluation.long_term, {"cut": "best"}, "cut is 'best'; choose one of half, expected"),
+        (evaluation.next_frame, {"cut": ("half", "best")}, "cut is 'best'"),
     ):
         with pytest.raises(ValueError, match=words):
             judge(Fading(), sequences, **options)
@@ -208,6 +258,7 @@ def rolled(differences, *, model="made", frame_format="T20_TINC1", history=5, pe
                 "model": model,
                 "format": frame_format,
                 "protocol": "rollout",
+                "cut": "half",
                 "history": history,
                 "horizon": np.tile(np.arange(1, horizons + 1), count),
                 "sample": np.repeat(np.arange(count), horizons),
@@ -227,7 +278,7 @@ def row(table, measure="prediction_jaccard"):
 def test_means_are_those_of_the_samples(short, long):
     found = evaluation.means(short)
     assert list(found.columns) == [
-        *("model", "format", "protocol", "horizon"),
+        *("model", "format", "protocol", "cut", "horizon"),
         *("measure", "mean", "low", "high", "std", "n"),
     ]
     assert found["measure"].tolist() == [c for c in short if c.endswith(("_jaccard", "_mse"))]
@@ -320,6 +371,8 @@ def spoil(table, column, value, index=3):
         (lambda t: spoil(t, "model", ""), ValueError, "model has 1 values that are missing"),
         (lambda t: t.assign(format=None), ValueError, "format has 7 values"),
         (lambda t: spoil(t, "protocol", "pool"), ValueError, "protocol has 1 values.*first pool"),
+        (lambda t: t.assign(cut="best"), ValueError, "cut has 7 values.*first best"),
+        (lambda t: t.drop(columns="cut"), ValueError, r"missing or unknown: \['cut'\]"),
         (lambda t: spoil(t, "history", 0), ValueError, "history has 1 values.*first 0"),
         (lambda t: spoil(t, "sample", 2), ValueError, "1 rows repeat.*'sample': 2"),
     ],
@@ -360,7 +413,7 @@ def test_combine(short, long, sequences):
 def test_files_give_back_the_table_to_the_last_bit(sequences, tmp_path, name):
     for table in (
         evaluation.next_frame(Fading(), sequences, ("pooled", "per_frame"), name=name),
-        evaluation.long_term(Fading(), sequences, name=name),
+        evaluation.long_term(Fading(), sequences, name=name, cut=metrics.CUTS),
     ):
         path = evaluation.save(table, tmp_path / "table.csv")
         pd.testing.assert_frame_equal(evaluation.load(path), table, check_exact=True)
@@ -548,6 +601,33 @@ def test_skill_horizon_without_any_doubt(means, steps):
     assert (found.steps, found.low, found.high, found.shown) == (steps,) * 4
     (single,) = evaluation.skill_horizon(rolled([means])).itertuples()
     assert single.steps == steps and single.shown == 0 and math.isnan(single.low)
+
+
+@pytest.mark.parametrize(
+    ("means", "steps"),
+    [
+        ([0.2, 0.3, 0.4], 3),
+        ([0.2, 0.5, 0.4], 1),  # 0.5 is not below, and what follows does not count
+        ([0.6, 0.3, 0.4], 0),
+    ],
+)
+def test_trust_horizon_without_any_doubt(means, steps):
+    """It asks the forecast alone, however good persistence is."""
+    for persistence in (0.35, 0.5):
+        differences = np.array([means] * 5) - persistence
+        table = rolled(differences, persistence=persistence)
+        (found,) = evaluation.trust_horizon(table).itertuples()
+        assert (found.steps, found.low, found.high, found.shown, found.longest) == (*[steps] * 4, 3)
+
+
+def test_horizons_in_time_points():
+    formats = {"T20_TINC1": 2, "T80_TINC4": 8, "T128_TINC16_of_130": 32, "any": math.nan}
+    table = evaluation.combine(
+        *(rolled([[-0.1, -0.1, 0.1]] * 3, frame_format=name) for name in formats)
+    )
+    for found in (evaluation.skill_horizon(table), evaluation.trust_horizon(table)):
+        assert found["steps"].eq(2).all()
+        np.testing.assert_array_equal(found["time_points"], list(formats.values()))
 
 
 def test_the_interval_of_the_skill_horizon_covers_the_truth():

@@ -98,6 +98,7 @@ def test_the_skill_horizon_taught_is_the_helpers(seed):
             "model": "made",
             "format": "any",
             "protocol": "rollout",
+            "cut": "half",
             "history": 5,
             "horizon": np.tile(np.arange(1, 6), 30),
             "sample": np.repeat(np.arange(30), 5),

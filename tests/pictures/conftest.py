@@ -53,6 +53,7 @@ def results(rng):
                         "model": model,
                         "format": name,
                         "protocol": "rollout",
+                        "cut": "half",
                         "history": 5,
                         "horizon": np.tile(np.arange(1, 7), 10),
                         "sample": np.repeat(np.arange(10), 6),
