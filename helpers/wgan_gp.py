@@ -158,6 +158,24 @@ def workshop(frames: int = 3, **changes) -> Config:
     return Config(frames, **changes)
 
 
+def inputs(config: Config, frames: np.ndarray, step) -> dict[str, np.ndarray]:
+    """Return what a model reads: `past` (B, D, H, W, C), see `helpers.models.cnn.inputs`.
+
+    Args:
+        config: of the model.
+        frames: (B, `frames`, D, H, W), 0…1.
+        step: their TINC, one for all or (B,).
+    """
+    count = len(frames)
+    known = np.full(count, config.frames), np.broadcast_to(step, count)
+    return {"past": cnn.inputs(config.network, frames, *known)}
+
+
+def frames_of(config: Config, inputs):
+    """Return the frames in what a model reads, 0…1: float32 (B, `frames`, D, H, W)."""
+    return ops.moveaxis((inputs["past"][..., : config.frames] + 1) / 2, -1, 1)
+
+
 # The networks
 
 
@@ -321,7 +339,7 @@ class WGANGP(keras.Model):
         """See the class."""
         past = self._past(inputs)
         if self.encoder is not None:
-            frames = self._frames(past)
+            frames = frames_of(self.config, inputs)
             codes = self.encoder(ops.reshape(frames, (-1, *frames.shape[2:], 1)), training=training)
             codes = ops.reshape(codes, (-1, self.config.frames * self.config.latent))
             logits = self.generator(codes, training=training)[..., 0]
@@ -353,7 +371,7 @@ class WGANGP(keras.Model):
         if self.config.pairing == "target":
             given = ops.cast(target, "float32")[:, None]
         else:
-            given = self._frames(past)
+            given = frames_of(self.config, inputs)
         volumes = ops.concatenate([given, candidate[:, None]], axis=1)
         cut = shared.to_patches(ops.transpose(volumes, (0, 2, 3, 4, 1)), self.config.patch)
         if self.config.critic_input[-1] > cut.shape[-1]:
@@ -505,10 +523,6 @@ class WGANGP(keras.Model):
         )
         return past
 
-    def _frames(self, past):
-        """Return the frames in what is read, 0…1: (B, D, H, W, C) to (B, `frames`, D, H, W)."""
-        return ops.moveaxis((past[..., : self.config.frames] + 1) / 2, -1, 1)
-
 
 def build(config: Config) -> WGANGP:
     """Return an untrained model of this configuration, its weights made."""
@@ -659,13 +673,12 @@ class WGANGPForecaster:
         config = self.model.config
         grid = (config.grid,) * 3
         frames = checked_history(history, grid=grid, frames=config.frames)[:, -config.frames :]
-        known = (np.full(len(frames), number) for number in (config.frames, self.step))
-        inputs = {"past": tf.constant(cnn.inputs(config.network, frames, *known))}
+        given = {"past": tf.constant(inputs(config, frames, self.step)["past"])}
         if config.noise:
             noise = self.model.noise_for(len(frames), (self.seed or 0, self._drawn))
-            inputs["noise"] = noise if self.seed is not None else tf.zeros_like(noise)
+            given["noise"] = noise if self.seed is not None else tf.zeros_like(noise)
             self._drawn += 1
-        return self.model.compiled_call(inputs).numpy()
+        return self.model.compiled_call(given).numpy()
 
 
 forecaster = WGANGPForecaster  # the same name in the module of each model

@@ -35,18 +35,12 @@ def batch(config=TINY, count=4, seed=5):
     rng = np.random.default_rng(seed)
     frames = (rng.random((count, config.frames + 1, *[config.grid] * 3)) < 0.3).astype(np.float32)
     steps = np.resize(np.array(config.steps), count)
-    return read(config, frames[:, :-1], steps), frames[:, -1]
-
-
-def read(config, frames, steps):
-    """What a model of this configuration reads of frames (B, T, D, H, W)."""
-    seen = frames[:, -config.frames :]
-    return {"past": cnn.inputs(config.network, seen, np.full(len(seen), config.frames), steps)}
+    return wgan_gp.inputs(config, frames[:, :-1], steps), frames[:, -1]
 
 
 def shown(inputs, config=TINY):
     """The frames in what is read, (B, T, D, H, W)."""
-    return np.moveaxis((inputs["past"][..., : config.frames] + 1) / 2, -1, 1)
+    return np.asarray(wgan_gp.frames_of(config, inputs))
 
 
 def batches(config=TINY):
@@ -174,7 +168,7 @@ class TestNetworks:
         score = model.score(inputs, target, target).numpy()
         np.testing.assert_array_equal(model.score(inputs, 1 - target, target), score)
         assert np.abs(model.score(other, target, target) - score).min() > 1e-5
-        changed = read(TINY, shown(inputs), np.array([2, 4, 1, 2]))
+        changed = wgan_gp.inputs(TINY, shown(inputs), np.array([2, 4, 1, 2]))
         assert np.abs(model.score(changed, target, target) - score).min() > 1e-6
 
     def test_the_thesis_s_critic_looks_at_the_target_and_not_at_the_history(self):
@@ -501,9 +495,8 @@ class TestData:
 
 def histories(count):
     """Four random histories of so many frames."""
-    return np.moveaxis(batch(dataclasses.replace(TINY, frames=count))[0]["past"] > 0, -1, 1)[
-        :, :count
-    ].astype(np.float32)
+    rng = np.random.default_rng(8)
+    return (rng.random((4, count, GRID, GRID, GRID)) < 0.3).astype(np.float32)
 
 
 class TestForecaster:
@@ -511,7 +504,7 @@ class TestForecaster:
         wrapped = forecaster(model, T20_TINC1, "mine")
         assert wrapped.name == "mine"
         history = histories(model.config.frames + 2)
-        expected = model(read(model.config, history, np.ones(4, np.int64)))
+        expected = model(wgan_gp.inputs(model.config, history[:, 2:], 1))
         found = wrapped(history.astype(np.uint8))
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -221,15 +221,14 @@ def test_the_cut_taught_is_the_helpers(rng):
 def test_the_losses_taught_are_the_helpers(rng, monkeypatch):
     """What the helper reports, and how its generator moves, follow from the notebook's losses."""
     monkeypatch.setattr(wgan_gp, "mixing_share", lambda like, seed: tf.fill((3, 1, 1, 1), 0.4))
-    config = wgan_gp.Config(
-        2, width=8, blocks=1, channels=4, hidden=4, critic_width=8, critic_steps=1, grid=8
-    )
+    config = wgan_gp.Config(2, width=8, blocks=1, critic_width=8, critic_steps=1, grid=8)
     config = dataclasses.replace(config, adversarial=0.5, warm_up=0)
     model = wgan_gp.build(config)
     for weight in model.weights:
         weight.assign(rng.normal(scale=0.3, size=weight.shape))
     frames = (rng.random((3, 3, 8, 8, 8)) < 0.3).astype(np.float32)
-    inputs, target = {"frames": frames[:, :2], "step": np.array([1, 2, 4])}, frames[:, 2]
+    inputs = wgan_gp.inputs(config, frames[:, :2], np.array([1, 2, 4]))
+    target = frames[:, 2]
     known = {"training": training, "binarise": taught("binarise"), "PENALTY": 10.0}
     known["gradient_penalty"] = taught("gradient_penalty")
 
