@@ -16,6 +16,7 @@ BIN := $(VENV)/bin
 KIND := $(if $(filter-out 0 no false,$(GPU)),gpu,cpu)
 READY := $(VENV)/ready-$(KIND)
 TESTS := $(VENV)/ready-test
+JAX := $(VENV)/jax
 # A folder that was moved, or whose Python is gone, is set up again.
 WHOLE := $(BIN)/python -I -c 'import os, helpers; os.path.samefile(os.path.dirname(helpers.__file__), "helpers") or exit(1)'
 BROKEN := $(shell $(WHOLE) 2>/dev/null || echo again)
@@ -46,7 +47,7 @@ test: $(TESTS)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
 	$(BIN)/python tests/run_notebooks.py check
 
-test-all: test
+test-all: test $(JAX)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
 	$(BIN)/python tests/run_notebooks.py check-rest
 
@@ -81,6 +82,11 @@ $(READY): requirements.txt pyproject.toml $(BROKEN)
 $(TESTS): $(READY) requirements-test.txt
 	$(call install,-r requirements-test.txt)
 	@touch $@
+
+# Not part of the course: data/make/gpu.py is tried with it, on the packages of the course.
+$(JAX): $(TESTS)
+	$(call install,--target $@.new -c requirements.txt jax)
+	@rm -rf $@ && mv $@.new $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info
