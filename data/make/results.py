@@ -41,8 +41,9 @@ README = workshop.REPOSITORY / "README.md"
 SAMPLE = workshop.REPOSITORY / "data" / "sample"
 MARKS = "<!-- results: made by make results -->", "<!-- end of results -->"
 HISTORY, HORIZON = ROLLOUT_HISTORY, 5  # of rollouts, as in the thesis
-# Chosen once for all models, on 640 validation sequences: the cut of the README's table, and what
-# is fed back. The other pages show both cuts.
+# Chosen once, on 640 validation sequences (cuts.csv): how forecasts are cut in the README's table and
+# in the cards, and what is fed back. GANs are told at 0.5, beside the thesis's, which knows no
+# other cut. The page of results shows both.
 CUT, FEEDBACK = "expected", "expected"
 CUT_AT = {"expected": "where the forecast itself expects the best distance", "half": "at 0.5"}
 BATCH = 8  # sequences at a time: what a network makes of them stays in the processor's cache
@@ -81,6 +82,11 @@ class Case:
         """How tables call the model."""
         name = _name(self.path)
         return TITLES.get(name, name)
+
+    @property
+    def cut(self) -> str:
+        """By which cut the README and its card tell its figures."""
+        return "half" if self.frames else CUT
 
     @property
     def model(self) -> register.Model:
@@ -501,10 +507,10 @@ def overview(found: dict[str, pd.DataFrame]) -> str:
         "| --- | --- |" + " --- |" * 2 * len(FORMATS),
     ]
     index = ["model", "protocol", "horizon", "format"]
-    rows = (
-        found["summary"].query("cut == @CUT").drop_duplicates(index).set_index(index).sort_index()
-    )
+    table = found["summary"]
     for protocol, names in OVERVIEW.items():
+        cut = CUT if protocol == "pooled" else "half"
+        rows = table[table["cut"] == cut].drop_duplicates(index).set_index(index).sort_index()
         tasks = (protocol, 1), ("rollout", HORIZON)
         places = [(*task, name) for task in tasks for name in FORMATS]
         null = _cells(rows, names[0], places, lambda row: f"{row['persistence']:.3f}")
@@ -556,9 +562,10 @@ def write(
 
 def note_in_cards(found: dict[str, pd.DataFrame], weights: Path) -> None:
     """Write the figures of the next frame and of five steps ahead into the cards of the weights."""
-    table = found["summary"].query("cut == @CUT and horizon <= @HORIZON").round(5)
+    table = found["summary"].query("horizon <= @HORIZON").round(5)
     for case in cases(weights):
         rows = table[(table["model"] == case.title) & (table["format"] == case.frame_format.name)]
+        rows = rows[rows["cut"] == case.cut]
         figures = {
             f"{row.protocol}, horizon {row.horizon}": {
                 "mean": row.jaccard,
@@ -569,7 +576,7 @@ def note_in_cards(found: dict[str, pd.DataFrame], weights: Path) -> None:
             for row in rows.itertuples()
         }
         card = read_card(case.path)
-        card["test"] = card.get("test", {}) | {"cut": CUT, case.frame_format.name: figures}
+        card["test"] = card.get("test", {}) | {"cut": case.cut, case.frame_format.name: figures}
         _files.write_json(case.path.with_suffix(".json"), card)
 
 
