@@ -41,7 +41,7 @@ README = workshop.REPOSITORY / "README.md"
 SAMPLE = workshop.REPOSITORY / "data" / "sample"
 MARKS = "<!-- results: made by make results -->", "<!-- end of results -->"
 HISTORY, HORIZON = ROLLOUT_HISTORY, 5  # of rollouts, as in the thesis
-# Chosen once, on 640 validation sequences (cuts.csv): how forecasts are cut in the README's table and
+# Chosen once, on 640 validation sequences (cuts.csv): how forecasts are cut in the README and
 # in the cards, and what is fed back. GANs are told at 0.5, beside the thesis's, which knows no
 # other cut. The page of results shows both.
 CUT, FEEDBACK = "expected", "expected"
