@@ -127,7 +127,7 @@ def test_what_a_killed_process_left_is_recovered_and_cleared(tmp_path, when):
     assert run(KILLED, path, when).returncode == -signal.SIGKILL
     assert path.exists() == (when == "before")
     assert len(os.listdir(tmp_path)) > 1
-    _files.recover_folder(path)
+    _files.recover(tmp_path)
     assert os.listdir(tmp_path) == ["set"] and os.listdir(path) == ["old"]
 
 
@@ -135,7 +135,7 @@ def test_what_a_living_process_makes_is_left_alone(tmp_path):
     path = tmp_path / "set"
     with _files.replacing_folder(path) as temporary:
         (temporary / "one").touch()
-        _files.recover_folder(path)
+        _files.recover(tmp_path)
         assert (temporary / "one").exists()
     assert os.listdir(path) == ["one"]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from helpers import _files, evaluation, metrics, records, rollout
 from helpers.models import register, shared
-from helpers.models.weights import read_card
+from helpers.models.weights import read_card, write_card
 from helpers.sequences import FrameFormat
 
 VALIDATION_SAMPLES = 192
@@ -152,7 +152,7 @@ def _add(weights: Path, before: dict, found: dict) -> None:
             )
         for name, value in found.items():
             record[name] = record.get(name, {}) | value if isinstance(value, dict) else value
-        _files.write_json(weights.with_suffix(".json"), record)
+        write_card(weights, record)
 
 
 def figures(tables) -> dict:

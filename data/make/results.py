@@ -630,10 +630,9 @@ def write(
     for path, text in texts.items():
         if any(text.count(mark) != 1 for mark in MARKS):
             raise ValueError(f"{path} must hold the marks {' and '.join(MARKS)}, once each.")
-    out.mkdir(parents=True, exist_ok=True)
-    for name, table in found.items():
-        with _files.replacing(out / f"{name}.csv") as file:
-            table.round(5).to_csv(file, index=False)
+    with _files.writing(out, "choose another folder"):
+        out.mkdir(parents=True, exist_ok=True)
+        evaluation.save_results(found, out)
     saved = evaluation.course_results(
         out
     )  # from the files, so that both say the same to the last digit

@@ -9,9 +9,9 @@ import pytest
 
 from data.make import __main__ as commands
 from data.make import ablations, judging, recipes
-from helpers import _files, convlstm, records, training, wgan_gp, workshop
+from helpers import convlstm, records, training, wgan_gp, workshop
 from helpers.models import patchnet, register, shared, surfacenet
-from helpers.models.weights import read_card, save_weights
+from helpers.models.weights import read_card, save_weights, write_card
 from helpers.sequences import FORMATS, T20_TINC1, T80_TINC4, THESIS_FORMATS
 
 DATA = workshop.REPOSITORY / "data" / "sample"
@@ -272,7 +272,7 @@ def test_what_a_record_says_of_other_formats_stays(shipped, monkeypatch, capsys)
         return Persistence()
 
     def note(**found):
-        _files.write_json(out.with_suffix(".json"), read_card(out) | found)
+        write_card(out, read_card(out) | found)
 
     monkeypatch.setattr(register, "load", load)
     monkeypatch.setattr(judging, "VALIDATION_SAMPLES", 2)

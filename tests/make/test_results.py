@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import shutil
 
 import numpy as np
@@ -13,7 +12,7 @@ from random_weights import randomised
 from data.make import results
 from helpers import evaluation, rollout, wgan_gp, workshop
 from helpers.models import patchnet, register, surfacenet
-from helpers.models.weights import read_card, save_weights
+from helpers.models.weights import read_card, save_weights, write_card
 from helpers.sequences import FORMATS
 
 DATA = workshop.REPOSITORY / "data" / "sample"
@@ -253,10 +252,8 @@ def test_stale_tables_are_not_used(weights, tmp_path, monkeypatch, change):
         for path in (tmp_path / "work").glob("*.csv"):
             path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     elif change == "thresholds":
-        path = weights / "patchnet.json"
-        record = json.loads(path.read_text())
-        record["thresholds"] = {"T20_TINC1": [0.4, 0.4]}
-        path.write_text(json.dumps(record))
+        path = weights / "patchnet.npz"
+        write_card(path, read_card(path) | {"thresholds": {"T20_TINC1": [0.4, 0.4]}})
     else:
         path = weights / "patchnet.npz"
         record = read_card(path)

@@ -1,6 +1,7 @@
 """Runs: how they are judged, what is kept of them, how they stop and go on, what goes wrong."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -107,10 +108,16 @@ class TestDamage:
         path.write_text(json.dumps(whole))
         assert list(two.table()["status"]) == ["interrupted", "damaged"]
 
-    @pytest.mark.parametrize("text", ["", "step\n1\n", "step,seconds,val_jaccard\n1,2,?\n", "\0"])
-    def test_a_damaged_log(self, two, text):
-        (two.place(2) / "log.csv").write_text(text)
+    @pytest.mark.parametrize("length", [0, 1, -30])
+    def test_a_damaged_checkpoint(self, two, length):
+        path = two.place(2) / "checkpoint.npz"
+        path.write_bytes(path.read_bytes()[:length])
         assert list(two.table()["status"]) == ["interrupted", "damaged"]
+
+    def test_a_log_that_was_changed_is_for_people_only(self, done, tmp_path):
+        shutil.copytree(done.runs.folder, tmp_path / "runs")
+        (tmp_path / "runs" / "0001" / "log.csv").write_text("step\n1\n")
+        pd.testing.assert_frame_equal(RunTable(tmp_path / "runs").table(), done.runs.table())
 
     def test_another_version_is_called_that(self, two):
         two.change(1, format_version=1)
