@@ -1,5 +1,6 @@
 """Runs: how they are judged, what is kept of them, how they stop and go on, what goes wrong."""
 
+import gc
 import json
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from short_runs import TINY, stop_at, written
+from tensorflow.python.framework.func_graph import FuncGraph
 
 from helpers import _files, metrics, workshop
 from helpers.panels import runs, settings
@@ -224,6 +226,14 @@ class TestTrouble:
         with pytest.raises(OSError, match="choose another folder"):
             blocked.start(Settings(**TINY))
         assert not blocked.running
+
+    def test_nothing_of_a_run_stays_in_memory(self, session):
+        graphs = []
+        for _ in range(3):
+            session.start(Settings(**TINY))
+            gc.collect()
+            graphs.append(sum(isinstance(each, FuncGraph) for each in gc.get_objects()))
+        assert graphs[1] == graphs[2]  # the first one makes some that stay
 
     def test_a_forecast_that_is_not_finite(self, session, monkeypatch):
         monkeypatch.setattr(runs._Watch, "_forecast", lambda self, frames: frames[:, -1] * np.nan)
