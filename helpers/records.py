@@ -321,12 +321,11 @@ def packed(
             with _files.lock(cache / f"{name}.lock", REMEDY):
                 # Another process may have packed while this one waited.
                 split = _opened(entry) or _pack(paths, entry, fingerprint, progress)
-                # Whoever still reads an old cache keeps it; where the system refuses to remove
-                # files in use, the next packing does it.
-                for old in cache.iterdir():
-                    ours = old.is_dir() and old.name.lstrip(".").startswith(name)
-                    if ours and old != entry:
-                        shutil.rmtree(old, ignore_errors=True)
+    # Whoever still reads an old cache keeps it; where the system refuses to remove what is in use,
+    # or a process was killed before it did, the next call does.
+    for old in cache.iterdir():
+        if old.is_dir() and old.name.startswith(name) and old != entry:
+            shutil.rmtree(old, ignore_errors=True)
     return split
 
 

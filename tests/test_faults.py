@@ -88,8 +88,15 @@ class Pack(Operation):
         records.packed(folder / "records", folder / "cache", progress=False)
 
     def look(self, folder: Path) -> str:
-        found = [path for path in (folder / "cache").glob("[!.]*") if path.is_dir()]
-        return str(max(len(records.PackedSplit(path)) for path in found))
+        found = []
+        for path in caches(folder):
+            with contextlib.suppress(records.RecordError):  # an old one that was being removed
+                found.append(len(records.PackedSplit(path)))
+        return str(max(found))
+
+
+def caches(folder: Path) -> list[Path]:
+    return [path for path in (folder / "cache").glob("[!.]*") if path.is_dir()]
 
 
 class Train(Operation):
@@ -402,7 +409,7 @@ def begin_anew(operation: Operation, folder: Path) -> None:
 
 def packed(name: str, folder: Path):
     begin_anew(Pack(), folder)
-    (place,) = (folder / "cache").glob("*/")
+    (place,) = caches(folder)
 
     def read():
         found = records.PackedSplit(place)
