@@ -71,7 +71,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     A folder cannot replace another in one step: the one before is moved aside, and moved back by
     `recover` if the process dies in between.
     """
-    path = Path(path)
+    path = Path(path).resolve()  # where a link leads to, not the link
     recover(path.parent)
     temporary, old = _beside(path, "tmp"), _beside(path, "old")
     try:
@@ -242,7 +242,9 @@ def write_json(path: str | Path, found: Any) -> None:
 
 def sealed(found: Mapping) -> dict:
     """Return what JSON makes of a mapping, with a digest of all of it: `unsealed` checks it."""
-    found = json.loads(json.dumps({name: found[name] for name in found if name != SEAL}))
+    if SEAL in found:
+        raise ValueError(f"an entry is called {SEAL!r}, as the seal is; take another name.")
+    found = json.loads(json.dumps(dict(found)))
     return {**found, SEAL: digest(json.dumps(found, sort_keys=True).encode())}
 
 
@@ -255,7 +257,7 @@ def unsealed(found: Mapping) -> dict:
     if not isinstance(found, Mapping):
         raise ValueError("it holds no mapping")
     found = dict(found)
-    if sealed(found)[SEAL] != found.pop(SEAL, None):
+    if found.pop(SEAL, None) != sealed(found)[SEAL]:
         raise ValueError("it was changed after it was written")
     return found
 
