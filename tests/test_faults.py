@@ -286,7 +286,7 @@ class Bench:
     def do(self) -> None:
         self.operation.do(self.folder, self.operation.stages[-1])
 
-    def at_change(self, number: int, then: Callable[[], None]) -> None:
+    def at_change(self, number: int, then: Callable[[object], None]) -> None:
         """In this process, do something just before the folder is changed the n-th time."""
         self.count, begin = [0], str(self.folder)
 
@@ -296,7 +296,7 @@ class Bench:
             if event != "open" or (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
                 self.count[0] += 1
                 if self.count[0] == number:
-                    then()
+                    then(arguments[0])
 
         sys.addaudithook(hook)
 
@@ -376,12 +376,12 @@ class Bench:
             return "told"
 
 
-def die() -> None:
+def die(_) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def refuse(number: int) -> None:
-    raise OSError(number, os.strerror(number))
+def refuse(number: int, path) -> None:
+    raise OSError(number, os.strerror(number), path)
 
 
 def snapshot(folder: Path) -> dict[str, str]:

@@ -87,7 +87,7 @@ def read_card(path: str | Path) -> dict:
     try:
         card = _files.read_json(beside)
         newer = card["format_version"] > FORMAT_VERSION
-        if card["format_version"] == FORMAT_VERSION or _files.SEAL in card:
+        if card["format_version"] == FORMAT_VERSION or (_files.SEAL in card and not newer):
             card = _files.unsealed(card)
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{beside} is damaged ({error!r}); fetch it again.") from error
