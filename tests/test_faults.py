@@ -268,7 +268,6 @@ class Bench:
         if len(set(self.known)) < len(self.known):
             raise Wrong("two stages look the same")
         self.after = snapshot(self.folder)
-        # Resuming goes through all that was there; so all stages but the first are disturbed.
         self.prepare()
         start = time.monotonic()
         fine(self.do)
@@ -496,7 +495,7 @@ def mutations(make: Callable, place: Path, chance: random.Random) -> str:
 def bench(name: str, seed: int = 20) -> tuple[Counter, list[tuple[str, str]]]:
     """Try all faults of an operation, or of a file; return how many of each kind, and the wrong."""
     tried, failed, chance = Counter(), [], random.Random(f"{seed} {name}")
-    with tempfile.TemporaryDirectory() as place, contextlib.suppress(FileNotFoundError):
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         os.chmod(place, 0o777)
         place = Path(place).resolve()
         if name in FILES:
