@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import errno
-import glob
+import functools
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import filelock
+import psutil
 
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-REFUSED = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+REFUSED = (
+    *FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EFBIG, errno.EIO
+)  # fmt: skip
+# A name of `_beside`: what it is for, on which computer, by which process, since when.
+LEFT = re.compile(r"\.(.+)\.([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]{8}\.(tmp|old)")
+SEAL = "digest"  # of a mapping in a JSON file: its entry with the digest of all others
 
 
 class InUse(OSError):
@@ -33,12 +41,18 @@ def replacing_by(path: str | Path) -> Iterator[Path]:
     """Give a name beside `path`; the file under it takes its place in one step, or leaves no trace.
 
     The file is on the disk before it gets its name, so that even a power cut leaves one of the two.
+    What processes that were killed have left in the folder is cleared, see `recover`.
     """
+    _recover_once(Path(path).parent)
     temporary = _beside(path, "tmp")
     try:
         yield temporary
         sync(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None or error.filename is not None or str(path) in str(error):
+            raise
+        raise OSError(error.errno, f"{path} cannot be written: {error.strerror}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -54,51 +68,65 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
 def replacing_folder(path: str | Path) -> Iterator[Path]:
     """Give an empty folder beside `path` that takes its place at the end, or leaves no trace.
 
-    What a process that was killed has left of an earlier try is cleared first. A folder cannot
-    replace another in one step: the one before is moved aside, and moved back if the process dies
-    in between, by the next call.
+    A folder cannot replace another in one step: the one before is moved aside, and moved back by
+    `recover` if the process dies in between.
     """
-    path = Path(path)
-    recover_folder(path)
-    name = f".{path.name}.{uuid.uuid4().hex[:8]}"
-    temporary, old, mark = (path.with_name(name + end) for end in (".tmp", ".old", ".lock"))
-    with ExitStack() as stack:
-        stack.callback(mark.unlink, missing_ok=True)
-        # The lock only says that this process is alive. Where there are none, nobody clears.
-        with suppress(OSError):
-            stack.enter_context(lock(mark, "", wait=False))
-        try:
-            temporary.mkdir()
-            yield temporary
-            if path.exists():
-                os.replace(path, old)
-            os.replace(temporary, path)
-        except BaseException:
-            if old.exists() and not path.exists():
-                os.replace(old, path)
-            raise
-        finally:
-            for left in (temporary, old):
-                shutil.rmtree(left, ignore_errors=True)
-
-
-def recover_folder(path: str | Path) -> None:
-    """Clear what killed processes left of `replacing_folder`; bring a folder moved aside back."""
-    path = Path(path)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        mark = left.with_suffix(".lock")
-        if left.suffix not in (".tmp", ".old") or not left.is_dir():
-            continue
-        with suppress(OSError), lock(mark, "", wait=False):
-            if left.suffix == ".old" and not path.exists():
-                os.replace(left, path)
+    path = Path(path).resolve()  # where a link leads to, not the link
+    recover(path.parent)
+    temporary, old = _beside(path, "tmp"), _beside(path, "old")
+    try:
+        temporary.mkdir()
+        yield temporary
+        if path.exists():
+            os.replace(path, old)
+        os.replace(temporary, path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        raise
+    finally:
+        for left in (temporary, old):
             shutil.rmtree(left, ignore_errors=True)
-            mark.unlink(missing_ok=True)
 
 
-def _beside(path: str | Path, ending: str) -> Path:
-    """Return a hidden name in the same folder that nobody else has."""
-    return Path(path).with_name(f".{Path(path).name}.{uuid.uuid4().hex[:8]}.{ending}")
+def recover(folder: str | Path) -> None:
+    """Clear what processes that were killed left in a folder; bring back what they moved aside."""
+    for left in Path(folder).glob(".*"):
+        match = LEFT.fullmatch(left.name)
+        if not match or _lives(*match.groups()[1:4]):
+            continue
+        with suppress(OSError):
+            if match[5] == "old" and not left.with_name(match[1]).exists():
+                os.replace(left, left.with_name(match[1]))
+            elif left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+
+
+_recover_once = functools.cache(recover)  # a folder may hold thousands of files
+
+
+def _beside(path: str | Path, kind: str) -> Path:
+    """Return a hidden name in the same folder that nobody else has, and that tells whose it is."""
+    process = psutil.Process()
+    whose = f"{_computer()}-{process.pid}-{process.create_time():.0f}-{uuid.uuid4().hex[:8]}"
+    return Path(path).with_name(f".{Path(path).name}.{whose}.{kind}")
+
+
+def _lives(computer: str, process: str, since: str) -> bool:
+    """Tell whether a process lives, or may live: of another computer, nobody here can tell."""
+    if computer != _computer():
+        return True
+    try:
+        # Its number may belong to another one by now; and the clock may have been set.
+        return abs(psutil.Process(int(process)).create_time() - int(since)) < 60
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _computer() -> str:
+    return digest(platform.node().encode())[:8]
 
 
 def sync(path: Path) -> None:
@@ -210,6 +238,28 @@ def write_json(path: str | Path, found: Any) -> None:
         text = json.dumps(found, indent=2, ensure_ascii=False)
         # A path may hold bytes that are no text; they are written as they are.
         file.write(text.encode("utf-8", "surrogateescape") + b"\n")
+
+
+def sealed(found: Mapping) -> dict:
+    """Return what JSON makes of a mapping, with a digest of all of it: `unsealed` checks it."""
+    if SEAL in found:
+        raise ValueError(f"an entry is called {SEAL!r}, as the seal is; take another name.")
+    found = json.loads(json.dumps(dict(found)))
+    return {**found, SEAL: digest(json.dumps(found, sort_keys=True).encode())}
+
+
+def unsealed(found: Mapping) -> dict:
+    """Return a mapping that was read from a JSON file, without its seal.
+
+    Raises:
+        ValueError: it is not what was written.
+    """
+    if not isinstance(found, Mapping):
+        raise ValueError("it holds no mapping")
+    found = dict(found)
+    if found.pop(SEAL, None) != sealed(found)[SEAL]:
+        raise ValueError("it was changed after it was written")
+    return found
 
 
 def digest(content: bytes | Path) -> str:

@@ -258,9 +258,44 @@ def thesis_figures() -> pd.DataFrame:
     return pd.read_csv(THESIS_RESULTS)
 
 
+def save_results(found: dict[str, pd.DataFrame], folder: Path) -> None:
+    """Write the course's own figures as CSV files, and `results.json`, which says what they are."""
+    options = {"index": False, "lineterminator": "\n"}
+    texts = {name: table.round(5).to_csv(**options) for name, table in found.items()}
+    for name, text in texts.items():
+        with _files.replacing(folder / f"{name}.csv") as file:
+            file.write(text.encode())
+    noted = {name: {"rows": len(found[name]), "sha256": _digest(texts[name])} for name in found}
+    _files.write_json(folder / "results.json", _files.sealed(noted))
+
+
 def course_results(folder: Path = COURSE_RESULTS) -> dict[str, pd.DataFrame]:
-    """Return our own tables, `summary` and `skill_horizons`: see data/results/README.md."""
-    return {name: pd.read_csv(folder / f"{name}.csv") for name in ("summary", "skill_horizons")}
+    """Return the course's own figures on the thesis's test set, as `make results` wrote them.
+
+    Both tables, `summary` and `skill_horizons`, are explained in data/results/README.md.
+
+    Raises:
+        ValueError: a table is not as it was written, or not of the same time as the other one.
+    """
+    names, found = ("summary", "skill_horizons"), {}
+    try:
+        noted = _files.unsealed(_files.read_json(folder / "results.json"))
+        texts = {name: (folder / f"{name}.csv").read_text("utf-8") for name in names}
+        for name, text in texts.items():
+            found[name] = pd.read_csv(io.StringIO(text))
+            rows = noted[name]["rows"]
+            if noted[name]["sha256"] != _digest(text):
+                raise ValueError(f"{name}.csv, {len(found[name])} of {rows} rows, has changed")
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ValueError(
+            f"{folder} does not hold the tables that `make results` wrote, with their results.json "
+            f"({error}). Fetch them again, or make them again."
+        ) from error
+    return found
+
+
+def _digest(text: str) -> str:
+    return _files.digest(text.encode())
 
 
 def overview(

@@ -272,8 +272,7 @@ class Checkpoint(keras.callbacks.Callback):
             else:
                 self._begin(model)
                 self.step, self.rows = 0, []
-            for left in self.folder.glob(".*.tmp"):  # of a process that was killed
-                left.unlink()
+            _files.recover(self.folder)
             self._owned.close()
             self._owned = owned.pop_all()
         self._settings, self._restored = settings, model
@@ -479,6 +478,18 @@ def train(
     return checkpoint
 
 
+def read_log(folder: str | Path) -> pd.DataFrame:
+    """Return the rounds of a run, a row each: those of its checkpoint. (`log.csv` is for people.)
+
+    Raises:
+        CheckpointError: the checkpoint is damaged, or of another version.
+    """
+    import pandas as pd
+
+    path = Path(folder) / CHECKPOINT
+    return pd.DataFrame(_read_run(path, whole=False)[0]["rows"] if path.exists() else [])
+
+
 def load_best(folder: str | Path, model: keras.Model) -> dict[str, float]:
     """Put the weights of a run's best round into a built model; return the row of that round.
 
@@ -550,14 +561,14 @@ def _check_finite(figures: Mapping[str, Any], step: int) -> None:
             )
 
 
-def _read_run(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
+def _read_run(path: Path, whole: bool = True) -> tuple[dict, dict[str, np.ndarray]]:
     """Return what a file of a run's folder says of itself, and its arrays."""
     if not path.exists():
         raise FileNotFoundError(
             f"{path} is missing: no round was {'validated' if path.name == BEST else 'finished'} "
             "in this folder. Train first."
         )
-    about, arrays = weights.read_archive(path, ANEW)
+    about, arrays = weights.read_archive(path, ANEW, whole=whole)
     version = about.get("format_version")
     if version != CHECKPOINT_VERSION:
         raise CheckpointError(

@@ -1,8 +1,9 @@
 """Short runs of the laboratory, and runs of which there is only what a folder says."""
 
-import pandas as pd
 import pytest
 
+from helpers import training
+from helpers.models import weights
 from helpers.panels import runs
 from helpers.panels.settings import Settings
 
@@ -28,6 +29,10 @@ def written(table, settings=None, **changes):
     found = {"settings": vars(settings or Settings(**TINY)), "steps": 4, "parameters": 1}
     found |= {"persistence": 0.3, "data": "some", "began_with": None}
     run = table.create(**found | changes)
-    log = {"step": [2, 4], "seconds": [1.0, 3.0], "loss": [0.2, 0.1], "val_jaccard": [0.3, 0.2]}
-    pd.DataFrame(log).to_csv(table.place(run) / "log.csv", index=False)
+    rows = [
+        {"step": 2, "seconds": 1.0, "loss": 0.2, "val_jaccard": 0.3},
+        {"step": 4, "seconds": 3.0, "loss": 0.1, "val_jaccard": 0.2},
+    ]
+    about = {"format_version": training.CHECKPOINT_VERSION, "rows": rows}
+    weights.write_archive(table.place(run) / training.CHECKPOINT, {}, about)
     return run

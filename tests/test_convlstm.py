@@ -1,7 +1,6 @@
 """The ConvLSTM: its cell against Keras and NumPy, causality, its carried state, its files."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from scipy import ndimage, special
 
 from helpers import convlstm, evaluation, records, training
 from helpers.convlstm import Config, Memory, forecaster, thesis, workshop
-from helpers.models.weights import save_weights
+from helpers.models.weights import read_card, save_weights, write_card
 from helpers.rollout import next_frames, rollout
 from helpers.sequences import T80_TINC4
 from helpers.workshop import tensorflow
@@ -338,9 +337,7 @@ def test_weights_come_back_with_their_configuration(rng, small, tmp_path):
 )
 def test_weights_of_another_kind_are_refused(small, tmp_path, configuration):
     path = save_weights(tmp_path / "w.npz", small, {})
-    beside = path.with_suffix(".json")
-    record = json.loads(beside.read_text()) | {"configuration": configuration}
-    beside.write_text(json.dumps(record))
+    write_card(path, read_card(path) | {"configuration": configuration})
     with pytest.raises(training.CheckpointError, match="not a ConvLSTM of this course"):
         convlstm.load(path)
 

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import math
+import shutil
 import subprocess
 import sys
 from collections import namedtuple
@@ -466,6 +467,25 @@ def test_damaged_files(short, shaped, tmp_path):
             path.write_bytes(bad)
             with pytest.raises(ValueError, match="cut short|not a table of results"):
                 evaluation.load(path)
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "skill_horizons.csv", "results.json"])
+def test_the_course_s_results_are_read_as_they_were_written_or_not_at_all(tmp_path, name):
+    shutil.copytree(evaluation.COURSE_RESULTS, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / name
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"\n", b"\r\n"))  # as Git writes it on some machines
+    rows = len(pd.read_csv(evaluation.COURSE_RESULTS / "summary.csv"))
+    assert len(evaluation.course_results(tmp_path)["summary"]) == rows
+    for damaged in (
+        b"".join(content.splitlines(keepends=True)[:-1]),
+        content.replace(b"1", b"2", 1),
+        b"",
+        None,
+    ):
+        path.write_bytes(damaged) if damaged is not None else path.unlink()
+        with pytest.raises(ValueError, match="not hold the tables that `make results` wrote"):
+            evaluation.course_results(tmp_path)
 
 
 def test_thesis_figures():

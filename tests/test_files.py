@@ -127,7 +127,7 @@ def test_what_a_killed_process_left_is_recovered_and_cleared(tmp_path, when):
     assert run(KILLED, path, when).returncode == -signal.SIGKILL
     assert path.exists() == (when == "before")
     assert len(os.listdir(tmp_path)) > 1
-    _files.recover_folder(path)
+    _files.recover(tmp_path)
     assert os.listdir(tmp_path) == ["set"] and os.listdir(path) == ["old"]
 
 
@@ -135,9 +135,43 @@ def test_what_a_living_process_makes_is_left_alone(tmp_path):
     path = tmp_path / "set"
     with _files.replacing_folder(path) as temporary:
         (temporary / "one").touch()
-        _files.recover_folder(path)
+        _files.recover(tmp_path)
         assert (temporary / "one").exists()
     assert os.listdir(path) == ["one"]
+
+
+def test_only_what_is_certainly_left_is_cleared(tmp_path):
+    ours = _files._beside(tmp_path / "a", "tmp").name
+    computer, number, since, _ = ours.split(".")[2].split("-")
+    kept = {
+        ours,
+        ours.replace(computer, "00000000"),  # of another computer
+        ".a.tmp",  # somebody else's
+        ours[1:],
+    }
+    gone = {
+        ours.replace(f"-{since}-", "-1-"),  # its number is another process's by now
+        ours.replace(f"-{number}-", "-4194305-"),
+    }
+    for name in kept | gone:
+        (tmp_path / name).touch()
+    _files.recover(tmp_path)
+    assert set(os.listdir(tmp_path)) == kept
+
+
+def test_a_file_is_cleared_that_a_killed_process_left(tmp_path):
+    (tmp_path / f".b.{_files._computer()}-4194305-1-00000000.tmp").touch()
+    _files.write_json(tmp_path / "a.json", 1)
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_link_to_a_folder_stays_one(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with _files.replacing_folder(tmp_path / "link") as temporary:
+        (temporary / "new").touch()
+    assert os.listdir(tmp_path / "real") == ["new"] and (tmp_path / "link").is_symlink()
+    assert set(os.listdir(tmp_path)) == {"link", "real"}
 
 
 # Locks
@@ -229,6 +263,16 @@ def test_damaged_and_absent_json(tmp_path):
     with pytest.raises(TypeError):
         _files.write_json(tmp_path / "b.json", object())
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_seal_tells_what_was_changed():
+    sealed = _files.sealed({"a": (1, 2.5), "b": None})
+    assert _files.unsealed(sealed) == {"a": [1, 2.5], "b": None}
+    for changed in ({**sealed, "a": [1, 2.6]}, {**sealed, "c": 1}, {"a": [1, 2.5]}, {}, [1], None):
+        with pytest.raises(ValueError):
+            _files.unsealed(changed)
+    with pytest.raises(ValueError, match="take another name"):
+        _files.sealed(sealed)
 
 
 def test_digests(tmp_path):

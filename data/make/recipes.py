@@ -294,9 +294,9 @@ def _keep_note(note: dict, folder: Path) -> None:
     """Write the note of a run, or see that the one of a stopped run says the same."""
     place = folder / NOTE
     if not (folder / training.CHECKPOINT).exists() or not place.exists():
-        _files.write_json(place, note)
+        _files.write_json(place, _files.sealed(note))
         return
-    before, note = json.loads(place.read_text("utf-8")), json.loads(json.dumps(note))
+    before, note = _read_note(folder), json.loads(json.dumps(note))
     same = {name: before.get(name) == note.get(name) for name in ("recipe", "formats", "data")}
     began = [each.get("began_with", {}).get("sha256") for each in (before, note)]
     same["beginning"] = began[0] == began[1]
@@ -308,6 +308,16 @@ def _keep_note(note: dict, folder: Path) -> None:
         )
 
 
+def _read_note(folder: Path) -> dict:
+    try:
+        return _files.unsealed(_files.read_json(folder / NOTE))
+    except ValueError as error:
+        raise ValueError(
+            f"{folder / NOTE} is damaged, or of an earlier version of the course ({error}). "
+            "Nothing was changed; train in another folder."
+        ) from error
+
+
 def ship(folder: Path, out: Path, keep: str = "best") -> Path:
     """Write the weights of a run, finished or not, with a record of how they came to be.
 
@@ -315,13 +325,13 @@ def ship(folder: Path, out: Path, keep: str = "best") -> Path:
         keep: those of the `"best"` round in validation or the `"last"` ones: validation does not
             see what a critic is for.
     """
-    note = json.loads((folder / NOTE).read_text("utf-8"))
+    note = _read_note(folder)
     recipe, validated = note.pop("recipe"), note.pop("validated")
     kind, plan = register.MODELS[note["model"]].kind, recipe.pop("plan")
     config = kind.Config(**recipe.pop("config"))
     model, monitor = kind.build(config), kind.monitor(config)
     kept = {"best": training.load_best, "last": training.load_last}[keep](folder, model)
-    log = pd.read_csv(folder / training.LOG)
+    log = training.read_log(folder)
     last = kept if keep == "last" else log.iloc[-1]
     before, steps = note.get("began_with", {}), int(last["step"])
     minutes = round(last["seconds"] / 60, 1)

@@ -33,7 +33,7 @@ from helpers import (
 )
 from helpers.models import cnn, register, shared, surfacenet
 from helpers.models.shared import ROLLOUT_HISTORY
-from helpers.models.weights import CheckpointError, read_card
+from helpers.models.weights import CheckpointError, read_card, write_card
 from helpers.sequences import FORMATS, FrameFormat
 
 RESULTS = evaluation.COURSE_RESULTS
@@ -546,10 +546,9 @@ def write(
     for path, text in texts.items():
         if any(text.count(mark) != 1 for mark in MARKS):
             raise ValueError(f"{path} must hold the marks {' and '.join(MARKS)}, once each.")
-    out.mkdir(parents=True, exist_ok=True)
-    for name, table in found.items():
-        with _files.replacing(out / f"{name}.csv") as file:
-            table.round(5).to_csv(file, index=False)
+    with _files.writing(out, "choose another folder"):
+        out.mkdir(parents=True, exist_ok=True)
+        evaluation.save_results(found, out)
     saved = evaluation.course_results(
         out
     )  # from the files, so that both say the same to the last digit
@@ -577,7 +576,7 @@ def note_in_cards(found: dict[str, pd.DataFrame], weights: Path) -> None:
         }
         card = read_card(case.path)
         card["test"] = card.get("test", {}) | {"cut": case.cut, case.frame_format.name: figures}
-        _files.write_json(case.path.with_suffix(".json"), card)
+        write_card(case.path, card)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -60,12 +60,22 @@ def evaluate(
         chosen = paths[start : start + BLOCK]
         key = _files.digest("\n".join(path.name for path in chosen).encode())[:12]
         files = [place / f"{kind}_{key}.csv" for kind in ("pooled", "rollout")]
-        if not all(file.exists() for file in files):
+        mark = place / f"{key}.json"
+        if not _is_made(files, mark):
             forecaster = forecaster or convlstm.forecaster(thesis.load(weights), name=MODEL)
             for file, table in zip(files, _judge(forecaster, frame_format, chosen)):
                 evaluation.save(table, file)
+            _files.write_json(mark, [_files.digest(file) for file in files])
         blocks.append([evaluation.load(file) for file in files])
     return tuple(evaluation.combine(*parts) for parts in zip(*blocks))
+
+
+def _is_made(files: list[Path], mark: Path) -> bool:
+    """Tell whether tables are there, as they were written."""
+    try:
+        return _files.read_json(mark) == [_files.digest(file) for file in files]
+    except (OSError, ValueError):
+        return False
 
 
 def _judge(forecaster, frame_format: FrameFormat, paths: list[Path]) -> tuple:
@@ -129,7 +139,8 @@ def _reproduce(options: argparse.Namespace) -> None:
     print(shown.drop(columns=["model", "measure", "history"]).round(4).to_string(index=False))
     if options.report:
         options.report.parent.mkdir(parents=True, exist_ok=True)
-        found.round(6).to_csv(options.report, index=False)
+        with _files.replacing(options.report) as file:
+            found.round(6).to_csv(file, index=False)
         provenance = {
             "command": "python -m data.make.thesis_convlstm WEIGHTS DATA FOLDER --report "
             + options.report.name,

@@ -48,7 +48,9 @@ def load(path: str | Path, *, known: bool = True) -> convlstm.ConvLSTM:
     Args:
         path: `convlstm3d_16_<format>.h5` of the author's repository.
         known: take only the author's own three files, told by their SHA-256: one flipped bit in an
-            array would go unnoticed otherwise. False reads any weights of this architecture.
+            array would go unnoticed otherwise. False reads any weights of this architecture; open
+            none that you do not trust: h5py below 3.15 brings an HDF5 that a file made for it can
+            have write where it should not.
 
     Returns:
         A model from (B, T, 16, 16, 16, 1), values 0…1, to the same shape: the probability of the
@@ -61,12 +63,13 @@ def load(path: str | Path, *, known: bool = True) -> convlstm.ConvLSTM:
     Source: M. Goldgruber, *3D Spatio-Temporal Predictions with ConvLSTM and GAN models*.
     """
     path = existing(path)
-    _check_architecture(path)
+    # Before anything is read of it: HDF5 itself is not safe against a file made to do harm.
     if known and (found := _files.digest(path)) not in DIGESTS.values():
         raise ValueError(
             f"{path} is none of the author's three files: its SHA-256 is {found}. Fetch it again, "
             "or read other weights of this architecture by load(path, known=False)."
         )
+    _check_architecture(path)
     theirs = _in_keras()
     try:
         theirs.load_weights(path)

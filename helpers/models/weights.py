@@ -16,7 +16,7 @@ from helpers import _files, workshop
 
 keras = workshop.keras()
 
-FORMAT_VERSION = 1  # of weights with a card
+FORMAT_VERSION = 2  # of weights with a card; since 2 the card is sealed
 ABOUT = "meta.json"  # the entry in which an archive says what it holds
 
 
@@ -46,16 +46,27 @@ def save_weights(path: str | Path, model: keras.Model, card: Mapping) -> Path:
             raise ValueError(f"{name} is not finite; such weights are of no use.")
     np.savez(content, **arrays)
     begin = {"format_version": FORMAT_VERSION, "configuration": configuration(model)}
-    whole = {**begin, **card, "sha256": _files.digest(content.getvalue())}
-    text = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = _card_text({**begin, **card, "sha256": _files.digest(content.getvalue())})
     with _files.writing(path.parent, "choose another folder"):
         path.parent.mkdir(parents=True, exist_ok=True)
         card_path = path.with_suffix(".json")
         with _files.replacing_by(path) as file, _files.replacing_by(card_path) as beside:
             file.write_bytes(content.getvalue())
-            beside.write_bytes(text.encode())
+            beside.write_bytes(text)
             _files.sync(file)  # both are on the disk before the first takes its place
     return path
+
+
+def write_card(path: str | Path, card: Mapping) -> None:
+    """Write the card beside shipped weights anew: what `read_card` returned, and more."""
+    with _files.replacing(_npz(path).with_suffix(".json")) as file:
+        file.write(_card_text(card))
+
+
+def _card_text(card: Mapping) -> bytes:
+    """Return the text of a card, sealed: a changed threshold would forecast something else."""
+    card = _files.sealed({**card, "format_version": FORMAT_VERSION})
+    return json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def read_card(path: str | Path) -> dict:
@@ -76,6 +87,8 @@ def read_card(path: str | Path) -> dict:
     try:
         card = _files.read_json(beside)
         newer = card["format_version"] > FORMAT_VERSION
+        if card["format_version"] == FORMAT_VERSION or (_files.SEAL in card and not newer):
+            card = _files.unsealed(card)
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{beside} is damaged ({error!r}); fetch it again.") from error
     if newer:
@@ -194,16 +207,17 @@ def write_archive(path: Path, arrays: Mapping[str, np.ndarray], about: dict) -> 
         np.savez(file, **arrays, **{ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8)})
 
 
-def read_archive(path: Path, remedy: str) -> tuple[dict, dict[str, np.ndarray]]:
-    """Return what is said about the arrays of a file, and the arrays.
+def read_archive(path: Path, remedy: str, whole: bool = True) -> tuple[dict, dict[str, np.ndarray]]:
+    """Return what is said about the arrays of a file, and the arrays, or none if not `whole`.
 
     Raises:
         CheckpointError: the file is damaged; the error ends with the remedy.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = dict(archive)
-        return json.loads(arrays.pop(ABOUT).tobytes()), arrays
+            about = json.loads(archive[ABOUT].tobytes())
+            names = [name for name in archive.files if name != ABOUT] if whole else []
+            return about, {name: archive[name] for name in names}
     except OSError:
         raise
     except Exception as error:  # NumPy raises a dozen kinds, as a file can be damaged anywhere

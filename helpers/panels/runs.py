@@ -12,7 +12,7 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +24,10 @@ from helpers.panels.settings import MOST_STEPS, TARGETS, TIMED, Settings, parame
 tf = workshop.tensorflow()
 
 import keras  # noqa: E402  (after the quiet import of TensorFlow)
+from tensorflow.python.framework import ops  # noqa: E402
 
 RUN, FORECAST, LOCK = "run.json", "forecast.npy", "lock"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 REMEDY = "choose another folder: Laboratory(folder=...)"
 MONITOR = "val_jaccard"
 ENDS = ("done", "stopped", "budget used", "diverged", "failed")
@@ -36,13 +37,7 @@ class RunError(RuntimeError):
     """A run is not there, is damaged or cannot be continued; or another one is in the way."""
 
 
-# What a run.json holds beside settings and words.
-NUMBERS = {
-    "steps": _checks.Range(0, MOST_STEPS, whole=True),
-    "parameters": _checks.Range(1, 10**9, whole=True),
-    "persistence": _checks.Range(0, 1),
-    "began_with": _checks.Range(1, 10**9, whole=True, optional=True),
-}
+KNOWN = ("steps", "parameters", "persistence", "began_with", "data")
 COLUMNS = ["run", "status", *(field.name for field in dataclasses.fields(Settings))]
 COLUMNS += ["began_with", "parameters", "step", "best", "persistence", "data"]
 
@@ -77,15 +72,28 @@ class RunTable:
                 with contextlib.suppress(FileExistsError):
                     self.place(run).mkdir()  # two kernels cannot both make it
                     break
-            found = {"format_version": FORMAT_VERSION, "ended": "", **found}
-            _files.write_json(self.place(run) / RUN, found)
+            self._write(run, {"format_version": FORMAT_VERSION, "ended": "", **found})
         return run
 
     def change(self, run: int, **changes) -> int:
         """Write down what has changed about a run; return its number."""
-        path = self.place(run) / RUN
-        _files.write_json(path, _files.read_json(path) | changes)
+        self._write(run, self._known(run) | changes)
         return run
+
+    def _write(self, run: int, found: dict) -> None:
+        _files.write_json(self.place(run) / RUN, _files.sealed(found))
+
+    def _known(self, run: int) -> dict:
+        """Return what a `run.json` says, if it says what was written into it."""
+        path = self.place(run) / RUN
+        found = _files.read_json(path)
+        version = _checks.whole("format_version", found["format_version"], 1)
+        if version != FORMAT_VERSION:
+            raise RunError(
+                f"{path} was made by another version of the course (format_version {version}; "
+                f"this one reads {FORMAT_VERSION}). It is left as it is: start a new run."
+            )
+        return _files.unsealed(found)
 
     def read(self, run: int) -> dict:
         """Return what is known of a run.
@@ -103,17 +111,8 @@ class RunTable:
         """
         path = self.place(run) / RUN
         try:
-            found = _files.read_json(path)
-            version = _checks.whole("format_version", found["format_version"], 1)
-            if version != FORMAT_VERSION:
-                raise RunError(
-                    f"{path} was made by another version of the course (format_version {version}; "
-                    f"this one reads {FORMAT_VERSION}). It is left as it is: start a new run."
-                )
-            settings, log = Settings(**found["settings"]), self._log(run)
-            if vars(settings) != found["settings"] or not isinstance(found["data"], str):
-                raise ValueError("fields are missing, or of another type")
-            status = _checks.choice("ended", found["ended"], ("", *ENDS))
+            found, log = self._known(run), training.read_log(self.place(run))
+            settings, status = Settings(**found["settings"]), found["ended"]
             if not status:
                 trained = run == self.at_hand or self._is_claimed(run)
                 status = "training" if trained else "interrupted"
@@ -121,8 +120,7 @@ class RunTable:
                 "run": run,
                 "status": status,
                 "settings": settings,
-                **{name: each.check(name, found[name]) for name, each in NUMBERS.items()},
-                "data": found["data"],
+                **{name: found[name] for name in KNOWN},
                 "log": log,
                 "step": int(log["step"].iloc[-1]) if len(log) else 0,
                 "seconds": round(float(log["seconds"].iloc[-1]), 2) if len(log) else 0.0,
@@ -138,16 +136,6 @@ class RunTable:
                 f"{path} is damaged ({type(error).__name__}: {error}). Delete its folder; "
                 "the other runs are not touched."
             ) from error
-
-    def _log(self, run: int) -> pd.DataFrame:
-        path = self.place(run) / training.LOG
-        if not path.exists():
-            return pd.DataFrame()
-        log = pd.read_csv(path, float_precision="round_trip")
-        needed = ["step", "seconds", MONITOR] if len(log) else ["step"]
-        if not np.isfinite(log[needed].astype(float)).all(axis=None):
-            raise ValueError(f"{path.name} holds what is no number")
-        return log
 
     def _is_claimed(self, run: int) -> bool:
         """Find out whether another kernel, or another session of this one, trains a run."""
@@ -333,7 +321,10 @@ class Session:
         """Train a run to its end, whatever that is; nothing is raised from here."""
         tf.get_logger().setLevel("ERROR")  # models traced anew would warn in whatever cell runs
         try:
-            with _files.lock(self.runs.place(run) / LOCK, REMEDY, wait=False):
+            with (
+                _files.lock(self.runs.place(run) / LOCK, REMEDY, wait=False),
+                _gradients_forgotten(),
+            ):
                 try:
                     ended = self._fit(run)
                 except FloatingPointError as error:
@@ -385,6 +376,23 @@ class Session:
         # The model of the run has to be compiled, too; and a fifth is left for validation.
         left = settings.seconds - 2 * (ends[-1] - begun)
         return int(np.clip(0.8 * left / each, TIMED, MOST_STEPS))
+
+
+@contextlib.contextmanager
+def _gradients_forgotten() -> Iterator[None]:
+    """Let go of what TensorFlow would keep of each model: 11 MB a run, 30 MB of a WGAN-GP.
+
+    Whatever has a gradient of its own, as silu has, is registered under a new name each time that a
+    model is traced, and holds its graph for ever. There is no public way to take it out again.
+    """
+    registered = getattr(ops.gradient_registry, "_registry", {})
+    before = set(registered)
+    try:
+        yield
+    finally:
+        for name in set(registered) - before:
+            if name.startswith("CustomGradient-"):
+                del registered[name]
 
 
 class _Watch(keras.callbacks.Callback):

@@ -1,6 +1,8 @@
 """Runs: how they are judged, what is kept of them, how they stop and go on, what goes wrong."""
 
+import gc
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -9,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from short_runs import TINY, stop_at, written
+from tensorflow.python.framework.func_graph import FuncGraph
 
 from helpers import _files, metrics, workshop
 from helpers.panels import runs, settings
@@ -107,10 +110,16 @@ class TestDamage:
         path.write_text(json.dumps(whole))
         assert list(two.table()["status"]) == ["interrupted", "damaged"]
 
-    @pytest.mark.parametrize("text", ["", "step\n1\n", "step,seconds,val_jaccard\n1,2,?\n", "\0"])
-    def test_a_damaged_log(self, two, text):
-        (two.place(2) / "log.csv").write_text(text)
+    @pytest.mark.parametrize("length", [0, 1, -30])
+    def test_a_damaged_checkpoint(self, two, length):
+        path = two.place(2) / "checkpoint.npz"
+        path.write_bytes(path.read_bytes()[:length])
         assert list(two.table()["status"]) == ["interrupted", "damaged"]
+
+    def test_a_log_that_was_changed_is_for_people_only(self, done, tmp_path):
+        shutil.copytree(done.runs.folder, tmp_path / "runs")
+        (tmp_path / "runs" / "0001" / "log.csv").write_text("step\n1\n")
+        pd.testing.assert_frame_equal(RunTable(tmp_path / "runs").table(), done.runs.table())
 
     def test_another_version_is_called_that(self, two):
         two.change(1, format_version=1)
@@ -217,6 +226,14 @@ class TestTrouble:
         with pytest.raises(OSError, match="choose another folder"):
             blocked.start(Settings(**TINY))
         assert not blocked.running
+
+    def test_nothing_of_a_run_stays_in_memory(self, session):
+        graphs = []
+        for _ in range(3):
+            session.start(Settings(**TINY))
+            gc.collect()
+            graphs.append(sum(isinstance(each, FuncGraph) for each in gc.get_objects()))
+        assert graphs[1] == graphs[2]  # the first one makes some that stay
 
     def test_a_forecast_that_is_not_finite(self, session, monkeypatch):
         monkeypatch.setattr(runs._Watch, "_forecast", lambda self, frames: frames[:, -1] * np.nan)
