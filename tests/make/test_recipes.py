@@ -9,7 +9,7 @@ import pytest
 
 from data.make import __main__ as commands
 from data.make import ablations, cuts, recipes
-from helpers import convlstm, records, training, wgan_gp, workshop
+from helpers import _files, convlstm, records, training, wgan_gp, workshop
 from helpers.models import cnn, register, surfacenet
 from helpers.models.weights import read_card, save_weights
 from helpers.sequences import FORMATS, T20_TINC1, T80_TINC4, THESIS_FORMATS
@@ -142,7 +142,8 @@ def test_a_stopped_run_goes_on_only_as_it_began(cache, tmp_path, monkeypatch):
         recipes.train(recipe.changed(drawn={"fives": 0.5}), DATA, [T20_TINC1], tmp_path)
     with pytest.raises(ValueError, match="another formats"):
         recipes.train(recipe, DATA, THESIS_FORMATS, tmp_path)
-    (tmp_path / recipes.NOTE).write_text(json.dumps(note | {"scout_sha256": "other"}))
+    other = _files.sealed(_files.unsealed(note) | {"scout_sha256": "other"})
+    _files.write_json(tmp_path / recipes.NOTE, other)
     with pytest.raises(ValueError, match="another scout"):
         recipes.train(recipe, DATA, [T20_TINC1], tmp_path)
 
