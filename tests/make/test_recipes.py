@@ -9,7 +9,7 @@ import pytest
 
 from data.make import __main__ as commands
 from data.make import ablations, judging, recipes
-from helpers import convlstm, records, training, wgan_gp, workshop
+from helpers import _files, convlstm, records, training, wgan_gp, workshop
 from helpers.models import patchnet, register, shared, surfacenet
 from helpers.models.weights import read_card, save_weights, write_card
 from helpers.sequences import FORMATS, T20_TINC1, T80_TINC4, THESIS_FORMATS
@@ -152,7 +152,11 @@ def test_a_stopped_run_goes_on_only_as_it_began(cache, tmp_path, monkeypatch):
         recipes.train(recipe.changed(drawn={"fives": 0.5}), DATA, [T20_TINC1], tmp_path)
     with pytest.raises(ValueError, match="another formats"):
         recipes.train(recipe, DATA, THESIS_FORMATS, tmp_path)
-    (tmp_path / recipes.NOTE).write_text(json.dumps(note | {"scout_sha256": "other"}))
+    note.pop(_files.SEAL)
+    _files.write_json(tmp_path / recipes.NOTE, note)
+    with pytest.raises(ValueError, match="damaged, or of an earlier version of the course"):
+        recipes.train(recipe, DATA, [T20_TINC1], tmp_path)
+    _files.write_json(tmp_path / recipes.NOTE, _files.sealed(note | {"scout_sha256": "other"}))
     with pytest.raises(ValueError, match="another scout"):
         recipes.train(recipe, DATA, [T20_TINC1], tmp_path)
 
