@@ -38,7 +38,7 @@ from helpers.sequences import FORMATS
 from helpers.sources.generated import write_sample_set
 from helpers.world.cavities import Sample
 
-CRASHES, KILLS, REFUSALS, MUTATIONS = 30, 12, 6, 200  # of each kind
+CRASHES, KILLS, REFUSALS, MUTATIONS = 30, 10, 4, 200  # of each kind
 CHANGES = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
 FINE, ERROR, WRONG = 0, 3, 4  # how a fork ends
 NOBODY = 65534

@@ -26,6 +26,7 @@ import pytest
 
 from data.make import recipes, results
 from helpers import (
+    _files,
     evaluation,
     models,
     records,
@@ -34,6 +35,7 @@ from helpers import (
     training,
     workshop,
 )
+from helpers.models.weights import read_card, write_card
 
 tf = workshop.tensorflow()
 import keras  # noqa: E402  (after the quiet import of TensorFlow)
@@ -356,10 +358,9 @@ def shaken_weights(folder: Path, seed: int) -> Path:
                 name: array * (1 + SHAKEN * rng.standard_normal(array.shape)).astype(array.dtype)
                 for name, array in archive.items()
             }
-        np.savez(folder / path.name, **arrays)
-        record = json.loads(path.with_suffix(".json").read_text("utf-8"))
-        record.pop("sha256", None)
-        (folder / path.name).with_suffix(".json").write_text(json.dumps(record), "utf-8")
+        shaken = folder / path.name
+        np.savez(shaken, **arrays)
+        write_card(shaken, read_card(path) | {"sha256": _files.digest(shaken)})
     return folder
 
 

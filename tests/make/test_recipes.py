@@ -142,8 +142,11 @@ def test_a_stopped_run_goes_on_only_as_it_began(cache, tmp_path, monkeypatch):
         recipes.train(recipe.changed(drawn={"fives": 0.5}), DATA, [T20_TINC1], tmp_path)
     with pytest.raises(ValueError, match="another formats"):
         recipes.train(recipe, DATA, THESIS_FORMATS, tmp_path)
-    other = _files.sealed(_files.unsealed(note) | {"scout_sha256": "other"})
-    _files.write_json(tmp_path / recipes.NOTE, other)
+    note.pop(_files.SEAL)
+    _files.write_json(tmp_path / recipes.NOTE, note)
+    with pytest.raises(ValueError, match="damaged, or of an earlier version of the course"):
+        recipes.train(recipe, DATA, [T20_TINC1], tmp_path)
+    _files.write_json(tmp_path / recipes.NOTE, _files.sealed(note | {"scout_sha256": "other"}))
     with pytest.raises(ValueError, match="another scout"):
         recipes.train(recipe, DATA, [T20_TINC1], tmp_path)
 
