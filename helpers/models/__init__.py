@@ -1,6 +1,6 @@
 """The networks beyond notebook 04's, what they share, and shipped weights loaded by name."""
 
-_BY_NAME = ["load", "read_card", "training_logs", "VARIANTS", "WEIGHTS"]
+_BY_NAME = ["load", "read_card", "training_logs", "WEIGHTS"]
 
 
 def __getattr__(name: str):
