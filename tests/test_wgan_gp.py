@@ -397,7 +397,7 @@ class TestTraining:
         assert isinstance(model.generator_optimizer, keras.optimizers.LossScaleOptimizer)
         layers = [layer for layer in model.critic.layers if layer.weights]
         assert {layer.compute_dtype for layer in layers} == {"float32"}
-        assert model.generator.mixes[0].compute_dtype == "float16"
+        assert model.generator.get_layer("mix_0").compute_dtype == "float16"
         assert {weight.dtype for weight in model.weights} == {"float32"}
         full = wgan_gp.build(model.config)
         generator, critic = values(model.generator.weights), values(model.critic.weights)

@@ -178,7 +178,7 @@ def test_the_users_keras_settings_do_not_reach_the_course(hostile):
 
 def test_another_backend_loaded_before_is_named():
     begun = "import keras; keras.backend.backend = lambda: 'jax'"
-    done = in_a_process(f"{begun}; from helpers import convlstm")
+    done = in_a_process(f"{begun}; from helpers import workshop; workshop.tensorflow()")
     assert "RuntimeError: Keras runs on jax here" in done.stderr
     assert "import helpers before keras" in done.stderr
 

@@ -224,6 +224,8 @@ def summary_curves(summary, *, models: Sequence[str] | None = None) -> Picture:
         summary: as in data/results/summary.csv, see `helpers.evaluation.course_results`.
         models: what to show, in this order; what the table holds when None.
     """
+    if summary["cut"].nunique() > 1:
+        raise ValueError("summary has several cuts; choose one with summary[summary['cut'] == …].")
     table = summary[summary["protocol"] == evaluation.ROLLOUT]
     models, formats = _asked(models, table["model"]), list(table["format"].unique())
     table = table[table["model"].isin(models)]

@@ -84,6 +84,17 @@ def test_starts_as_persistence(frames):
     assert sure[0] > sure[1] > sure[2]
 
 
+def test_gradients_are_finite_where_nothing_is():
+    """Empty frames, and patches of zeros, which a norm scales: no slope is NaN."""
+    tf = workshop.tensorflow()
+    model = cnn.build(SMALL)
+    with tf.GradientTape() as tape:
+        found = model({"past": tf.zeros((1, GRID, GRID, GRID, cnn.channels(SMALL)))})
+        loss = sum(keras.ops.sum(part) for part in found.values())
+    for slope in tape.gradient(loss, model.trainable_variables):
+        assert np.isfinite(slope).all()
+
+
 @pytest.mark.parametrize("length", [1, 5, 6, 9])
 def test_histories_of_any_length(model, frames, length):
     """Shorter than the network reads, or longer: then the oldest frames do not matter."""

@@ -26,7 +26,7 @@ def test_what_cannot_be_is_refused(change, words):
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(
-    ("name", "values"), [("history", (1, 16)), ("width", (8, 64)), ("depth", (0, 4))]
+    ("name", "values"), [("history", (1, 16)), ("width", (8, 64)), ("depth", (1, 4))]
 )
 def test_a_knob_turns_the_model(model, name, values):
     one, other = (parameters(Settings(model=model, **{name: value})) for value in values)
@@ -35,7 +35,7 @@ def test_a_knob_turns_the_model(model, name, values):
 
 
 def test_what_a_model_lacks_is_left_out():
-    assert "kernel" not in Settings().used()
+    assert "kernel" in Settings().used() and "penalty" not in Settings().used()
     assert "penalty" in Settings(model="WGAN-GP").used()
     assert "penalty" not in Settings(model="ConvLSTM").used()
 

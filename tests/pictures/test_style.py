@@ -17,8 +17,10 @@ from nbclient import NotebookClient
 
 from helpers import evaluation, pictures
 from helpers.pictures import style
+from helpers.world import cavities
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+RESULTS = REPOSITORY / "data" / "results"
 
 FRAME, FRAMES = np.zeros((4, 4, 4)), np.zeros((3, 4, 4, 4))
 
@@ -56,7 +58,10 @@ def test_every_figure_says_what_it_shows(sequence, results):
     groups = pd.DataFrame({"size": ["small"] * 5 + ["large"] * 5}, index=range(10))
     options = {"history": 2, "horizon": 2, "shape": True, "frame_format": "T20_TINC1"}
     shapes = evaluation.long_term(lambda h: 0.9 * h[:, -1], sequence[None, 8:], name="a", **options)
-    summary = pd.read_csv(REPOSITORY / "data" / "results" / "summary.csv")
+    summary = pd.read_csv(RESULTS / "summary.csv").query("cut == 'half'")
+    ball = cavities.render(
+        [cavities.Solid(cavities.BALL, (64, 64, 64, 64), np.eye(4), 17.3)]
+    ).frames
     drawn = {
         "slices": pictures.slices(sequence, sequence[::-1], count=3),
         "orthogonal_slices": pictures.orthogonal_slices(sequence[9]),
@@ -73,6 +78,8 @@ def test_every_figure_says_what_it_shows(sequence, results):
         "summary_curves": pictures.summary_curves(summary, models=["ConvLSTM"]),
         "skill_horizons": pictures.skill_horizons(evaluation.skill_horizon(results)),
         "breakdown": pictures.breakdown(evaluation.breakdown(results, groups), format="T20_TINC1"),
+        "floor_curves": pictures.floor_curves(pd.read_csv(RESULTS / "floor.csv")),
+        "posteriors": pictures.posteriors(ball[50:54], 1, seen=(1, 3)),
         "view_3d": pictures.view_3d(slow[0], backend="matplotlib"),
         "compare_3d": pictures.compare_3d(slow[:1], fast[:1], backend="matplotlib"),
         "animate_3d": pictures.animate_3d(slow[:2]),
