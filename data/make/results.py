@@ -567,10 +567,11 @@ def note_in_cards(found: dict[str, pd.DataFrame], weights: Path) -> None:
         rows = rows[rows["cut"] == case.cut]
         figures = {
             f"{row.protocol}, horizon {row.horizon}": {
-                "mean": row.jaccard,
-                "interval": [row.low, row.high],
-                "persistence": row.persistence,
-                "n": row.n,
+                name: {"mean": mean, "interval": [low, high], "n": row.n}
+                for name, mean, low, high in (
+                    ("prediction", row.jaccard, row.low, row.high),
+                    ("persistence", row.persistence, row.persistence_low, row.persistence_high),
+                )
             }
             for row in rows.itertuples()
         }

@@ -329,7 +329,7 @@ def test_the_results_page_says_what_the_tables_say():
                 & (table["horizon"] == int(horizon))
                 & (table["cut"] == case.cut)
             ]
-            assert row["jaccard"].item() == each["mean"]
+            assert row["jaccard"].item() == each["prediction"]["mean"]
 
 
 def test_cards_hold_the_figures_of_the_tables(weights, tmp_path):
@@ -340,6 +340,6 @@ def test_cards_hold_the_figures_of_the_tables(weights, tmp_path):
     assert list(card["test"]["T80_TINC4"]) == ["per_frame, horizon 1", *rollouts]
     row = found["summary"].query("cut == 'half' and protocol == 'per_frame'").iloc[-1]
     assert row["model"] == "WGAN-GP, three frames"
-    figure = card["test"]["T80_TINC4"]["per_frame, horizon 1"]
+    figure = card["test"]["T80_TINC4"]["per_frame, horizon 1"]["prediction"]
     assert figure["mean"] == pytest.approx(row["jaccard"], abs=1e-5) and figure["n"] == 3
     assert register.load(weights / "wgan_gp_3.npz", FORMATS["T80_TINC4"])  # still the same weights

@@ -81,7 +81,7 @@ def test_shipped_weights_beat_persistence(name, file):
     figures = record["test"][name]
     assert len(figures) == 7
     for place in figures.values():
-        assert place["interval"][1] < place["persistence"]
+        assert place["prediction"]["interval"][1] < place["persistence"]["interval"][0]
     frames = records.open_split(DATA, "test").frames(np.arange(8))
     frames = FORMATS[name].select(frames)
     forecast = rollout.next_frames(models.load(path, FORMATS[name]), frames)
