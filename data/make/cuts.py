@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from data.make.results import TITLES
 from helpers import _files, metrics, records
 from helpers.models import register
 from helpers.models.shared import ROLLOUT_HISTORY
-from helpers.rollout import FEEDBACKS, rollout
+from helpers.rollout import FEEDBACKS, Forecaster, rollout
 from helpers.sequences import FrameFormat
 
 MODELS = ("convlstm", "cnn", "surfacenet")
@@ -23,6 +24,17 @@ CUTS = {"half": {"rule": "half"}} | {
     f"expected, empty below {empty}": {"rule": "expected", "empty": empty}
     for empty in (0.0, metrics.EMPTY, 0.5)
 }
+
+
+def load(name: str, frame_format: FrameFormat) -> Forecaster:
+    """Return the forecaster of weights: `"convlstm"` is one for each format.
+
+    Raises:
+        FileNotFoundError, CheckpointError: see `helpers.models.register.load`.
+    """
+    own = register.file_of(f"{name}_{frame_format.name}")
+    path = own if own.exists() else register.file_of(name)
+    return register.load(path, frame_format, name=TITLES.get(name, name))
 
 
 def compare(
@@ -35,7 +47,7 @@ def compare(
     """Judge models on validation sequences by every cut and kind of feedback; write a CSV.
 
     Args:
-        names: of shipped weights; `"convlstm"` stands for those of each format.
+        names: of weights, see `load`.
         data: a folder in thesis layout.
         formats: to be judged.
         out: the CSV: `model`, `format`, `feedback`, `cut`, `horizon` after five frames, `n`, and
@@ -45,8 +57,7 @@ def compare(
     split, rows = records.open_split(data, "validation", limit), []
     points = split.frames(np.arange(min(limit, len(split))))
     for name, found in tqdm(list(itertools.product(names, formats))):
-        file = f"{name}_{found.name}" if name == "convlstm" else name
-        model, parts = register.load(file, found), []
+        model, parts = load(name, found), []
         for start in range(0, len(points), BATCH):
             frames = found.select(points[start : start + BATCH])
             past, future = np.split(frames[:, : ROLLOUT_HISTORY + HORIZON], [ROLLOUT_HISTORY], 1)

@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.make.results import TITLES
+from data.make import cuts
 from helpers import _files, evaluation
-from helpers.models import register
 from helpers.models.weights import CheckpointError
-from helpers.rollout import Forecaster, Persistence
-from helpers.sequences import THESIS_FORMATS, FrameFormat
+from helpers.rollout import Persistence
+from helpers.sequences import THESIS_FORMATS
 from helpers.world import cavities
 from helpers.world.ideal import Ideal
 
@@ -51,17 +50,6 @@ def single_balls(count: int, step: int, seed: int = 1) -> np.ndarray:
     return np.array(found)
 
 
-def load(name: str, frame_format: FrameFormat) -> Forecaster:
-    """Return the forecaster of weights, plain probabilities: `"convlstm"` is one for each format.
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `helpers.models.register.load`.
-    """
-    own = register.file_of(f"{name}_{frame_format.name}")
-    path = own if own.exists() else register.file_of(name)
-    return register.load(path, frame_format, name=TITLES.get(name, name))
-
-
 def measure(names: Sequence[str], count: int, seed: int = 1) -> pd.DataFrame:
     """Judge the ideal forecaster, models by the names of their weights, and persistence.
 
@@ -74,7 +62,7 @@ def measure(names: Sequence[str], count: int, seed: int = 1) -> pd.DataFrame:
     rows, by = [], ["model", "format", "history"]
     for each in THESIS_FORMATS:
         sequences = single_balls(count, each.TINC, seed)
-        judged = [Ideal(each.TINC), *(load(name, each) for name in names), Persistence()]
+        judged = [Ideal(each.TINC), *(cuts.load(name, each) for name in names), Persistence()]
         for seen in SEEN:
             options = {"first": seen, "frame_format": each.name, "protocol": "per_frame"}
             options["cut"] = "expected"

@@ -314,7 +314,7 @@ def make(
     limit: int | None = None,
     processes: int = 1,
 ) -> dict[str, pd.DataFrame]:
-    """Judge all shipped weights on a split, or go on where an earlier call stopped.
+    """Judge all shipped weights on the test split, or go on where an earlier call stopped.
 
     Args:
         data: a folder in thesis layout.

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.make import floor
+from data.make import cuts, floor
 from helpers import evaluation, metrics
 from helpers.sequences import T80_TINC4, THESIS_FORMATS
 from helpers.world.ideal import Ideal
@@ -38,7 +38,7 @@ def test_all_are_judged_by_one_cut_on_the_same_frames(monkeypatch, sequences):
 
     faint.name = "SurfaceNet"
     asked = []
-    monkeypatch.setattr(floor, "load", lambda *given: asked.append(given) or faint)
+    monkeypatch.setattr(cuts, "load", lambda *given: asked.append(given) or faint)
     found = floor.measure(["surfacenet"], count=12)
     assert asked == [("surfacenet", T80_TINC4)]
     assert list(found["model"]) == ["ideal", "SurfaceNet", "persistence"] * 2
@@ -75,7 +75,7 @@ def test_the_shipped_table_has_the_ideal_below_all_others():
 
 
 def test_plain_probabilities_of_shipped_weights_are_loaded_by_name():
-    assert floor.load("convlstm", T80_TINC4).name
-    assert floor.load("surfacenet", T80_TINC4).name == "SurfaceNet"
+    assert cuts.load("convlstm", T80_TINC4).name
+    assert cuts.load("surfacenet", T80_TINC4).name == "SurfaceNet"
     with pytest.raises(FileNotFoundError):
-        floor.load("nobody", T80_TINC4)
+        cuts.load("nobody", T80_TINC4)
