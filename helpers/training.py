@@ -431,7 +431,14 @@ class Stop(keras.callbacks.Callback):
     def _interrupted(self, number, frame):
         """Take the first interrupt as a request; the second one does what it always does."""
         signal.signal(signal.SIGINT, self._before)
-        self.request("interrupt")
+        while frame and not (
+            frame.f_code.co_name == "fit" and frame.f_locals.get("self") is self.model
+        ):
+            frame = frame.f_back
+        if frame:
+            self.request("interrupt")
+        else:  # an error has ended the fit, without telling us
+            signal.raise_signal(number)
 
 
 def train(

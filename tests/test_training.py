@@ -432,6 +432,14 @@ class TestStop:
         assert (kept.step, stop.reason, seen) == (5, "interrupt", [])
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
+    def test_after_an_error_an_interrupt_is_no_request(self, tmp_path):
+        with pytest.raises(ZeroDivisionError):
+            train(tmp_path, callbacks=[At(2, lambda: 1 / 0)])
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            sum(range(1000))
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
     def test_the_second_interrupt_breaks_off(self, whole, tmp_path):
         def press():
             for _ in range(2):

@@ -29,7 +29,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
+if __name__ == "__main__":
+    os.environ.setdefault("KERAS_BACKEND", "jax")
 import keras  # before helpers, which would load it on TensorFlow
 
 from helpers import _files, training, workshop
