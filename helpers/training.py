@@ -438,7 +438,7 @@ class Stop(keras.callbacks.Callback):
         if frame:
             self.request("interrupt")
         else:  # an error has ended the fit, without telling us
-            signal.raise_signal(number)
+            self._before(number, frame)
 
 
 def train(
