@@ -175,11 +175,7 @@ def printed() -> dict[str, list[str]]:
                 for output in cell.outputs
             )
             for cell in nbformat.read(path, as_version=4).cells
-            if cell.cell_type == "code"
-            and (
-                "NBVAL_CHECK_OUTPUT" in cell.source
-                or "nbval-check-output" in cell.metadata.get("tags", [])
-            )
+            if cell.cell_type == "code" and "nbval-check-output" in cell.metadata.get("tags", [])
         ]
     return found
 

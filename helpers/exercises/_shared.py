@@ -155,3 +155,29 @@ def differentiate(function: Callable, *given: np.ndarray) -> tuple[np.ndarray, n
     require(tf.is_tensor(result), hint)
     gradient = tape.gradient(result, tensors[-1])
     return result.numpy(), None if gradient is None else gradient.numpy()
+
+
+def try_experiment(expected: Any, measured: dict, rerun: Callable, tolerance: float = 0.01) -> None:
+    """Check an experiment that changes one knob: the guess comes first, and the numbers hold.
+
+    Args:
+        expected: the setting that the learner expects to have the lowest distance.
+        measured: each setting that was trained, with its distance on validation sequences.
+        rerun: trains with a setting again, from the same seed, and returns that distance. It is
+            called for the setting that was measured as the best.
+        tolerance: two runs from one seed differ by the order in which processors add.
+    """
+    hint = "Say first which setting you expect to be the best, in the line marked 'your turn'."
+    require(expected is not None, hint)
+    hint = "Train at least two settings, and keep the distance of each: {setting: distance}."
+    require(isinstance(measured, dict) and len(measured) > 1, hint)
+    hint = f"You expect {expected!r} to be the best, and have not trained it."
+    require(expected in measured, hint)
+    numbers = {setting: one_number(value) for setting, value in measured.items()}
+    best = min(numbers, key=numbers.get)
+    again = one_number(ask(rerun, best))
+    require(
+        abs(again - numbers[best]) <= tolerance,
+        f"You found {numbers[best]:.4f} with {best!r}; trained again from the same seed it is "
+        f"{again:.4f}. Keep the distance on validation sequences after the whole training.",
+    )

@@ -6,9 +6,11 @@ import re
 import nbformat
 import numpy as np
 import pytest
+from answers import says
 from notebook_code import NOTEBOOKS, definition
 
 from helpers import exercises
+from helpers.exercises._shared import exercise, try_experiment
 
 
 def stubs():
@@ -50,3 +52,22 @@ def test_a_check_is_found_by_name_and_documented():
     assert inspect.getdoc(check).startswith("Check exercise 2.1")
     with pytest.raises(AttributeError, match="check_nothing"):
         exercises.check_nothing  # noqa: B018
+
+
+def run(setting):
+    return {1: 0.3, 2: 0.2}[setting]
+
+
+@exercise("0.0")
+def check_experiment(expected, measured):
+    try_experiment(expected, measured, run)
+
+
+test_an_experiment_begins_with_a_guess_and_its_numbers_hold = says(
+    check_experiment,
+    ((None, {1: 0.3, 2: 0.2}), "first which setting"),
+    ((1, {1: 0.3}), "at least two"),
+    ((3, {1: 0.3, 2: 0.2}), "have not trained it"),
+    ((1, {1: 0.3, 2: 0.15}), "from the same seed it is 0.2000"),
+    ((1, {1: 0.3, 2: 0.2}), "solved"),
+)
