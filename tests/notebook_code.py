@@ -20,7 +20,7 @@ def code(path: Path) -> list[str]:
 
 
 def definition(notebook: str, name: str, **known: Any) -> Any:
-    """Return the function or class of that name as a notebook's code cell defines it.
+    """Return the function, class or value of that name as a notebook's code cell defines it.
 
     Args:
         notebook: start of the file name, for example `"03"`.
@@ -32,10 +32,11 @@ def definition(notebook: str, name: str, **known: Any) -> Any:
     """
     (path,) = NOTEBOOKS.glob(f"{notebook}*.ipynb")
     for source in code(path):
-        if f" {name}" not in source or source[0] == "%":
+        if name not in source or source[0] == "%":
             continue
         for node in ast.parse(source).body:
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
+            value = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name
+            if value or getattr(node, "name", None) == name:
                 namespace = dict(known)
                 module = ast.Module([node], type_ignores=[])
                 exec(compile(module, f"{path.name}:{name}", "exec"), namespace)
