@@ -10,7 +10,7 @@ import json
 import multiprocessing
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -46,6 +46,7 @@ HISTORY, HORIZON = ROLLOUT_HISTORY, 5  # of rollouts, as in the thesis
 # other cut. The page of results shows both.
 CUT, FEEDBACK = "expected", "expected"
 CUT_AT = {"expected": "where the forecast itself expects the best distance", "half": "at 0.5"}
+JACCARD = "prediction_jaccard"
 BATCH = 8  # sequences at a time: what a network makes of them stays in the processor's cache
 TITLES = {
     "convlstm": "ConvLSTM",
@@ -303,6 +304,22 @@ def summary(case: Case, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
         theirs = published[[*by_theirs, "mean"]].rename(columns={"mean": "thesis"})
         parts.append(found.merge(theirs, "left", on=by_theirs))
     return pd.concat(parts, ignore_index=True).assign(**case.cost())
+
+
+def by_sample(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Return the Jaccard distances of a model for each sample: a line for each format and cut.
+
+    Args:
+        tables: of one model, next frames pooled and rollouts.
+
+    Returns:
+        Indexed by `format`, `cut` and `sample`; columns: `next` and `step_1` … `step_5`.
+    """
+    rows = pd.concat(tables).query("protocol != 'per_frame' and horizon <= @HORIZON")
+    steps = "step_" + rows["horizon"].astype(str)
+    place = steps.where(rows["protocol"] == "rollout", "next")
+    keys = ["format", "cut", "sample"]
+    return rows.assign(place=place).pivot(index=keys, columns="place", values=JACCARD).round(5)
 
 
 def make(
