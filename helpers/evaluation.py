@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 THESIS_RESULTS = REPOSITORY / "data" / "thesis_results.csv"
 COURSE_RESULTS = REPOSITORY / "data" / "results"
+THESIS_SAMPLES = COURSE_RESULTS / "thesis_by_sample.csv"
 NEXT_FRAME_PROTOCOLS = {"pooled": metrics.pooled, "per_frame": metrics.per_frame}
 ROLLOUT = "rollout"
 _JACCARD = {**NEXT_FRAME_PROTOCOLS, ROLLOUT: metrics.jaccard_distance}
@@ -168,6 +169,33 @@ def skill(table: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
     return _averages(table, pd.DataFrame(gaps), by)
 
 
+def paired(table: pd.DataFrame, other: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
+    """Average the difference between two models, sample by sample: `table` - `other`.
+
+    Args:
+        table, by: see `means`.
+        other: of another model, or `thesis_samples()`. Rows are matched by format, protocol, cut,
+            horizon and sample; groups that `other` does not have are left out.
+
+    Returns:
+        What `means` does, with the measure `jaccard`. Below 0 the model of `table` is better.
+
+    Raises:
+        ValueError: `other` lacks samples of a group.
+    """
+    group = list(BY[1:])
+    table = checked(table).merge(other[group].drop_duplicates(), on=group)
+    keys, ours = [*group, "sample"], "prediction_jaccard"
+    found = table.merge(other[[*keys, ours]], on=keys, suffixes=("", "_other"))
+    if len(found) < len(table) or table.empty:
+        raise ValueError(
+            f"{len(table) - len(found)} of {len(table)} rows have no partner in the other table. "
+            "Judge both models on the same samples."
+        )
+    difference = found[ours] - found[f"{ours}_other"]
+    return _averages(found, pd.DataFrame({"jaccard": difference}), by)
+
+
 def shape_means(table: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
     """Average what a rollout does to the shape of frames, with bootstrap intervals.
 
@@ -258,6 +286,22 @@ def thesis_figures() -> pd.DataFrame:
     return pd.read_csv(THESIS_RESULTS)
 
 
+def thesis_samples() -> pd.DataFrame:
+    """Return the distances of the thesis's ConvLSTM on each of 1,000 test files, for `paired`.
+
+    Its own weights, run by this package: see data/README.md. Rollouts are the thesis's: from five
+    frames, probabilities fed back, the last five frames kept; here with both cuts. Columns:
+    `model`, `format`, `protocol`, `cut`, `horizon`, `sample`, `prediction_jaccard`.
+    """
+    keys = ["format", "cut", "sample"]
+    wide = pd.read_csv(THESIS_SAMPLES)
+    found = wide.melt(keys, var_name="protocol", value_name="prediction_jaccard")
+    step = found["protocol"].str.extract(r"step_(\d+)", expand=False)
+    protocol = np.where(step.isna(), "pooled", ROLLOUT)
+    horizon = step.fillna(1).astype(int)
+    return found.assign(model="ConvLSTM3D", protocol=protocol, horizon=horizon)
+
+
 def save_results(found: dict[str, pd.DataFrame], folder: Path) -> None:
     """Write the course's own figures as CSV files, and `results.json`, which says what they are."""
     options = {"index": False, "lineterminator": "\n"}
@@ -272,15 +316,15 @@ def save_results(found: dict[str, pd.DataFrame], folder: Path) -> None:
 def course_results(folder: Path = COURSE_RESULTS) -> dict[str, pd.DataFrame]:
     """Return the course's own figures on the thesis's test set, as `make results` wrote them.
 
-    Both tables, `summary` and `skill_horizons`, are explained in data/results/README.md.
+    The tables, `summary`, `skill_horizons` and `paired`, are explained in data/results/README.md.
 
     Raises:
-        ValueError: a table is not as it was written, or not of the same time as the other one.
+        ValueError: a table is not as it was written, or not of the same time as the others.
     """
-    names, found = ("summary", "skill_horizons"), {}
+    found = {}
     try:
         noted = _files.unsealed(_files.read_json(folder / "results.json"))
-        texts = {name: (folder / f"{name}.csv").read_text("utf-8") for name in names}
+        texts = {name: (folder / f"{name}.csv").read_text("utf-8") for name in noted}
         for name, text in texts.items():
             found[name] = pd.read_csv(io.StringIO(text))
             rows = noted[name]["rows"]

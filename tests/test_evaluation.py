@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data.make.results import by_sample
 from helpers import evaluation, metrics, topology, workshop
 from helpers.records import read_sample, record_paths
 from helpers.rollout import Persistence, next_frames, rollout
@@ -312,6 +313,31 @@ def test_the_interval_covers_the_true_mean_as_often_as_it_says():
     covered = ((found["low"] + 0.5 <= 2 / 7) & (found["high"] + 0.5 >= 2 / 7)).mean()
     # For so few samples the bootstrap is a little narrow: 93 or 94 % are to be expected.
     assert 0.94 - 3.5 * math.sqrt(0.94 * 0.06 / 300) < covered < 0.98
+
+
+def test_two_models_are_compared_sample_by_sample(sequences, tmp_path, monkeypatch):
+    options = {"frame_format": "T20_TINC1", "cut": ("half", "expected")}
+    both = [
+        (
+            evaluation.next_frame(model, sequences, ("pooled", "per_frame"), **options),
+            evaluation.long_term(model, sequences, **options),
+        )
+        for model in (Fading(), Persistence())
+    ]
+    by_sample(both[1]).to_csv(tmp_path / "samples.csv")
+    monkeypatch.setattr(evaluation, "THESIS_SAMPLES", tmp_path / "samples.csv")
+    other, keys = evaluation.thesis_samples(), ["protocol", "cut", "horizon", "sample"]
+    ours, theirs = (pd.concat(tables).set_index(keys)["prediction_jaccard"] for tables in both)
+    gaps = (ours - theirs).groupby(keys[:-1]).mean()
+    found = pd.concat([evaluation.paired(table, other) for table in both[0]])
+    # The other table has no distances frame by frame.
+    assert len(found) == 2 * (1 + 5) and "per_frame" not in set(found["protocol"])
+    for row in found.itertuples():
+        gap = gaps[row.protocol, row.cut, row.horizon]
+        assert row.mean == pytest.approx(gap, abs=1e-5) and row.n == len(sequences)
+        assert row.low <= row.mean <= row.high
+    with pytest.raises(ValueError, match="have no partner"):
+        evaluation.paired(both[0][1], other[other["sample"] != 3])
 
 
 def test_intervals_are_repeatable_and_do_not_depend_on_the_rest(short, long, sequences):

@@ -341,22 +341,39 @@ def make(
         processes: judge so many cases side by side, on one core each.
 
     Returns:
-        `summary`, see `summary`; `skill_horizons`, see `helpers.evaluation.skill_horizon`.
+        `summary`, see `summary`; `skill_horizons`, see `helpers.evaluation.skill_horizon`; and
+        `paired`, see `paired`, of the models that were judged on the thesis's test files.
     """
     found, points, sample_id = cases(weights, names), *_samples(data, limit)
     if processes > 1:
         _side_by_side(found, points, sample_id, work, (data, limit), processes)
-    parts, rollouts = [], []
+    parts, rollouts, pairs = [], [], []
     bar = tqdm(found)
     for case in bar:
         bar.set_postfix_str(_describe(case))
         tables = evaluate(case, case.frame_format.select(points), sample_id, work)
         parts.append(summary(case, tables))
         rollouts.append(evaluation.skill_horizon(tables[-1]))
-    return {
-        "summary": pd.concat(parts, ignore_index=True),
-        "skill_horizons": pd.concat(rollouts, ignore_index=True),
-    }
+        if not case.frames:
+            pairs += paired(tables)
+    made = {"summary": parts, "skill_horizons": rollouts, "paired": pairs}
+    return {name: pd.concat(part, ignore_index=True) for name, part in made.items() if part}
+
+
+def paired(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Compare a model with the thesis's ConvLSTM on the same test files, both cut alike.
+
+    Nothing is returned for other samples. See `helpers.evaluation.paired` for the columns.
+    """
+    if not evaluation.THESIS_SAMPLES.exists():  # a run of an hour or two makes them
+        return []
+    thesis = evaluation.thesis_samples()
+    known = set(thesis["sample"])
+    return [
+        evaluation.paired(table[table["protocol"] != "per_frame"], thesis).drop(columns="measure")
+        for table in tables
+        if known.issuperset(table["sample"])
+    ]
 
 
 @functools.lru_cache(maxsize=1)
@@ -434,8 +451,31 @@ def page(found: dict[str, pd.DataFrame]) -> str:
         lines += ["", f"Cut {CUT_AT[rule]}:", "", *_head()]
         for title, rows in group.groupby("model", sort=False):
             lines.append(_line(f"{title}, from {_frames(rows['history'].iloc[0])}", rows, _steps))
+    if "paired" in found:
+        lines += _beside_the_thesis(found["paired"])
     lines += ["", "What it costs, beside the thesis's ConvLSTM:", "", *_costs(table)]
     return "\n".join(lines)
+
+
+def _beside_the_thesis(pairs: pd.DataFrame) -> list[str]:
+    lines = [
+        "",
+        "*Minus the thesis's ConvLSTM*, its own weights on the same files, sample by sample, with "
+        "the 95 % interval; **bold** where all of it lies below 0, so that ours is better:",
+    ]
+    tasks = [("pooled", 1), *(("rollout", step) for step in range(1, HORIZON + 1))]
+    for rule, (title, rows) in itertools.product(CUT_AT, pairs.groupby("model", sort=False)):
+        lines += ["", f"{title}, both cut {CUT_AT[rule]}:", "", *_head()]
+        for protocol, horizon in tasks:
+            chosen = rows[rows["cut"].eq(rule) & rows["protocol"].eq(protocol)]
+            ahead = "next frame, pooled" if protocol == "pooled" else f"{horizon} steps ahead"
+            lines.append(_line(ahead, chosen[chosen["horizon"] == horizon], _difference))
+    return lines
+
+
+def _difference(row: pd.Series) -> str:
+    text = f"{row['mean']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
+    return f"**{text}**" if row["high"] < 0 else text
 
 
 def _frames(count: int) -> str:
