@@ -26,6 +26,7 @@ from helpers import (
     convlstm,
     evaluation,
     metrics,
+    published,
     records,
     rollout,
     wgan_gp,
@@ -36,7 +37,7 @@ from helpers.models.shared import ROLLOUT_HISTORY
 from helpers.models.weights import CheckpointError, read_card, write_card
 from helpers.sequences import FORMATS, FrameFormat
 
-RESULTS = evaluation.COURSE_RESULTS
+RESULTS = published.COURSE_RESULTS
 README = workshop.REPOSITORY / "README.md"
 SAMPLE = workshop.REPOSITORY / "data" / "sample"
 MARKS = "<!-- results: made by make results -->", "<!-- end of results -->"
@@ -287,8 +288,8 @@ def summary(case: Case, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
         `Case.cost`.
     """
     by = ["model", "format", "protocol", "cut", "history", "horizon"]
-    published = evaluation.thesis_figures().query("measure == 'prediction_jaccard'")
-    published = published[published["model"] == OF_THESIS.get(case.frames)]
+    figures = published.thesis_figures().query("measure == 'prediction_jaccard'")
+    figures = figures[figures["model"] == OF_THESIS.get(case.frames)]
     parts = []
     for table in tables:
         means = evaluation.means(table, by)
@@ -301,7 +302,7 @@ def summary(case: Case, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
             renamed = {"mean": name, "low": f"{name}_low", "high": f"{name}_high"}
             found = found.merge(rows[[*by, *renamed]].rename(columns=renamed), on=by)
         by_theirs = [column for column in by[1:] if column != "cut"]  # they know one
-        theirs = published[[*by_theirs, "mean"]].rename(columns={"mean": "thesis"})
+        theirs = figures[[*by_theirs, "mean"]].rename(columns={"mean": "thesis"})
         parts.append(found.merge(theirs, "left", on=by_theirs))
     return pd.concat(parts, ignore_index=True).assign(**case.cost())
 
@@ -365,9 +366,9 @@ def paired(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
 
     Nothing is returned for other samples. See `helpers.evaluation.paired` for the columns.
     """
-    if not evaluation.THESIS_SAMPLES.exists():  # a run of an hour or two makes them
+    if not published.THESIS_SAMPLES.exists():  # a run of an hour or two makes them
         return []
-    thesis = evaluation.thesis_samples()
+    thesis = published.thesis_samples()
     known = set(thesis["sample"])
     return [
         evaluation.paired(table[table["protocol"] != "per_frame"], thesis).drop(columns="measure")
@@ -605,8 +606,8 @@ def write(
             raise ValueError(f"{path} must hold the marks {' and '.join(MARKS)}, once each.")
     with _files.writing(out, "choose another folder"):
         out.mkdir(parents=True, exist_ok=True)
-        evaluation.save_results(found, out)
-    saved = evaluation.course_results(
+        published.save_results(found, out)
+    saved = published.course_results(
         out
     )  # from the files, so that both say the same to the last digit
     for path, text in texts.items():
@@ -684,7 +685,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
-    print(page(evaluation.course_results(options.out or RESULTS)))
+    print(page(published.course_results(options.out or RESULTS)))
     return 0
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from data.make.results import by_sample
-from helpers import _files, convlstm, evaluation, metrics, records, workshop
+from helpers import _files, convlstm, evaluation, metrics, published, records, workshop
 from helpers.models import thesis
 from helpers.sequences import FORMATS, FrameFormat
 
@@ -98,11 +98,11 @@ def report(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
         The rows of `helpers.evaluation.means`, cut at 0.5, for which the thesis has a figure of
         its ConvLSTM, with the columns `thesis` (its mean) and `difference` (ours - thesis).
     """
-    published = evaluation.thesis_figures().query("model == 'ConvLSTM3D'")
+    figures = published.thesis_figures().query("model == 'ConvLSTM3D'")
     keys = ["format", "protocol", "history", "horizon"]
     halves = (table[table["cut"] == "half"] for table in tables)
     ours = pd.concat([evaluation.means(table, ("model", *keys)) for table in halves])
-    theirs = published[[*keys, "measure", "mean"]].rename(columns={"mean": "thesis"})
+    theirs = figures[[*keys, "measure", "mean"]].rename(columns={"mean": "thesis"})
     found = ours.merge(theirs, on=[*keys, "measure"])
     return found.assign(difference=found["mean"] - found["thesis"])
 
