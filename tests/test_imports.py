@@ -27,7 +27,8 @@ wgan_gp
 models.register
 evaluation
 pictures.style
-pictures pictures.concepts pictures.process pictures.frames pictures.solids pictures.curves pictures.results
+pictures.concepts
+pictures pictures.process pictures.frames pictures.solids pictures.curves pictures.results
 panels panels.progress panels.viewer panels.settings panels.explorer
 panels.runs
 panels.laboratory

@@ -14,28 +14,6 @@ from helpers.world import cavities
 betti_from_objects = definition("01", "betti_from_objects", np=np)
 
 
-def possible_counts(betti):
-    allowed = cavities.allowed_counts()
-    return allowed[(betti_from_objects(allowed) == betti).all(axis=1)]
-
-
-def any_agrees(betti):
-    allowed = cavities.allowed_counts()
-    return allowed[(betti_from_objects(allowed)[:, 1:] == betti[1:]).any(axis=1)]
-
-
-test_possible_counts = says(
-    exercises.check_possible_counts,
-    (possible_counts, "solved"),
-    (lambda betti: possible_counts(betti)[::-1].tolist() or np.empty((0, 4)), "solved"),
-    (lambda betti: possible_counts(betti)[0], "one answer"),
-    (lambda betti: (betti_from_objects(cavities.allowed_counts()) == betti).all(1), "mask"),
-    (any_agrees, "All four numbers"),
-    (lambda betti: possible_counts(betti)[1:], "expected 3 rows, found 2"),
-    (lambda betti: len(possible_counts(betti)), "expected (k, 4)"),
-)
-
-
 def squared(times, centre, a):
     return np.maximum(a**2 - (np.asarray(times) - centre) ** 2, 0)
 
@@ -49,27 +27,6 @@ test_cross_section = says(
     (lambda times, centre, a: np.sqrt(squared(times, 0, a)), "not at 0"),
     (lambda times, centre, a: np.sqrt(squared(times, centre + 1, a)), "At ["),
     (lambda times, centre, a: a, "one radius per time"),
-)
-
-
-def pool(reduce, axes=(1, 3, 5), blocks_first=True):
-    def answer(frame, size):
-        pairs = [(n // size, size) if blocks_first else (size, n // size) for n in frame.shape]
-        return getattr(frame.reshape([n for pair in pairs for n in pair]), reduce)(axis=axes)
-
-    return answer
-
-
-test_max_pool = says(
-    exercises.check_max_pool,
-    (pool("max"), "solved"),
-    (pool("mean"), "mean of each block"),
-    (pool("max", axes=(0, 2, 4)), "swap the axes"),
-    (pool("max", axes=(0, 2, 4), blocks_first=False), "not made of neighbours"),
-    (lambda frame, size: frame[::size, ::size, ::size], "first voxel"),
-    (lambda frame, size: frame.reshape(16, 8, 16, 8, 16, 8).max(axis=(1, 3, 5)), "ValueError"),
-    (lambda frame, size: frame.max(axis=0), "shape (9, 12); expected (2, 3, 4)"),
-    (lambda frame, size: 1 - pool("max")(frame, size), "At ["),
 )
 
 
@@ -96,6 +53,49 @@ test_empty_pairs = says(
     (lambda x: (none_filled(x)[:, 1:] | none_filled(x)[:, :-1]).mean(), "at least one"),
     (lambda frames: both(frames).mean(axis=1), "one number"),
     (lambda frames: 0.123, "found 0.123"),
+)
+
+
+def pool(reduce, axes=(1, 3, 5), blocks_first=True):
+    def answer(frame, size):
+        pairs = [(n // size, size) if blocks_first else (size, n // size) for n in frame.shape]
+        return getattr(frame.reshape([n for pair in pairs for n in pair]), reduce)(axis=axes)
+
+    return answer
+
+
+test_max_pool = says(
+    exercises.check_max_pool,
+    (pool("max"), "solved"),
+    (pool("mean"), "mean of each block"),
+    (pool("max", axes=(0, 2, 4)), "swap the axes"),
+    (pool("max", axes=(0, 2, 4), blocks_first=False), "not made of neighbours"),
+    (lambda frame, size: frame[::size, ::size, ::size], "first voxel"),
+    (lambda frame, size: frame.reshape(16, 8, 16, 8, 16, 8).max(axis=(1, 3, 5)), "ValueError"),
+    (lambda frame, size: frame.max(axis=0), "shape (9, 12); expected (2, 3, 4)"),
+    (lambda frame, size: 1 - pool("max")(frame, size), "At ["),
+)
+
+
+def possible_counts(betti):
+    allowed = cavities.allowed_counts()
+    return allowed[(betti_from_objects(allowed) == betti).all(axis=1)]
+
+
+def any_agrees(betti):
+    allowed = cavities.allowed_counts()
+    return allowed[(betti_from_objects(allowed)[:, 1:] == betti[1:]).any(axis=1)]
+
+
+test_possible_counts = says(
+    exercises.check_possible_counts,
+    (possible_counts, "solved"),
+    (lambda betti: possible_counts(betti)[::-1].tolist() or np.empty((0, 4)), "solved"),
+    (lambda betti: possible_counts(betti)[0], "one answer"),
+    (lambda betti: (betti_from_objects(cavities.allowed_counts()) == betti).all(1), "mask"),
+    (any_agrees, "All four numbers"),
+    (lambda betti: possible_counts(betti)[1:], "expected 3 rows, found 2"),
+    (lambda betti: len(possible_counts(betti)), "expected (k, 4)"),
 )
 
 
