@@ -1,14 +1,16 @@
 """The exercises of notebook 01, and what it teaches against the helpers."""
 
+import nbformat
 import numpy as np
 import pytest
 from answers import says
 from hypothesis import given
 from hypothesis.extra import numpy as arrays
-from notebook_code import definition
+from notebook_code import NOTEBOOKS, definition
 from scipy import ndimage
 
-from helpers import exercises, metrics
+from helpers import exercises, metrics, records, workshop
+from helpers.sequences import THESIS_FORMATS
 from helpers.world import cavities
 
 betti_from_objects = definition("01", "betti_from_objects", np=np)
@@ -173,3 +175,19 @@ def test_births_as_in_the_helper(rng):
     found = born(frames).sum(axis=(1, 2, 3, 4)) / frames[:, 1:].sum(axis=(1, 2, 3, 4))
     np.testing.assert_allclose(metrics.births(frames[:, :-1], frames[:, 1:]), found)
     assert found.min() > 0 and found.max() < 1
+
+
+def test_what_the_notebook_says_of_the_sample_set(monkeypatch):
+    monkeypatch.delenv("WORKSHOP_DATA", raising=False)
+    born = definition("01", "born", ndimage=ndimage, np=np)
+    samples = records.read_folder(workshop.split_folder("training"))
+    sequences = np.stack([sample.frames for sample in samples])
+    frames = [chosen.select(sequences) for chosen in THESIS_FORMATS]
+    slow, _, fast = (f"{some[:, 1:].sum() / born(some).sum():.0f}" for some in frames)
+    counts = records.record_paths(workshop.split_folder("validation"))
+    many = [path.name.split("_")[3] for path in counts].count("16")
+    cells = nbformat.read(NOTEBOOKS / "01_inspect_the_dataset.ipynb", as_version=4).cells
+    text = " ".join(" ".join(cell.source for cell in cells).split())
+    assert f"voxel in {slow} is born in the slow format and one in {fast} in the fast one" in text
+    assert (many, len(counts)) == (10, 24)
+    assert "ten of its 24 samples have 16 cavities" in text
