@@ -89,6 +89,36 @@ def over_horizon(
 
 
 @style()
+def differences(groups: Mapping, x: Sequence[float], *, ylabel: str, xlabel=HORIZON) -> Picture:
+    """Draw paired differences beside a line at zero: each mean with its 95 % interval as a bar.
+
+    Args:
+        groups: name -> (N, X) one row per sample; what is subtracted was judged on the same ones.
+        x: the X places on the axis; at each of them the names stand side by side.
+        ylabel, xlabel: what the axes show.
+    """
+    figure, axes = _axes(xlabel, ylabel)
+    axes.axhline(0, color=INK, lw=1)
+    drawn, places = looks(groups), np.asarray(x)
+    gap = 0.12 * np.diff(places, prepend=places[0] - 1).min()
+    for n, (name, array) in enumerate(groups.items()):
+        array = finite(name, array)
+        if array.ndim != 2 or len(array) < 2 or array.shape[1] != len(places):
+            raise ValueError(
+                f"{name} has shape {array.shape}; expected a row for each of two or more samples, "
+                f"with one value for each of the {len(places)} places on the axis {xlabel!r}."
+            )
+        aside = places + (n - (len(groups) - 1) / 2) * gap
+        mean, half = array.mean(axis=0), 1.96 * array.std(axis=0, ddof=1) / np.sqrt(len(array))
+        mark = {"ls": "", "ms": 5, "marker": drawn[name]["marker"] or "_"}
+        axes.plot(aside, mean, label=name, **drawn[name] | mark)
+        axes.vlines(aside, mean - half, mean + half, color=drawn[name]["color"], lw=1.8)
+    axes.set_xticks(places)
+    legend(figure, "bars: 95 % interval of the mean difference")
+    return figure
+
+
+@style()
 def learning_curves(
     table: Mapping, *, distance: str = "val_jaccard_pooled", persistence: float | None = None
 ) -> Picture:
