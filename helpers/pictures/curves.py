@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
 from helpers._checks import choice, finite
 from helpers.pictures.style import INK, SERIES, Picture, legend, looks, short, style
@@ -100,7 +101,6 @@ def differences(groups: Mapping, x: Sequence[float], *, ylabel: str, xlabel=HORI
     figure, axes = _axes(xlabel, ylabel)
     axes.axhline(0, color=INK, lw=1)
     drawn, places = looks(groups), np.asarray(x)
-    gap = 0.12 * np.diff(places, prepend=places[0] - 1).min()
     for n, (name, array) in enumerate(groups.items()):
         array = finite(name, array)
         if array.ndim != 2 or len(array) < 2 or array.shape[1] != len(places):
@@ -108,11 +108,16 @@ def differences(groups: Mapping, x: Sequence[float], *, ylabel: str, xlabel=HORI
                 f"{name} has shape {array.shape}; expected a row for each of two or more samples, "
                 f"with one value for each of the {len(places)} places on the axis {xlabel!r}."
             )
-        aside = places + (n - (len(groups) - 1) / 2) * gap
+        aside = (n - (len(groups) - 1) / 2) / 8  # inches
+        place = axes.transData + ScaledTranslation(aside, 0, figure.dpi_scale_trans)
         mean, half = array.mean(axis=0), 1.96 * array.std(axis=0, ddof=1) / np.sqrt(len(array))
-        mark = {"ls": "", "ms": 5, "marker": drawn[name]["marker"] or "_"}
-        axes.plot(aside, mean, label=name, **drawn[name] | mark)
-        axes.vlines(aside, mean - half, mean + half, color=drawn[name]["color"], lw=1.8)
+        mark = {"ls": "", "ms": 5, "marker": drawn[name]["marker"] or "_", "transform": place}
+        axes.plot(places, mean, label=name, **drawn[name] | mark)
+        bar = {"color": drawn[name]["color"], "lw": 1.8, "transform": place}
+        axes.vlines(places, mean - half, mean + half, **bar)
+        for end in (mean - half, mean + half):  # lines that are set aside don't do it themselves
+            axes.update_datalim(np.column_stack([places, end]))
+    axes.autoscale_view()
     axes.set_xticks(places)
     legend(figure, "bars: 95 % interval of the mean difference")
     return figure

@@ -73,7 +73,9 @@ def test_differences_are_means_with_bars_beside_zero(rng):
         np.testing.assert_allclose(ends.mean(axis=1), dot.get_ydata())
         np.testing.assert_allclose(np.diff(ends)[:, 0], 2 * half)
         assert dot.get_marker() not in ("", "None")
-    assert (dots[0].get_xdata() < dots[1].get_xdata()).all()
+    left, right = (dot.get_transform().transform((2, 0))[0] for dot in dots)  # side by side
+    assert left < axes.transData.transform((2, 0))[0] < right
+    assert "from 1 to 3: a " in figure.alt
     one = pictures.differences({"a": values[:, :1]}, [4], ylabel="gain")
     assert one.axes[0].get_xticks().tolist() == [4]
 
