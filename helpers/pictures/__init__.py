@@ -21,4 +21,5 @@ from helpers.pictures.results import (
     summary_curves,
 )
 from helpers.pictures.solids import Scene, animate_3d, compare_3d, view_3d
+from helpers.pictures.stack import stack
 from helpers.pictures.style import FAINT, FALSE_ALARM, FILLED, HIT, INK, MISS, SERIES, Picture
