@@ -22,7 +22,7 @@ def stack(
         loops: what a layer hands to itself at the next time step.
     """
     said = [f"{name}, {shape}" for name, shape in layers]
-    figure = Picture(figsize=(7.6, 0.62 * len(layers)), layout="constrained")
+    figure = Picture(figsize=(7.6, 0.55 * len(layers)), layout="constrained")
     axes = figure.add_subplot(xlim=(0, 10), ylim=(len(layers) - 0.5, -0.5))
     axes.axis("off")
     box = {"boxstyle": "round,pad=0.5", "fc": "white", "ec": INK}
@@ -34,8 +34,8 @@ def stack(
             axes.annotate("", (4.6, n - 0.29), (4.6, n - 0.71), arrowprops=arrow)
     for place, (start, end, how) in enumerate(jumps):
         colour, left = SERIES[place], 1.6 - 1.1 * place
-        axes.plot([2.6, left, left, 2.5], [start, start, end, end], color=colour)
-        axes.annotate("", (2.72, end), (2.5, end), arrowprops=arrow | {"color": colour})
+        axes.plot([2.9, left, left, 2.7], [start, start, end, end], color=colour)
+        axes.annotate("", (2.9, end), (2.6, end), arrowprops=arrow | {"color": colour})
         middle = (start + end) / 2
         axes.text(left - 0.1, middle, how, rotation=90, ha="right", va="center", color=colour)
         said.append(f"A line from {layers[start][0]} to {layers[end][0]}: {how}")

@@ -303,7 +303,8 @@ def test_ablations_are_networks_and_resume(monkeypatch, tmp_path, capsys):
     assert table["T80_TINC4"].std() < 0.02
     # Two seeds are two runs: their mean, their standard deviation, and each of them.
     seeds = table[["T80_TINC4 seed 1", "T80_TINC4 seed 2"]].iloc[:2]
-    assert (seeds.iloc[:, 0] != seeds.iloc[:, 1]).all()
+    notes = [json.loads((tmp_path / f"0-{seed}" / recipes.NOTE).read_text()) for seed in (1, 2)]
+    assert [note["recipe"]["plan"]["seed"] for note in notes] == [1, 2]
     assert table["T80_TINC4"][:2].tolist() == pytest.approx(seeds.mean(axis=1), abs=1e-4)
     assert table["T80_TINC4 spread"][:2].tolist() == pytest.approx(seeds.std(axis=1), abs=1e-4)
     capsys.readouterr()
