@@ -27,7 +27,7 @@ wgan_gp
 models.register
 evaluation
 pictures.style
-pictures pictures.process pictures.frames pictures.solids pictures.curves pictures.results
+pictures pictures.process pictures.frames pictures.solids pictures.stack pictures.curves pictures.results
 panels panels.progress panels.viewer panels.settings panels.explorer
 panels.runs
 panels.laboratory
