@@ -26,8 +26,8 @@ models.cnn models.surfacenet models.thesis
 wgan_gp
 models.register
 evaluation
-pictures.style
-pictures pictures.process pictures.frames pictures.solids pictures.stack pictures.curves pictures.results
+pictures.style pictures.stack
+pictures pictures.process pictures.frames pictures.solids pictures.curves pictures.results
 panels panels.progress panels.viewer panels.settings panels.explorer
 panels.runs
 panels.laboratory
