@@ -59,6 +59,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--adversarial", type=float, help="wgan_gp: weight of the critic; or 0")
     parser.add_argument("--decay", choices=training.DECAYS, default="linear")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3, help="ablate: runs of each, seeds 1, 2, …")
     options = parser.parse_args(arguments)
     missing = [name for name in NEEDED[options.task] if getattr(options, name) is None]
     if missing:
@@ -74,7 +75,7 @@ def _do(options: argparse.Namespace) -> None:
     if options.task == "cuts":
         cuts.compare(cuts.MODELS, options.data, formats, options.out)
     elif options.task == "ablate":
-        place = options.run, options.out, options.steps
+        place = options.run, options.out, options.steps, options.seeds
         print(ablations.ablate(options.model, options.data, formats, *place))
     elif options.task == "ship":
         recipes.ship(options.run, options.weights, options.keep)

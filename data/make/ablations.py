@@ -1,10 +1,11 @@
-"""Short trainings that differ in one thing each: what it is worth."""
+"""Short trainings that differ in one thing each, with several seeds: what it is worth."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from data.make import recipes
@@ -14,13 +15,12 @@ from helpers.sequences import FORMATS, FrameFormat
 ABLATIONS = {
     "convlstm": {
         "as it is": {},
-        "without the frame before": {"config": {"previous": False}},
-        "a memory of 4 channels": {"config": {"filters": (4,)}},
-        "a memory that sees no neighbours": {"config": {"kernels": (1,)}},
+        "patches of 4³": {"config": {"patch": 4}},
+        "patches of 8³": {"config": {"patch": 8}},
         "without residual blocks": {"config": {"blocks": 0}},
         "without the start at persistence": {"config": {"residual": 0.0}},
-        "patches of 4³": {"config": {"patch": 4}},
-        "without soft Jaccard in the loss": {"learned": {"jaccard_weight": 0.0}},
+        "without the frame before": {"config": {"previous": False}},
+        "a memory that sees no neighbours": {"config": {"kernels": (1,)}},
     },
     "cnn": {
         "as it is": {},
@@ -38,6 +38,13 @@ ABLATIONS = {
         "a start at ±1 in place of ±4": {"config": {"residual": 1.0}},
     },
 }
+# What is changed, where it is not the recipe itself: the network that notebooks 04 and 05 train.
+SMALL = {
+    "convlstm": {
+        "config": {"filters": (8,), "width": 32, "blocks": 2},
+        "plan": {"learning_rate": 1e-2},
+    }
+}
 ABLATION_SAMPLES = 64
 
 
@@ -48,6 +55,7 @@ def ablate(
     folder: Path,
     out: Path,
     steps: int,
+    seeds: int = 3,
 ) -> pd.DataFrame:
     """Train short runs that differ in one thing each; all see as many examples.
 
@@ -57,9 +65,11 @@ def ablate(
         formats: what all of them learn, unless the change says otherwise.
         folder: for the runs; those that are there are not done again.
         out: the CSV to write: `change`, `parameters`, `million_multiply_adds`, `examples`,
-            `minutes`, and for each format the pooled next-frame distance on the first 64
-            validation sequences; in the last row that of persistence.
+            `minutes` of one run, and for each format the pooled next-frame distance on the first
+            64 validation sequences: its mean over the seeds, their `spread` (standard deviation),
+            and each by itself; in the last row that of persistence.
         steps: of the recipe's batches; fewer where a batch is larger.
+        seeds: so many runs of each, with the seeds 1, 2, …
 
     Raises:
         ValueError: a model without ablations.
@@ -70,34 +80,29 @@ def ablate(
     rows = []
     samples = records.open_split(data, "validation").frames(slice(ABLATION_SAMPLES))
     for number, (change, values) in enumerate(ABLATIONS[model].items()):
-        place = folder / str(number)
-        if (place / "row.json").exists():
-            rows.append(_files.read_json(place / "row.json"))
-            continue
-        recipe, values = recipes.recipe(model, steps), dict(values)
+        recipe, values = recipes.recipe(model, steps).changed(**SMALL.get(model, {})), dict(values)
         chosen = [FORMATS[name] for name in values.pop("formats", [each.name for each in formats])]
         plan = {"warm_up": min(100, steps // 4), "decay_from": 0.4, **values.pop("plan", {})}
         batch_size = plan.get("batch_size", recipe.plan.batch_size)
         plan["steps"] = plan["validate_every"] = steps * recipe.plan.batch_size // batch_size
-        recipe = recipe.changed(plan=plan, **values)
-        print(change)
-        run = recipes.train(recipe, data, chosen, place)
-        network = recipe.kind.build(recipe.config)
-        training.load_best(place, network)
+        runs = []
+        for seed in range(1, seeds + 1):
+            print(f"{change}, seed {seed}")
+            changed = recipe.changed(plan=plan | {"seed": seed}, **values)
+            place = folder / f"{number}-{seed}"
+            runs.append(_run(changed, data, chosen, place, samples))
         row = {
             "change": change,
-            "parameters": network.count_params(),
-            "million_multiply_adds": round(recipe.kind.multiply_adds(recipe.config) / 1e6),
-            "examples": run.step * batch_size,
-            "minutes": round(run.rows[-1]["seconds"] / 60, 1),
+            **runs[0],
+            "minutes": round(np.mean([r["minutes"] for r in runs]), 1),
         }
         for found in chosen:
-            frames = found.select(samples)
-            after = rollout.next_frames(recipe.kind.forecaster(network, found), frames)
-            row[found.name] = round(float(metrics.pooled(frames[:, 1:], after).mean()), 4)
-        _files.write_json(place / "row.json", row)
+            distances = [run[found.name] for run in runs]
+            row[found.name] = round(float(np.mean(distances)), 4)
+            if seeds > 1:
+                row[f"{found.name} spread"] = round(float(np.std(distances, ddof=1)), 4)
+                row |= {f"{found.name} seed {n}": x for n, x in enumerate(distances, start=1)}
         rows.append(row)
-        workshop.keras().utils.clear_session()
     null = {"change": "persistence"}
     for found in formats:
         frames = found.select(samples)
@@ -108,3 +113,25 @@ def ablate(
     with _files.replacing(out) as file:
         table.to_csv(file, index=False)
     return table
+
+
+def _run(recipe: recipes.Recipe, data: Path, formats, place: Path, samples: np.ndarray) -> dict:
+    """Train and judge one network, or read what was found in this folder before."""
+    if (place / "row.json").exists():
+        return _files.read_json(place / "row.json")
+    run = recipes.train(recipe, data, formats, place)
+    network = recipe.kind.build(recipe.config)
+    training.load_best(place, network)
+    row = {
+        "parameters": network.count_params(),
+        "million_multiply_adds": round(recipe.kind.multiply_adds(recipe.config) / 1e6),
+        "examples": run.step * recipe.plan.batch_size,
+        "minutes": round(run.rows[-1]["seconds"] / 60, 1),
+    }
+    for found in formats:
+        frames = found.select(samples)
+        after = rollout.next_frames(recipe.kind.forecaster(network, found), frames)
+        row[found.name] = round(float(metrics.pooled(frames[:, 1:], after).mean()), 4)
+    _files.write_json(place / "row.json", row)
+    workshop.keras().utils.clear_session()
+    return row

@@ -7,7 +7,7 @@ In a slice across D, W points right and H upward; in slices across H and W, D po
 x is W, y is H and z is D, which points up.
 """
 
-from helpers.pictures.concepts import moving_slice
+from helpers.pictures.concepts import moving_slice, stack
 from helpers.pictures.curves import (
     bars,
     curves,

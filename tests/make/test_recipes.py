@@ -292,15 +292,21 @@ def test_ablations_are_networks_and_resume(monkeypatch, tmp_path, capsys):
     changes = {change: ablations.ABLATIONS["cnn"][change] for change in chosen}
     monkeypatch.setitem(ablations.ABLATIONS, "cnn", changes)
     place = DATA, THESIS_FORMATS, tmp_path, tmp_path / "t.csv"
-    ablations.ablate("cnn", *place, steps=4)
+    ablations.ablate("cnn", *place, steps=4, seeds=2)
     # What is there is not trained again.
     monkeypatch.setattr(recipes, "train", None)
-    table = ablations.ablate("cnn", *place, steps=4)
+    table = ablations.ablate("cnn", *place, steps=4, seeds=2)
     assert list(table["change"]) == ["only the next frame", "T80_TINC4 only", "persistence"]
     assert list(table["examples"])[:2] == [48, 48]
     assert table["T20_TINC1"].isna().tolist() == [False, True, False]
     # So short a training is still persistence.
     assert table["T80_TINC4"].std() < 0.02
+    # Two seeds are two runs: their mean, their standard deviation, and each of them.
+    seeds = table[["T80_TINC4 seed 1", "T80_TINC4 seed 2"]].iloc[:2]
+    notes = [json.loads((tmp_path / f"0-{seed}" / recipes.NOTE).read_text()) for seed in (1, 2)]
+    assert [note["recipe"]["plan"]["seed"] for note in notes] == [1, 2]
+    assert table["T80_TINC4"][:2].tolist() == pytest.approx(seeds.mean(axis=1), abs=1e-4)
+    assert table["T80_TINC4 spread"][:2].tolist() == pytest.approx(seeds.std(axis=1), abs=1e-4)
     capsys.readouterr()
 
 
@@ -321,6 +327,7 @@ def test_every_ablation_is_a_recipe():
     for model, changes in ablations.ABLATIONS.items():
         for values in changes.values():
             recipe, values = recipes.recipe(model, 10), dict(values)
+            recipe = recipe.changed(**ablations.SMALL.get(model, {}))
             assert set(values.pop("formats", ())) <= set(FORMATS)
             changed = recipe.changed(**values)
             assert set(changed.described()) == set(recipe.described())

@@ -74,6 +74,7 @@ def test_every_figure_says_what_it_shows(sequence, results):
         "learning_curves": pictures.learning_curves(log, distance="val_loss", persistence=0.45),
         "loss_curves": pictures.loss_curves({"a": log}),
         "bars": pictures.bars({"a": {"x": 3}}),
+        "stack": pictures.stack([("frame", "(16, 16, 16, 1)"), ("patches", "(8, 8, 8, 8)")]),
         "result_distributions": pictures.result_distributions(results),
         "long_term_curves": pictures.long_term_curves(results),
         "shape_curves": pictures.shape_curves(shapes, format="T20_TINC1"),
