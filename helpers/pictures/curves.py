@@ -37,21 +37,21 @@ def curves(
         x: the X places on the axis.
         xlabel, ylabel: what the axes show.
         band: around the mean of N samples, `"spread"` (5th to 95th percentile) or `"mean"` (95 %
-            interval of the mean).
+            interval of the mean, drawn as bars side by side).
         marks: mark each place, for few of them.
     """
     choice("band", band, tuple(BANDS))
     figure, axes = _axes(xlabel, ylabel)
     title, lowest = None, 0.0
     drawn, places = looks(groups), np.asarray(x)
-    for name, array in groups.items():
+    for n, (name, array) in enumerate(groups.items()):
         array = finite(name, array)
         if array.ndim not in (1, 2) or array.shape[-1] != len(places):
             raise ValueError(
                 f"{name} has shape {array.shape}; expected one value for each of the "
                 f"{len(places)} places on the axis {xlabel!r}, or rows of them."
             )
-        lowest, ends = min(lowest, array.min()), ()
+        ends, beside = (), places
         mean = array if array.ndim == 1 else array.mean(axis=0)
         if array.ndim == 2 and len(array) > 1:
             title = BANDS[band]
@@ -60,7 +60,13 @@ def curves(
             if band == "spread":
                 ends = np.percentile(array, (5, 95), axis=0)
         look = drawn[name] if marks else drawn[name] | {"marker": ""}
-        line(axes, places, mean, name, look, *ends)
+        lowest = min(lowest, np.min([mean, *ends]))
+        if band == "mean" and ends:  # bands would cover each other
+            beside = places + 0.06 * (n - (len(groups) - 1) / 2)
+            axes.vlines(beside, *ends, color=look["color"], lw=1.8)
+            title, ends = BANDS[band].replace("band", "bars"), ()
+        line(axes, beside, mean, name, look, *ends)
+    axes.dataLim.intervalx = places.min(), places.max()  # whatever stands beside its place
     axes.set_ylim(bottom=1.05 * lowest)
     if marks:
         axes.set_xticks(places)
