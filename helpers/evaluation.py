@@ -14,16 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import _files, metrics, rollout, topology
+from helpers import _files, metrics, published, rollout, topology
 from helpers._checks import choice, whole
 from helpers.rollout import Forecaster
-from helpers.workshop import REPOSITORY
 
 if TYPE_CHECKING:
     from helpers.sequences import FrameFormat
 
-THESIS_RESULTS = REPOSITORY / "data" / "thesis_results.csv"
-COURSE_RESULTS = REPOSITORY / "data" / "results"
 NEXT_FRAME_PROTOCOLS = {"pooled": metrics.pooled, "per_frame": metrics.per_frame}
 ROLLOUT = "rollout"
 _JACCARD = {**NEXT_FRAME_PROTOCOLS, ROLLOUT: metrics.jaccard_distance}
@@ -168,6 +165,33 @@ def skill(table: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
     return _averages(table, pd.DataFrame(gaps), by)
 
 
+def paired(table: pd.DataFrame, other: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
+    """Average the difference between two models, sample by sample: `table` - `other`.
+
+    Args:
+        table, by: see `means`.
+        other: of another model, or `helpers.published.thesis_samples()`. Rows are matched by
+            format, protocol, cut, horizon and sample; groups that it does not have are left out.
+
+    Returns:
+        What `means` does, with the measure `jaccard`. Below 0 the model of `table` is better.
+
+    Raises:
+        ValueError: `other` lacks samples of a group.
+    """
+    group = list(BY[1:])
+    table = checked(table).merge(other[group].drop_duplicates(), on=group)
+    keys, ours = [*group, "sample"], "prediction_jaccard"
+    found = table.merge(other[[*keys, ours]], on=keys, suffixes=("", "_other"))
+    if len(found) < len(table) or table.empty:
+        raise ValueError(
+            f"{len(table) - len(found)} of {len(table)} rows have no partner in the other table. "
+            "Judge both models on the same samples."
+        )
+    difference = found[ours] - found[f"{ours}_other"]
+    return _averages(found, pd.DataFrame({"jaccard": difference}), by)
+
+
 def shape_means(table: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
     """Average what a rollout does to the shape of frames, with bootstrap intervals.
 
@@ -247,57 +271,6 @@ def _below_0(table: pd.DataFrame, difference: pd.Series) -> pd.DataFrame:
     return found.assign(time_points=found["steps"] * step)
 
 
-def thesis_figures() -> pd.DataFrame:
-    """Return the thesis's own figures on its test set, in the words used here.
-
-    Measures and protocols are those of `means`, so that the rows can be set side by side; the cut
-    is at 0.5. `n` counts samples, in the rows `per_frame` pairs of frames.
-
-    Source: M. Goldgruber, 4D-Predictive-GAN-ConvLSTM (MIT licence, 2024); see data/README.md.
-    """
-    return pd.read_csv(THESIS_RESULTS)
-
-
-def save_results(found: dict[str, pd.DataFrame], folder: Path) -> None:
-    """Write the course's own figures as CSV files, and `results.json`, which says what they are."""
-    options = {"index": False, "lineterminator": "\n"}
-    texts = {name: table.round(5).to_csv(**options) for name, table in found.items()}
-    for name, text in texts.items():
-        with _files.replacing(folder / f"{name}.csv") as file:
-            file.write(text.encode())
-    noted = {name: {"rows": len(found[name]), "sha256": _digest(texts[name])} for name in found}
-    _files.write_json(folder / "results.json", _files.sealed(noted))
-
-
-def course_results(folder: Path = COURSE_RESULTS) -> dict[str, pd.DataFrame]:
-    """Return the course's own figures on the thesis's test set, as `make results` wrote them.
-
-    Both tables, `summary` and `skill_horizons`, are explained in data/results/README.md.
-
-    Raises:
-        ValueError: a table is not as it was written, or not of the same time as the other one.
-    """
-    names, found = ("summary", "skill_horizons"), {}
-    try:
-        noted = _files.unsealed(_files.read_json(folder / "results.json"))
-        texts = {name: (folder / f"{name}.csv").read_text("utf-8") for name in names}
-        for name, text in texts.items():
-            found[name] = pd.read_csv(io.StringIO(text))
-            rows = noted[name]["rows"]
-            if noted[name]["sha256"] != _digest(text):
-                raise ValueError(f"{name}.csv, {len(found[name])} of {rows} rows, has changed")
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise ValueError(
-            f"{folder} does not hold the tables that `make results` wrote, with their results.json "
-            f"({error}). Fetch them again, or make them again."
-        ) from error
-    return found
-
-
-def _digest(text: str) -> str:
-    return _files.digest(text.encode())
-
-
 def overview(
     table: pd.DataFrame,
     *,
@@ -349,14 +322,14 @@ def lines(
     found = found[null | ~found["model"].isin(null_models(table))]
     # All models of a format agree in persistence, so its first mean is that of each of them.
     found = found.drop_duplicates(["name", "kind", "format", "history", "horizon"])
-    published = thesis_figures()
-    known = list(published["model"].unique())
+    theirs = published.thesis_figures()
+    known = list(theirs["model"].unique())
     shown = {column: table[column].unique() for column in ("format", "protocol")}
     shown["model"] = known if thesis is None else _chosen("thesis", thesis, known)
     shown["measure"] = ["prediction_jaccard"]
-    published = published[published[[*shown]].isin(shown).all(axis=1)]
-    published = published.assign(name="thesis: " + published["model"], kind="thesis")
-    found = pd.concat([found, published], ignore_index=True)
+    theirs = theirs[theirs[[*shown]].isin(shown).all(axis=1)]
+    theirs = theirs.assign(name="thesis: " + theirs["model"], kind="thesis")
+    found = pd.concat([found, theirs], ignore_index=True)
     found = found.sort_values("kind", key=lambda kind: kind.map(kinds.index), kind="stable")
     columns = ["name", "kind", "format", "history", "horizon", "mean", "low", "high", "std", "n"]
     return found[columns].reset_index(drop=True)

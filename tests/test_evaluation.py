@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import evaluation, metrics, topology, workshop
+from data.make.results import by_sample
+from helpers import evaluation, metrics, published, topology, workshop
 from helpers.records import read_sample, record_paths
 from helpers.rollout import Persistence, next_frames, rollout
 from helpers.sequences import THESIS_FORMATS, FrameFormat
@@ -314,6 +315,31 @@ def test_the_interval_covers_the_true_mean_as_often_as_it_says():
     assert 0.94 - 3.5 * math.sqrt(0.94 * 0.06 / 300) < covered < 0.98
 
 
+def test_two_models_are_compared_sample_by_sample(sequences, tmp_path, monkeypatch):
+    options = {"frame_format": "T20_TINC1", "cut": ("half", "expected")}
+    both = [
+        (
+            evaluation.next_frame(model, sequences, ("pooled", "per_frame"), **options),
+            evaluation.long_term(model, sequences, **options),
+        )
+        for model in (Fading(), Persistence())
+    ]
+    by_sample(both[1]).to_csv(tmp_path / "samples.csv")
+    monkeypatch.setattr(published, "THESIS_SAMPLES", tmp_path / "samples.csv")
+    other, keys = published.thesis_samples(), ["protocol", "cut", "horizon", "sample"]
+    ours, theirs = (pd.concat(tables).set_index(keys)["prediction_jaccard"] for tables in both)
+    gaps = (ours - theirs).groupby(keys[:-1]).mean()
+    found = pd.concat([evaluation.paired(table, other) for table in both[0]])
+    # The other table has no distances frame by frame.
+    assert len(found) == 2 * (1 + 5) and "per_frame" not in set(found["protocol"])
+    for row in found.itertuples():
+        gap = gaps[row.protocol, row.cut, row.horizon]
+        assert row.mean == pytest.approx(gap, abs=1e-5) and row.n == len(sequences)
+        assert row.low <= row.mean <= row.high
+    with pytest.raises(ValueError, match="have no partner"):
+        evaluation.paired(both[0][1], other[other["sample"] != 3])
+
+
 def test_intervals_are_repeatable_and_do_not_depend_on_the_rest(short, long, sequences):
     one, two = evaluation.means(short), evaluation.means(short)
     pd.testing.assert_frame_equal(one, two)
@@ -471,12 +497,12 @@ def test_damaged_files(short, shaped, tmp_path):
 
 @pytest.mark.parametrize("name", ["summary.csv", "skill_horizons.csv", "results.json"])
 def test_the_course_s_results_are_read_as_they_were_written_or_not_at_all(tmp_path, name):
-    shutil.copytree(evaluation.COURSE_RESULTS, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(published.COURSE_RESULTS, tmp_path, dirs_exist_ok=True)
     path = tmp_path / name
     content = path.read_bytes()
     path.write_bytes(content.replace(b"\n", b"\r\n"))  # as Git writes it on some machines
-    rows = len(pd.read_csv(evaluation.COURSE_RESULTS / "summary.csv"))
-    assert len(evaluation.course_results(tmp_path)["summary"]) == rows
+    rows = len(pd.read_csv(published.COURSE_RESULTS / "summary.csv"))
+    assert len(published.course_results(tmp_path)["summary"]) == rows
     for damaged in (
         b"".join(content.splitlines(keepends=True)[:-1]),
         content.replace(b"1", b"2", 1),
@@ -485,11 +511,11 @@ def test_the_course_s_results_are_read_as_they_were_written_or_not_at_all(tmp_pa
     ):
         path.write_bytes(damaged) if damaged is not None else path.unlink()
         with pytest.raises(ValueError, match="not hold the tables that `make results` wrote"):
-            evaluation.course_results(tmp_path)
+            published.course_results(tmp_path)
 
 
 def test_thesis_figures():
-    figures = evaluation.thesis_figures()
+    figures = published.thesis_figures()
     keys = ["model", "format", "protocol", "horizon", "measure"]
     assert len(figures) == 324 and not figures.duplicated(keys).any()
     assert not figures.isna().any(axis=None) and figures["mean"].between(0, 1).all()
@@ -505,7 +531,7 @@ def test_thesis_figures():
 
 def test_thesis_figures_are_the_published_ones(thesis_folder):
     """Row by row: only the names of protocols and quantities are ours."""
-    ours = evaluation.thesis_figures().set_index(
+    ours = published.thesis_figures().set_index(
         ["model", "format", "protocol", "horizon", "measure"]
     )
     words = {
@@ -513,9 +539,9 @@ def test_thesis_figures_are_the_published_ones(thesis_folder):
         "rollout": {"prediction": "prediction", "null": "moving_null", "input": "moving_input"},
     }
     with open(thesis_folder / "results" / "thesis_results.csv", newline="") as file:
-        published = list(csv.DictReader(file))
-    assert len(published) == len(ours)
-    for line in published:
+        theirs = list(csv.DictReader(file))
+    assert len(theirs) == len(ours)
+    for line in theirs:
         what, kind = line["quantity"].split("_")
         protocol = line["protocol"]
         if protocol == "next_frame":
@@ -568,7 +594,7 @@ def test_persistence_on_the_thesis_s_records(fifty, chosen):
     keys = ["model", "format", "protocol", "history", "horizon"]
     ours = pd.concat([evaluation.means(table, keys) for table in judged])
     keys.append("measure")
-    beside = ours.merge(evaluation.thesis_figures(), on=keys, suffixes=("", "_thesis"))
+    beside = ours.merge(published.thesis_figures(), on=keys, suffixes=("", "_thesis"))
     beside = beside[beside["measure"].str.startswith(("persistence", "moving_null"))]
     assert len(beside) == 2 * 2 + 3 * 5 * 2
     difference = (beside["mean"] - beside["mean_thesis"]).abs()

@@ -30,7 +30,7 @@ import pandas as pd
 import pytest
 
 from data.make import results
-from helpers import _files, evaluation, records, rollout, training, workshop
+from helpers import _files, evaluation, published, records, rollout, training, workshop
 from helpers.models import register, weights
 from helpers.panels.runs import RunError, RunTable
 from helpers.panels.settings import Settings
@@ -176,7 +176,7 @@ class Results(Operation):
             results.write(found, folder / "out", {page: table_text})
 
     def look(self, folder: Path) -> str:
-        return table_text(evaluation.course_results(folder / "out"))
+        return table_text(published.course_results(folder / "out"))
 
 
 OPERATIONS = (Generate, Pack, Train, Save, Results)

@@ -25,6 +25,7 @@ convlstm
 models.cnn models.surfacenet models.thesis
 wgan_gp
 models.register
+published
 evaluation
 pictures.style
 pictures pictures.process pictures.frames pictures.solids pictures.curves pictures.results

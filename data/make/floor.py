@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from data.make import cuts
-from helpers import _files, evaluation
+from helpers import _files, evaluation, published
 from helpers.models.weights import CheckpointError
 from helpers.rollout import Persistence
 from helpers.sequences import THESIS_FORMATS
@@ -24,7 +24,7 @@ from helpers.world.ideal import Ideal
 
 SEEN = (1, 2, 3, 5, 10)  # frames before the forecast one
 ABOVE = ("above", "above_low", "above_high")
-RESULT = evaluation.COURSE_RESULTS / "floor.csv"
+RESULT = published.COURSE_RESULTS / "floor.csv"
 
 
 def single_balls(count: int, step: int, seed: int = 1) -> np.ndarray:

@@ -10,7 +10,7 @@ import json
 import multiprocessing
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from helpers import (
     convlstm,
     evaluation,
     metrics,
+    published,
     records,
     rollout,
     wgan_gp,
@@ -36,7 +37,7 @@ from helpers.models.shared import ROLLOUT_HISTORY
 from helpers.models.weights import CheckpointError, read_card, write_card
 from helpers.sequences import FORMATS, FrameFormat
 
-RESULTS = evaluation.COURSE_RESULTS
+RESULTS = published.COURSE_RESULTS
 README = workshop.REPOSITORY / "README.md"
 SAMPLE = workshop.REPOSITORY / "data" / "sample"
 MARKS = "<!-- results: made by make results -->", "<!-- end of results -->"
@@ -46,6 +47,7 @@ HISTORY, HORIZON = ROLLOUT_HISTORY, 5  # of rollouts, as in the thesis
 # other cut. The page of results shows both.
 CUT, FEEDBACK = "expected", "expected"
 CUT_AT = {"expected": "where the forecast itself expects the best distance", "half": "at 0.5"}
+JACCARD = "prediction_jaccard"
 BATCH = 8  # sequences at a time: what a network makes of them stays in the processor's cache
 TITLES = {
     "convlstm": "ConvLSTM",
@@ -286,8 +288,8 @@ def summary(case: Case, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
         `Case.cost`.
     """
     by = ["model", "format", "protocol", "cut", "history", "horizon"]
-    published = evaluation.thesis_figures().query("measure == 'prediction_jaccard'")
-    published = published[published["model"] == OF_THESIS.get(case.frames)]
+    figures = published.thesis_figures().query("measure == 'prediction_jaccard'")
+    figures = figures[figures["model"] == OF_THESIS.get(case.frames)]
     parts = []
     for table in tables:
         means = evaluation.means(table, by)
@@ -300,9 +302,25 @@ def summary(case: Case, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
             renamed = {"mean": name, "low": f"{name}_low", "high": f"{name}_high"}
             found = found.merge(rows[[*by, *renamed]].rename(columns=renamed), on=by)
         by_theirs = [column for column in by[1:] if column != "cut"]  # they know one
-        theirs = published[[*by_theirs, "mean"]].rename(columns={"mean": "thesis"})
+        theirs = figures[[*by_theirs, "mean"]].rename(columns={"mean": "thesis"})
         parts.append(found.merge(theirs, "left", on=by_theirs))
     return pd.concat(parts, ignore_index=True).assign(**case.cost())
+
+
+def by_sample(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Return the Jaccard distances of a model for each sample: a line for each format and cut.
+
+    Args:
+        tables: of one model, next frames pooled and rollouts.
+
+    Returns:
+        Indexed by `format`, `cut` and `sample`; columns: `next` and `step_1` … `step_5`.
+    """
+    rows = pd.concat(tables).query("protocol != 'per_frame' and horizon <= @HORIZON")
+    steps = "step_" + rows["horizon"].astype(str)
+    place = steps.where(rows["protocol"] == "rollout", "next")
+    keys = ["format", "cut", "sample"]
+    return rows.assign(place=place).pivot(index=keys, columns="place", values=JACCARD).round(5)
 
 
 def make(
@@ -324,22 +342,39 @@ def make(
         processes: judge so many cases side by side, on one core each.
 
     Returns:
-        `summary`, see `summary`; `skill_horizons`, see `helpers.evaluation.skill_horizon`.
+        `summary`, see `summary`; `skill_horizons`, see `helpers.evaluation.skill_horizon`; and
+        `paired`, see `paired`, of the models that were judged on the thesis's test files.
     """
     found, points, sample_id = cases(weights, names), *_samples(data, limit)
     if processes > 1:
         _side_by_side(found, points, sample_id, work, (data, limit), processes)
-    parts, rollouts = [], []
+    parts, rollouts, pairs = [], [], []
     bar = tqdm(found)
     for case in bar:
         bar.set_postfix_str(_describe(case))
         tables = evaluate(case, case.frame_format.select(points), sample_id, work)
         parts.append(summary(case, tables))
         rollouts.append(evaluation.skill_horizon(tables[-1]))
-    return {
-        "summary": pd.concat(parts, ignore_index=True),
-        "skill_horizons": pd.concat(rollouts, ignore_index=True),
-    }
+        if not case.frames:
+            pairs += paired(tables)
+    made = {"summary": parts, "skill_horizons": rollouts, "paired": pairs}
+    return {name: pd.concat(part, ignore_index=True) for name, part in made.items() if part}
+
+
+def paired(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Compare a model with the thesis's ConvLSTM on the same test files, both cut alike.
+
+    Nothing is returned for other samples. See `helpers.evaluation.paired` for the columns.
+    """
+    if not published.THESIS_SAMPLES.exists():  # a run of an hour or two makes them
+        return []
+    thesis = published.thesis_samples()
+    known = set(thesis["sample"])
+    return [
+        evaluation.paired(table[table["protocol"] != "per_frame"], thesis).drop(columns="measure")
+        for table in tables
+        if known.issuperset(table["sample"])
+    ]
 
 
 @functools.lru_cache(maxsize=1)
@@ -417,8 +452,31 @@ def page(found: dict[str, pd.DataFrame]) -> str:
         lines += ["", f"Cut {CUT_AT[rule]}:", "", *_head()]
         for title, rows in group.groupby("model", sort=False):
             lines.append(_line(f"{title}, from {_frames(rows['history'].iloc[0])}", rows, _steps))
+    if "paired" in found:
+        lines += _beside_the_thesis(found["paired"])
     lines += ["", "What it costs, beside the thesis's ConvLSTM:", "", *_costs(table)]
     return "\n".join(lines)
+
+
+def _beside_the_thesis(pairs: pd.DataFrame) -> list[str]:
+    lines = [
+        "",
+        "*Minus the thesis's ConvLSTM*, its own weights on the same files, sample by sample, with "
+        "the 95 % interval; **bold** where all of it lies below 0, so that ours is better:",
+    ]
+    tasks = [("pooled", 1), *(("rollout", step) for step in range(1, HORIZON + 1))]
+    for rule, (title, rows) in itertools.product(CUT_AT, pairs.groupby("model", sort=False)):
+        lines += ["", f"{title}, both cut {CUT_AT[rule]}:", "", *_head()]
+        for protocol, horizon in tasks:
+            chosen = rows[rows["cut"].eq(rule) & rows["protocol"].eq(protocol)]
+            ahead = "next frame, pooled" if protocol == "pooled" else f"{horizon} steps ahead"
+            lines.append(_line(ahead, chosen[chosen["horizon"] == horizon], _difference))
+    return lines
+
+
+def _difference(row: pd.Series) -> str:
+    text = f"{row['mean']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
+    return f"**{text}**" if row["high"] < 0 else text
 
 
 def _frames(count: int) -> str:
@@ -548,8 +606,8 @@ def write(
             raise ValueError(f"{path} must hold the marks {' and '.join(MARKS)}, once each.")
     with _files.writing(out, "choose another folder"):
         out.mkdir(parents=True, exist_ok=True)
-        evaluation.save_results(found, out)
-    saved = evaluation.course_results(
+        published.save_results(found, out)
+    saved = published.course_results(
         out
     )  # from the files, so that both say the same to the last digit
     for path, text in texts.items():
@@ -627,7 +685,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
-    print(page(evaluation.course_results(options.out or RESULTS)))
+    print(page(published.course_results(options.out or RESULTS)))
     return 0
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from helpers import _files, convlstm, evaluation, records, workshop
+from data.make.results import by_sample
+from helpers import _files, convlstm, evaluation, metrics, published, records, workshop
 from helpers.models import thesis
 from helpers.sequences import FORMATS, FrameFormat
 
@@ -46,7 +47,8 @@ def evaluate(
 
     Returns:
         Of these samples, the tables of `helpers.evaluation.next_frame` (pooled) and `long_term`
-        (five frames observed, five forecast, probabilities fed back, only the last five kept).
+        (five frames observed, five forecast, probabilities fed back, only the last five kept),
+        with every cut of `helpers.metrics.CUTS`; the thesis cuts at 0.5.
 
     Raises:
         FileNotFoundError, ValueError: see `helpers.models.thesis.load`,
@@ -82,7 +84,7 @@ def _judge(forecaster, frame_format: FrameFormat, paths: list[Path]) -> tuple:
     samples = [records.read_sample(path) for path in paths]
     frames = np.stack([frame_format.select(sample.frames) for sample in samples])
     sample_id = [sample.sample_id for sample in samples]
-    options = {"frame_format": frame_format, "sample_id": sample_id}
+    options = {"frame_format": frame_format, "sample_id": sample_id, "cut": list(metrics.CUTS)}
     return (
         evaluation.next_frame(forecaster, frames, "pooled", **options),
         evaluation.long_term(forecaster, frames, **ROLLOUT, **options),
@@ -93,13 +95,14 @@ def report(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Set the means of tables from `evaluate` beside the figures that the thesis gives.
 
     Returns:
-        The rows of `helpers.evaluation.means` for which the thesis has a figure of its ConvLSTM,
-        with the columns `thesis` (its mean) and `difference` (ours - thesis).
+        The rows of `helpers.evaluation.means`, cut at 0.5, for which the thesis has a figure of
+        its ConvLSTM, with the columns `thesis` (its mean) and `difference` (ours - thesis).
     """
-    published = evaluation.thesis_figures().query("model == 'ConvLSTM3D'")
+    figures = published.thesis_figures().query("model == 'ConvLSTM3D'")
     keys = ["format", "protocol", "history", "horizon"]
-    ours = pd.concat([evaluation.means(table, ("model", *keys)) for table in tables])
-    theirs = published[[*keys, "measure", "mean"]].rename(columns={"mean": "thesis"})
+    halves = (table[table["cut"] == "half"] for table in tables)
+    ours = pd.concat([evaluation.means(table, ("model", *keys)) for table in halves])
+    theirs = figures[[*keys, "measure", "mean"]].rename(columns={"mean": "thesis"})
     found = ours.merge(theirs, on=[*keys, "measure"])
     return found.assign(difference=found["mean"] - found["thesis"])
 
@@ -115,6 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, help="only the first so many samples")
     parser.add_argument("--formats", nargs="+", choices=list(FORMATS), default=list(FORMATS))
     parser.add_argument("--report", type=Path, help="CSV for the means, with a JSON beside it")
+    parser.add_argument("--by-sample", type=Path, help="CSV for the distances of each sample")
     options = parser.parse_args(arguments)
     try:
         _reproduce(options)
@@ -134,6 +138,9 @@ def _reproduce(options: argparse.Namespace) -> None:
     tables = []
     for name, file in zip(names, files):
         tables += evaluate(file, options.data, FORMATS[name], options.folder, options.limit)
+    if options.by_sample:
+        with _files.replacing(options.by_sample) as file:
+            by_sample(tables).to_csv(file)
     found = report(tables)
     shown = found[found["measure"] == "prediction_jaccard"]
     print(shown.drop(columns=["model", "measure", "history"]).round(4).to_string(index=False))

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from helpers import evaluation
+from helpers import evaluation, published
 from helpers._checks import choice
 from helpers.pictures.curves import BANDS, DISTANCE, HORIZON, line, panel_grid, say_missing
 from helpers.pictures.style import FAINT, INK, SERIES, Picture, legend, looks, style
@@ -221,7 +221,7 @@ def summary_curves(summary, *, models: Sequence[str] | None = None) -> Picture:
     that it lacks.
 
     Args:
-        summary: as in data/results/summary.csv, see `helpers.evaluation.course_results`.
+        summary: as in data/results/summary.csv, see `helpers.published.course_results`.
         models: what to show, in this order; what the table holds when None.
     """
     if summary["cut"].nunique() > 1:
@@ -229,12 +229,12 @@ def summary_curves(summary, *, models: Sequence[str] | None = None) -> Picture:
     table = summary[summary["protocol"] == evaluation.ROLLOUT]
     models, formats = _asked(models, table["model"]), list(table["format"].unique())
     table = table[table["model"].isin(models)]
-    published = evaluation.thesis_figures().rename(columns={"model": "name"})
-    published = published[published["protocol"] == evaluation.ROLLOUT]
-    published = published[published["measure"] == "prediction_jaccard"]
-    published = published.assign(name="thesis: " + published["name"])
+    theirs = published.thesis_figures().rename(columns={"model": "name"})
+    theirs = theirs[theirs["protocol"] == evaluation.ROLLOUT]
+    theirs = theirs[theirs["measure"] == "prediction_jaccard"]
+    theirs = theirs.assign(name="thesis: " + theirs["name"])
     null = table.drop_duplicates(["format", "history", "horizon"])
-    parts = [null.assign(name="persistence", mean=null["persistence"]), published]
+    parts = [null.assign(name="persistence", mean=null["persistence"]), theirs]
     parts.append(table.assign(name=table["model"], mean=table["jaccard"]))
     found = pd.concat(parts)
     histories = table.groupby("history")["model"].agg(set)[::-1]
@@ -247,7 +247,7 @@ def summary_curves(summary, *, models: Sequence[str] | None = None) -> Picture:
     }
     about = "Rollouts of all models beside persistence."
     options = {"columns": len(formats), "tall": 2.1, "sharex": "row", "ylabel": DISTANCE}
-    drawn = looks(["persistence", *models, *published["name"]])
+    drawn = looks(["persistence", *models, *theirs["name"]])
     figure = _rollouts(about, found, panels, drawn, **options)
     figure.axes[0].set_ylim(bottom=0)  # shared by all panels
     return figure

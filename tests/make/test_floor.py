@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from data.make import cuts, floor
-from helpers import evaluation, metrics
+from helpers import metrics, published
 from helpers.sequences import T80_TINC4, THESIS_FORMATS
 from helpers.world.ideal import Ideal
 
@@ -71,7 +71,7 @@ def test_the_shipped_table_has_the_ideal_below_all_others():
     # Frames more teach the ideal more.
     ideal = found[found["model"] == "ideal"].pivot(index="history", columns="format", values="mean")
     assert (ideal.diff().dropna() <= 0).all(axis=None)
-    assert floor.RESULT.parent == evaluation.COURSE_RESULTS
+    assert floor.RESULT.parent == published.COURSE_RESULTS
 
 
 def test_plain_probabilities_of_shipped_weights_are_loaded_by_name():

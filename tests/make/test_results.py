@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from data.make import results
-from helpers import evaluation, metrics, rollout, wgan_gp, workshop
+from helpers import metrics, published, rollout, wgan_gp, workshop
 from helpers.models import cnn, register, surfacenet
 from helpers.models.weights import read_card, save_weights
 from helpers.sequences import FORMATS
@@ -237,7 +237,7 @@ def test_marks_are_asked_for_before_anything_is_written(weights, tmp_path):
 
 
 def test_bold_is_what_beats_the_thesis_and_persistence():
-    table = evaluation.course_results()["summary"]
+    table = published.course_results()["summary"]
     place = (table["model"] == "SurfaceNet") & (table["horizon"] == results.HORIZON)
     place &= (table["format"] == "T40_TINC2") & (table["cut"] == results.CUT)
 
@@ -278,10 +278,10 @@ def test_every_shipped_file_has_a_title_and_a_cost():
 
 def test_the_readme_has_the_results_that_matter():
     text = results.README.read_text("utf-8")
-    shown = results.overview(evaluation.course_results())
+    shown = results.overview(published.course_results())
     assert shown in text
     # Each row once more, from both files: ours, and in brackets the thesis's.
-    ours, theirs = evaluation.course_results()["summary"], evaluation.thesis_figures()
+    ours, theirs = published.course_results()["summary"], published.thesis_figures()
     theirs = theirs[theirs["measure"] == "prediction_jaccard"]
 
     def figures(table, column, model, protocol) -> list[str]:
@@ -299,9 +299,9 @@ def test_the_readme_has_the_results_that_matter():
     ):
         null = figures(ours, "persistence", titles[0], protocol)
         expected.append([f"persistence, judged as {kind}", "–", *null])
-        published = figures(theirs, "mean", kin, protocol)
+        known = figures(theirs, "mean", kin, protocol)
         for title in titles:
-            pairs = zip(figures(ours, "jaccard", title, protocol), published, strict=True)
+            pairs = zip(figures(ours, "jaccard", title, protocol), known, strict=True)
             cells = [f"{own} ({other})" for own, other in pairs]
             expected.append([title, "25,600 (10,000)", *cells])
     assert [[cell.strip("*") for cell in row] for row in rows] == expected
@@ -313,8 +313,8 @@ def test_the_results_page_says_what_the_tables_say():
     if not (results.RESULTS / "summary.csv").exists():
         pytest.skip("data/results/summary.csv is not there yet")
     text = (results.RESULTS / "README.md").read_text("utf-8")
-    assert results.page(evaluation.course_results()) in text
-    table = evaluation.course_results()["summary"]
+    assert results.page(published.course_results()) in text
+    table = published.course_results()["summary"]
     assert {case.title for case in results.cases()} == set(table["model"])
     # Of the same weights as those that lie there.
     for case in results.cases():

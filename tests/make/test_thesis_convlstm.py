@@ -58,7 +58,8 @@ def reproduce(weights, data, folder, limit):
 def test_results_are_the_tables_of_both_protocols(weights, sample_set, tmp_path, calls):
     pooled, rollouts = reproduce(weights, sample_set, tmp_path, 5)
     assert calls == blocks(2, 2, 1)
-    assert len(pooled) == 5 and len(rollouts) == 25
+    assert len(pooled) == 5 * 2 and len(rollouts) == 25 * 2
+    assert set(pooled["cut"]) == set(rollouts["cut"]) == {"half", "expected"}
     assert set(rollouts["history"]) == {5} and set(rollouts["protocol"]) == {"rollout"}
     for table in (pooled, rollouts):
         assert set(table["model"]) == {thesis_convlstm.MODEL}
@@ -67,7 +68,9 @@ def test_results_are_the_tables_of_both_protocols(weights, sample_set, tmp_path,
     calls.clear()
     fewer, _ = reproduce(weights, sample_set, tmp_path, 4)
     assert not calls  # both blocks are kept
-    pd.testing.assert_frame_equal(fewer, pooled[:4])
+    assert fewer["sample"].nunique() == 4
+    expected = pooled[pooled["sample"].isin(fewer["sample"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(fewer, expected)
 
 
 def test_a_killed_run_goes_on_where_it_stopped(weights, sample_set, tmp_path, calls, monkeypatch):
@@ -102,6 +105,7 @@ def test_the_command_writes_a_report(weights, sample_set, tmp_path, calls, capsy
     report = tmp_path / "reports" / "thesis.csv"
     command = [str(weights), str(sample_set), str(tmp_path / "out"), "--limit", "2"]
     command += ["--formats", "T20_TINC1", "T80_TINC4", "T20_TINC1", "--report", str(report)]
+    command += ["--by-sample", str(tmp_path / "samples.csv")]
     assert thesis_convlstm.main(command) == 0
     shown = capsys.readouterr().out
     assert "T20_TINC1" in shown and "0.0743" in shown and "prediction" not in shown
@@ -112,8 +116,13 @@ def test_the_command_writes_a_report(weights, sample_set, tmp_path, calls, capsy
     assert row["thesis"] == pytest.approx(0.7533, abs=1e-4) and row["n"] == 2
     assert row["difference"] == pytest.approx(row["mean"] - row["thesis"], abs=2e-6)
     _, rollouts = reproduce(weights, sample_set, tmp_path / "out", 2)
-    mean = rollouts.loc[rollouts["horizon"] == 5, "prediction_jaccard"].mean()
+    halves = rollouts[rollouts["cut"] == "half"]
+    mean = halves.loc[halves["horizon"] == 5, "prediction_jaccard"].mean()
     assert row["mean"] == pytest.approx(mean, abs=1e-6)
+    samples = pd.read_csv(tmp_path / "samples.csv")
+    assert len(samples) == 2 * 2 * 2  # formats, cuts, samples
+    chosen = samples.query("format == 'T80_TINC4' and cut == 'half'")
+    assert chosen["step_5"].mean() == pytest.approx(mean, abs=1e-5)
     notes = json.loads(report.with_suffix(".json").read_text())
     assert list(notes["weights, sha256"]) == [
         f"convlstm3d_16_{name}.h5" for name in ("T20_TINC1", "T80_TINC4")
@@ -158,7 +167,8 @@ def test_the_thesis_s_weights_on_its_first_test_files(thesis_folder, tmp_path, f
         weights, thesis_folder / "data", frame_format, tmp_path, limit=4
     )
     measures = ["prediction_jaccard", "persistence_jaccard", "input_jaccard"]
-    found = pooled[measures].mean().tolist()
+    found = pooled.loc[pooled["cut"] == "half", measures].mean().tolist()
+    rollouts = rollouts[rollouts["cut"] == "half"]
     steps = rollouts.groupby("horizon")["prediction_jaccard"].mean().tolist()
     # Another machine rounds otherwise, and a rollout feeds that back.
     expected = PINNED[frame_format.name]
