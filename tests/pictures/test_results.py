@@ -49,6 +49,13 @@ def test_bands_are_percentiles_or_the_interval_of_the_mean(rng):
         assert axes.lines[0].get_xdata().tolist() == [1, 2, 3, 4, 5]
 
 
+def test_bars_stand_side_by_side(rng):
+    figure = pictures.over_horizon({name: rng.random((9, 5)) for name in "ab"}, band="mean")
+    first = [bars.get_paths()[0].vertices[0, 0] for bars in figure.axes[0].collections]
+    assert first == pytest.approx([0.97, 1.03])
+    assert "bars: 95 %" in figure.legends[0].get_title().get_text() and "from 1 to 5" in figure.alt
+
+
 def test_curves_show_negative_values_and_names():
     x = np.linspace(-2, 2, 9)
     (axes,) = pictures.curves({"tanh": np.tanh(x)}, x, xlabel="input", ylabel="output").axes
