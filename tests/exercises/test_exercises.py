@@ -44,7 +44,7 @@ def test_whatever_comes_back_is_told_in_one_line(notebook, name, answers, capsys
         text = capsys.readouterr().out
         assert text.startswith(f"Exercise {int(notebook)}.") and text.count("not yet. ") == 1
         assert text.count("\n") == 1, text
-    assert "raised TypeError" in text or "Say first" in text  # of an experiment
+    assert "raised TypeError" in text or "Say first" in text  # of an experiment's missing guess
 
 
 def test_a_check_is_found_by_name_and_documented():
