@@ -11,7 +11,6 @@ import hashlib
 import math
 import os
 import shutil
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,12 +30,6 @@ LABELS = np.dtype([("betti", "u1", (4,)), ("objects", "u1", (4,)), ("sample_id",
 PACKED_FILES = ("frames.bits", "labels.npy")
 PACKED_FORMAT = 3
 BATCH = 256
-
-
-class Samples(list):
-    """A list of `Sample`; `skipped` holds one `RecordError` for each bad file left out."""
-
-    skipped: tuple[RecordError, ...] = ()
 
 
 # Reading
@@ -96,39 +89,25 @@ def record_paths(folder: str | Path, limit: int | None = None) -> list[Path]:
     return [folder / name for name in names[:limit]]
 
 
-def read_folder(folder: str | Path, *, on_bad: str = "raise", limit: int | None = None) -> Samples:
+def read_folder(folder: str | Path, *, limit: int | None = None) -> list[Sample]:
     """Read the records of one folder, sorted by name as plain text.
 
     Args:
         folder: one split's folder.
-        on_bad: `"raise"` stops at the first bad file; `"skip"` leaves bad files out, warns with
-            their names and lists them in the result's `skipped`.
-        limit: only the first so many files; a skipped one is not replaced.
+        limit: only the first so many files.
 
     Returns:
-        A list of `Sample`, all with frames of the shape of the first good one.
+        A list of `Sample`, all with frames of the shape of the first.
 
     Raises:
         FileNotFoundError, TypeError, ValueError: as `record_paths`.
-        RecordError: the folder is empty, a file is bad and `on_bad` is `"raise"`, or all are bad.
+        RecordError: the folder is empty or a file is bad; `python -m helpers validate` names all.
     """
-    _checks.choice("on_bad", on_bad, ("raise", "skip"))
-    samples, skipped = Samples(), []
+    samples = []
     for found in read_each(record_paths(folder, limit)):
-        if not isinstance(found, RecordError):
-            samples.append(found)
-        elif on_bad == "raise":
+        if isinstance(found, RecordError):
             raise found
-        else:
-            skipped.append(found)
-    samples.skipped = tuple(skipped)
-    if skipped:
-        problems = "\n".join(f"  {problem}" for problem in skipped[:10])
-        problems += f"\n  and {len(skipped) - 10} more" if len(skipped) > 10 else ""
-        if not samples:
-            raise RecordError(f"{folder}: no record is good:\n{problems}", folder)
-        found = f"{len(skipped)} of {len(samples) + len(skipped)} records are bad"
-        warnings.warn(f"{folder}: {found} and were skipped:\n{problems}", stacklevel=2)
+        samples.append(found)
     return samples
 
 

@@ -1,18 +1,17 @@
-"""What the models are fed: frame formats, and tf.data pipelines from records or a packed split."""
+"""What the models are fed: frame formats, and tf.data pipelines from a packed split."""
 
 from __future__ import annotations
 
 import functools
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helpers import _checks, _tfrecord, records
+from helpers import _checks
 from helpers.records import PackedSplit
 from helpers.workshop import tensorflow
 
@@ -162,10 +161,9 @@ def from_packed(
 
     Returns:
         A dataset of (input, target), float32 in {0, 1}, with the channel axis last. Its
-        cardinality is known, or infinite with `repeat=True`. `from_records` gives identical
-        arrays for the same arguments. To train, write `model.fit(from_packed(..., seed=1,
-        repeat=True), steps_per_epoch=..., shuffle=False)`: each epoch then has an order of its
-        own, which a dataset of one epoch has not.
+        cardinality is known, or infinite with `repeat=True`. To train, write
+        `model.fit(from_packed(..., seed=1, repeat=True), steps_per_epoch=..., shuffle=False)`:
+        each epoch then has an order of its own, which a dataset of one epoch has not.
 
     Raises:
         TypeError: `split` is not a packed split, or an option is unknown.
@@ -201,51 +199,6 @@ def from_packed(
     return steps.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
 
 
-def from_records(
-    folder: str | Path | Sequence[str | Path], frame_format: FrameFormat, task: Task, **options
-) -> tf.data.Dataset:
-    """Feed batches from TFRecord files, read one by one as the thesis does.
-
-    Each example opens its file anew, so `Windows` reads a file as often as it has windows. That
-    shows what a record is and keeps the memory small; to train, use `from_packed`.
-
-    Args:
-        folder: one split's folder, or a list of record files.
-        frame_format, task, options: see `from_packed`.
-
-    Raises:
-        FileNotFoundError, records.RecordError: no such folder, no records, a bad first record.
-        ValueError: see `from_packed`.
-        tf.errors.OpError: while reading, at a bad record further on. `python -m helpers
-            validate` names all of them and checks more, their own checksums included.
-    """
-    if isinstance(folder, (str, Path)):
-        paths = records.record_paths(folder)
-    elif not (paths := [Path(path) for path in folder]):
-        raise ValueError("The list of record files is empty; expected at least one.")
-    return from_packed(_Files(paths), frame_format, task, **options)
-
-
-class _Files:
-    """Record files, to be read as a packed split is."""
-
-    def __init__(self, paths: Sequence[Path]):
-        self.paths, self.shape = paths, records.read_sample(paths[0]).frames.shape
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def frames(self, samples: np.ndarray, times: np.ndarray) -> np.ndarray:
-        chosen = [self.paths[sample] for sample in samples]
-        return np.stack([self._read(path)[own] for path, own in zip(chosen, times)])
-
-    def _read(self, path: Path) -> np.ndarray:
-        frames = _tfrecord.read(path).frames
-        if frames.shape != self.shape:
-            raise _tfrecord.bad(path, f"expected frames {self.shape}, found {frames.shape}.")
-        return frames
-
-
 def in_turn(
     stream: Callable[[int, int], tf.data.Dataset], count: int
 ) -> Callable[[int], tf.data.Dataset]:
@@ -273,7 +226,7 @@ def in_turn(
 
 
 class Order:
-    """Which examples make up which batch: the same for records and for a packed split.
+    """Which examples make up which batch of a split.
 
     An example is a sequence (`Shifted`) or a sequence and a window of it (`Windows`). In epoch e
     the examples of the whole split come in the order `default_rng([seed, e]).permutation`, so

@@ -28,6 +28,7 @@ models.register
 published
 evaluation
 pictures.style
+pictures.concepts
 pictures pictures.process pictures.frames pictures.solids pictures.curves pictures.results
 panels panels.progress panels.viewer panels.settings panels.explorer
 panels.runs

@@ -295,7 +295,6 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path):
     assert [s.sample_id for s in samples] == [0, 10, 11, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     assert all(same(sample, make_sample(sample.sample_id)) for sample in samples)
     assert [s.sample_id for s in records.read_folder(tmp_path, limit=3)] == [0, 10, 11]
-    assert samples.skipped == ()
 
 
 def test_one_bad_file_among_many(tmp_path, monkeypatch):
@@ -308,11 +307,9 @@ def test_one_bad_file_among_many(tmp_path, monkeypatch):
     bad[2] = write_sample(tmp_path, make_sample(7, times=5))
     with pytest.raises(RecordError, match="#0_3_4"):
         records.read_folder(tmp_path)
-    with pytest.warns(UserWarning, match="3 of 10 records are bad") as caught:
-        samples = records.read_folder(tmp_path, on_bad="skip")
-    assert all(str(path) in str(caught[0].message) for path in bad)
-    assert [s.sample_id for s in samples] == [1, 2, 4, 5, 6, 8, 9]
-    assert [error.path for error in samples.skipped] == bad
+    found = list(records.read_each(records.record_paths(tmp_path)))
+    assert [each.path for each in found if isinstance(each, RecordError)] == bad
+    assert [s.sample_id for s in found if not isinstance(s, RecordError)] == [1, 2, 4, 5, 6, 8, 9]
 
 
 def test_folders_with_nothing_to_read(tmp_path):
@@ -321,10 +318,8 @@ def test_folders_with_nothing_to_read(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such folder"):
         records.read_folder(tmp_path / "absent")
     (tmp_path / NAME).write_bytes(b"")
-    with pytest.raises(RecordError, match="no record is good"):
-        records.read_folder(tmp_path, on_bad="skip")
-    with pytest.raises(ValueError, match="choose one of raise, skip"):
-        records.read_folder(tmp_path, on_bad="ignore")
+    with pytest.raises(RecordError, match=NAME):
+        records.read_folder(tmp_path)
     with pytest.raises(ValueError, match="at least 1"):
         records.record_paths(tmp_path, 0)
 

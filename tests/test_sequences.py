@@ -1,12 +1,10 @@
 """Frame formats, the order of examples, the pipelines and the cube symmetries."""
 
-import dataclasses
 import itertools
 import warnings
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +21,6 @@ from helpers.sequences import (
     apply_symmetry,
     cube_symmetries,
     from_packed,
-    from_records,
     inverse_symmetry,
 )
 from helpers.world import cavities
@@ -171,7 +168,7 @@ def test_the_target_is_never_in_the_history(tmp_path, augmented):
     assert seen == forward | ({times[::-1] for times in forward} if augmented else set())
 
 
-# Both sources, and the order of examples
+# Batches, and the order of examples
 
 OPTIONS = [
     {"batch_size": 4},
@@ -182,15 +179,13 @@ OPTIONS = [
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("task", [Shifted(), Windows(2)], ids=str)
-def test_records_and_packed_give_identical_arrays(folder, split, task, options):
-    one, other = (
-        make(source, SMALL, task, **options)
-        for make, source in ((from_packed, split), (from_records, folder))
-    )
-    assert one.element_spec == other.element_spec
-    assert one.cardinality() == other.cardinality()
+def test_batches_hold_the_frames_that_their_order_names(split, frames, task, options):
+    one, order = from_packed(split, SMALL, task, **options), Order(COUNT, SMALL, task, **options)
     found = arrays(one)
-    assert_same(found, arrays(other))
+    for step, batch in enumerate(found, options.get("start_step", 0)):
+        samples, times, symmetries = order.batch(step)
+        chosen = apply_symmetries(frames[samples[:, np.newaxis], times], symmetries)
+        assert_same([batch], [[part[..., np.newaxis] for part in task.split(chosen)]])
     assert len(found) == int(one.cardinality())
     spec = one.element_spec
     for batch in found:
@@ -326,30 +321,11 @@ def test_bad_arguments_are_refused_at_once(split, task, options, error, words):
         from_packed(split, SMALL, task(), **options)
 
 
-def test_bad_sources_are_refused_at_once(folder, split, tmp_path):
-    with pytest.raises(records.RecordError, match="found none"):
-        from_records(tmp_path, SMALL, Shifted())
-    with pytest.raises(FileNotFoundError):
-        from_records(tmp_path / "none", SMALL, Shifted())
-    with pytest.raises(ValueError, match="list of record files is empty"):
-        from_records([], SMALL, Shifted())
+def test_bad_sources_are_refused_at_once(folder, split):
     with pytest.raises(TypeError, match="helpers.records.packed"):
         from_packed(folder, SMALL, Shifted())
-    for make, source in ((from_packed, split), (from_records, folder)):
-        with pytest.raises(ValueError, match=r"16 time points.*FrameFormat\(20, 1, time_points=16"):
-            make(source, T20_TINC1, Shifted())
-
-
-def test_a_bad_record_stops_the_reading(folder, tmp_path):
-    paths = records.record_paths(folder, 2)
-    cut = tmp_path / paths[0].name
-    cut.write_bytes(paths[0].read_bytes()[:-20])
-    larger = records.read_sample(paths[0])
-    larger = dataclasses.replace(larger, frames=np.repeat(larger.frames, 2, 0), sample_id=9)
-    other = records.write_sample(tmp_path, larger)
-    for bad, words in ((cut, "cut short"), (other, r"expected frames .16, .*found .32,")):
-        with pytest.raises(tf.errors.OpError, match=f"{bad.name}.*{words}"):
-            list(from_records([*paths, bad], SMALL, Windows(2), batch_size=6))
+    with pytest.raises(ValueError, match=r"16 time points.*FrameFormat\(20, 1, time_points=16"):
+        from_packed(split, T20_TINC1, Shifted())
 
 
 # Symmetries

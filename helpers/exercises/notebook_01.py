@@ -9,29 +9,8 @@ from helpers.world import cavities
 
 
 @exercise("1.1")
-def check_possible_counts(possible_counts: Callable):
-    """Check exercise 1.1: all allowed counts (k, 4) of cavities with the given Betti numbers."""
-    allowed = cavities.allowed_counts().astype(int)
-    n0, n1, n2, n3 = allowed.T
-    every = np.stack([np.ones_like(n0), n2 + n3, n1 + 2 * n3, n0 + n1 + n2 + n3], axis=1)
-    for betti in ((1, 3, 4, 9), (1, 0, 0, 1), (1, 12, 2, 16), (1, 9, 9, 9)):
-        result = np.asarray(ask(possible_counts, np.array(betti, np.uint8)))
-        expected = allowed[(every == betti).all(axis=1)]
-        hint = "That is one answer. Several counts can have the same label: return all of them."
-        require(result.shape != (4,), hint)
-        hint = "That is a mask. Use it to choose rows of `cavities.allowed_counts()`."
-        require(result.dtype != bool, hint)
-        hint = f"The result has shape {result.shape}; expected (k, 4), one row per answer."
-        require(result.ndim == 2 and result.shape[1] == 4, hint)
-        hint = f"For betti = {betti} expected {len(expected)} rows, found {len(result)}."
-        if len(result) > len(expected):
-            hint += " All four numbers of a row must agree: `.all(axis=1)`."
-        require({*map(tuple, result.tolist())} == {*map(tuple, expected.tolist())}, hint)
-
-
-@exercise("1.2")
 def check_cross_section(cross_section: Callable):
-    """Check exercise 1.2: the radius of the 3D slice of a 4D ball at each time."""
+    """Check exercise 1.1: the radius of the 3D slice of a 4D ball at each time."""
     times, centre, a = np.arange(128), 60, 20.5
     with np.errstate(invalid="ignore"):
         result = array(ask(cross_section, times, centre, a), (128,), "one radius per time")
@@ -50,6 +29,26 @@ def check_cross_section(cross_section: Callable):
         "The ball's centre is at time `centre`, not at 0.": uncentred,
     }
     compare(result, np.sqrt(squared), mistakes)
+
+
+@exercise("1.2")
+def check_empty_pairs(empty_pairs: Callable):
+    """Check exercise 1.2: the share of neighbouring frames (N, T, D, H, W) that are both empty."""
+    filled = np.array([[0, 0, 0, 1, 1, 0], [0, 0, 1, 0, 1, 1], [1, 0, 0, 0, 0, 0]])
+    frames = np.zeros((3, 6, 4, 4, 4), np.uint8)
+    frames[..., 1, 2, 3] = filled
+    empty = filled == 0
+    before, after, row = empty[:, :-1], empty[:, 1:], empty.ravel()
+    across = (row[1:] & row[:-1]).mean()
+    either = (before | after).mean()
+    mistakes = {
+        "That is the share of empty frames; a pair needs two in a row.": empty.mean(),
+        "That is how many; divide by the number of pairs.": (before & after).sum(),
+        "T frames make T - 1 pairs, not T.": (before & after).sum() / empty.size,
+        "You pair the last frame of one sequence with the first of the next.": across,
+        "You count pairs where at least one frame is empty; both must be.": either,
+    }
+    compare(one_number(ask(empty_pairs, frames)), (before & after).mean(), mistakes)
 
 
 @exercise("1.3")
@@ -71,20 +70,21 @@ def check_max_pool(max_pool: Callable):
 
 
 @exercise("1.4")
-def check_empty_pairs(empty_pairs: Callable):
-    """Check exercise 1.4: the share of neighbouring frames (N, T, D, H, W) that are both empty."""
-    filled = np.array([[0, 0, 0, 1, 1, 0], [0, 0, 1, 0, 1, 1], [1, 0, 0, 0, 0, 0]])
-    frames = np.zeros((3, 6, 4, 4, 4), np.uint8)
-    frames[..., 1, 2, 3] = filled
-    empty = filled == 0
-    before, after, row = empty[:, :-1], empty[:, 1:], empty.ravel()
-    across = (row[1:] & row[:-1]).mean()
-    either = (before | after).mean()
-    mistakes = {
-        "That is the share of empty frames; a pair needs two in a row.": empty.mean(),
-        "That is how many; divide by the number of pairs.": (before & after).sum(),
-        "T frames make T - 1 pairs, not T.": (before & after).sum() / empty.size,
-        "You pair the last frame of one sequence with the first of the next.": across,
-        "You count pairs where at least one frame is empty; both must be.": either,
-    }
-    compare(one_number(ask(empty_pairs, frames)), (before & after).mean(), mistakes)
+def check_possible_counts(possible_counts: Callable):
+    """Check exercise 1.4: all allowed counts (k, 4) of cavities with the given Betti numbers."""
+    allowed = cavities.allowed_counts().astype(int)
+    n0, n1, n2, n3 = allowed.T
+    every = np.stack([np.ones_like(n0), n2 + n3, n1 + 2 * n3, n0 + n1 + n2 + n3], axis=1)
+    for betti in ((1, 3, 4, 9), (1, 0, 0, 1), (1, 12, 2, 16), (1, 9, 9, 9)):
+        result = np.asarray(ask(possible_counts, np.array(betti, np.uint8)))
+        expected = allowed[(every == betti).all(axis=1)]
+        hint = "That is one answer. Several counts can have the same label: return all of them."
+        require(result.shape != (4,), hint)
+        hint = "That is a mask. Use it to choose rows of `cavities.allowed_counts()`."
+        require(result.dtype != bool, hint)
+        hint = f"The result has shape {result.shape}; expected (k, 4), one row per answer."
+        require(result.ndim == 2 and result.shape[1] == 4, hint)
+        hint = f"For betti = {betti} expected {len(expected)} rows, found {len(result)}."
+        if len(result) > len(expected):
+            hint += " All four numbers of a row must agree: `.all(axis=1)`."
+        require({*map(tuple, result.tolist())} == {*map(tuple, expected.tolist())}, hint)

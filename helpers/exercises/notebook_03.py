@@ -32,9 +32,13 @@ def check_copying_ratio(ratio: Callable):
     inputs, targets, predictions = rng.random((3, 4, 3, 6, 6, 6)) < 0.3
     hint = "Average over frames and sequences before dividing. Return one number"
     found = one_number(ask(ratio, inputs, targets, predictions), hint)
-    measures = metrics.per_frame, metrics.jaccard_distance, metrics.pooled
-    top, frame_top, pooled_top = (measure(inputs, predictions) for measure in measures)
-    below, frame_below, pooled_below = (measure(targets, predictions) for measure in measures)
+
+    def at_once(one, other):
+        return metrics.jaccard_distance(one, other, axes=range(5))
+
+    measures = metrics.per_frame, metrics.jaccard_distance, metrics.pooled, at_once
+    top, frame_top, pooled_top, all_top = (each(inputs, predictions) for each in measures)
+    below, frame_below, pooled_below, all_below = (each(targets, predictions) for each in measures)
     persistence = metrics.per_frame(inputs, targets).mean()
     mistakes = {
         "Upside down: the distance to the input goes on top.": below.mean() / top.mean(),
@@ -42,9 +46,16 @@ def check_copying_ratio(ratio: Callable):
             (top / below).mean(),
             (frame_top / frame_below).mean(),
         ],
-        "You pool: average the distances of single frames.": pooled_top.mean()
-        / pooled_below.mean(),
+        "You pool: take the distance of each frame by itself, then average.": [
+            pooled_top.mean() / pooled_below.mean(),
+            all_top / all_below,
+        ],
         "On top: from the *prediction* to the input.": persistence / below.mean(),
+        "Below: from the *prediction* to the target. You divide by the distance between input and "
+        "target, which is that of persistence.": top.mean() / persistence,
+        "That is the distance to the input alone. Divide it by the distance to the target.": (
+            top.mean()
+        ),
     }
     compare(found, top.mean() / below.mean(), mistakes)
 
@@ -65,7 +76,11 @@ def check_blurred_extrapolation(forecast: Callable):
 
     truth = frames.astype(float)
     whole = [ahead(frames), ahead(frames, kind=np.uint8)]
+    unblurred = 2 * frames[:, 1:-1] - frames[:, :-2]
+    wrapped = [unblurred >= 0.5, gaussian_filter(unblurred, (0, 0, 0.7, 0.7, 0.7)) >= 0.5]
     mistakes = {
+        "0 - 1 is 255 in whole numbers without a sign (uint8): turn the frames into floats first, "
+        "frames.astype(float).": wrapped,
         "Frames are whole numbers (uint8), and so is what `gaussian_filter` makes of them: blur "
         "frames.astype(float).": whole,
         "You blur over time and over sequences too, so the forecast sees the future. "

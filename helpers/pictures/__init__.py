@@ -7,7 +7,15 @@ In a slice across D, W points right and H upward; in slices across H and W, D po
 x is W, y is H and z is D, which points up.
 """
 
-from helpers.pictures.curves import bars, curves, learning_curves, loss_curves, over_horizon
+from helpers.pictures.concepts import moving_slice
+from helpers.pictures.curves import (
+    bars,
+    curves,
+    differences,
+    learning_curves,
+    loss_curves,
+    over_horizon,
+)
 from helpers.pictures.frames import compare_slices, orthogonal_slices, posteriors, slices
 from helpers.pictures.process import surface_mesh
 from helpers.pictures.results import (

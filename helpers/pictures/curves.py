@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
 from helpers._checks import choice, finite
 from helpers.pictures.style import INK, SERIES, Picture, legend, looks, short, style
@@ -92,6 +93,40 @@ def over_horizon(
     if horizons is None:
         horizons = range(1, max(np.shape(array)[-1] for array in groups.values()) + 1)
     return curves(groups, horizons, xlabel=HORIZON, ylabel=label, band=band, marks=True)
+
+
+@style()
+def differences(groups: Mapping, x: Sequence[float], *, ylabel: str, xlabel=HORIZON) -> Picture:
+    """Draw paired differences beside a line at zero: each mean with its 95 % interval as a bar.
+
+    Args:
+        groups: name -> (N, X) one row per sample; what is subtracted was judged on the same ones.
+        x: the X places on the axis; at each of them the names stand side by side.
+        ylabel, xlabel: what the axes show.
+    """
+    figure, axes = _axes(xlabel, ylabel)
+    axes.axhline(0, color=INK, lw=1)
+    drawn, places = looks(groups), np.asarray(x)
+    for n, (name, array) in enumerate(groups.items()):
+        array = finite(name, array)
+        if array.ndim != 2 or len(array) < 2 or array.shape[1] != len(places):
+            raise ValueError(
+                f"{name} has shape {array.shape}; expected a row for each of two or more samples, "
+                f"with one value for each of the {len(places)} places on the axis {xlabel!r}."
+            )
+        aside = (n - (len(groups) - 1) / 2) / 8  # inches
+        place = axes.transData + ScaledTranslation(aside, 0, figure.dpi_scale_trans)
+        mean, half = array.mean(axis=0), 1.96 * array.std(axis=0, ddof=1) / np.sqrt(len(array))
+        mark = {"ls": "", "ms": 5, "marker": drawn[name]["marker"] or "_", "transform": place}
+        axes.plot(places, mean, label=name, **drawn[name] | mark)
+        bar = {"color": drawn[name]["color"], "lw": 1.8, "transform": place}
+        axes.vlines(places, mean - half, mean + half, **bar)
+        for end in (mean - half, mean + half):  # lines that are set aside don't do it themselves
+            axes.update_datalim(np.column_stack([places, end]))
+    axes.autoscale_view()
+    axes.set_xticks(places)
+    legend(figure, "bars: 95 % interval of the mean difference")
+    return figure
 
 
 @style()

@@ -65,6 +65,9 @@ class Animation:
     gif: bytes
     alt: str
 
+    def __repr__(self) -> str:
+        return self.alt
+
     def _repr_html_(self) -> str:
         return image_tag(self.gif, "gif", self.alt)
 

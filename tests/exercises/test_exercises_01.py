@@ -1,39 +1,19 @@
 """The exercises of notebook 01, and what it teaches against the helpers."""
 
+import nbformat
 import numpy as np
 import pytest
 from answers import says
 from hypothesis import given
 from hypothesis.extra import numpy as arrays
-from notebook_code import definition
+from notebook_code import NOTEBOOKS, definition
 from scipy import ndimage
 
-from helpers import exercises, metrics
+from helpers import exercises, metrics, records, workshop
+from helpers.sequences import THESIS_FORMATS
 from helpers.world import cavities
 
 betti_from_objects = definition("01", "betti_from_objects", np=np)
-
-
-def possible_counts(betti):
-    allowed = cavities.allowed_counts()
-    return allowed[(betti_from_objects(allowed) == betti).all(axis=1)]
-
-
-def any_agrees(betti):
-    allowed = cavities.allowed_counts()
-    return allowed[(betti_from_objects(allowed)[:, 1:] == betti[1:]).any(axis=1)]
-
-
-test_possible_counts = says(
-    exercises.check_possible_counts,
-    (possible_counts, "solved"),
-    (lambda betti: possible_counts(betti)[::-1].tolist() or np.empty((0, 4)), "solved"),
-    (lambda betti: possible_counts(betti)[0], "one answer"),
-    (lambda betti: (betti_from_objects(cavities.allowed_counts()) == betti).all(1), "mask"),
-    (any_agrees, "All four numbers"),
-    (lambda betti: possible_counts(betti)[1:], "expected 3 rows, found 2"),
-    (lambda betti: len(possible_counts(betti)), "expected (k, 4)"),
-)
 
 
 def squared(times, centre, a):
@@ -49,27 +29,6 @@ test_cross_section = says(
     (lambda times, centre, a: np.sqrt(squared(times, 0, a)), "not at 0"),
     (lambda times, centre, a: np.sqrt(squared(times, centre + 1, a)), "At ["),
     (lambda times, centre, a: a, "one radius per time"),
-)
-
-
-def pool(reduce, axes=(1, 3, 5), blocks_first=True):
-    def answer(frame, size):
-        pairs = [(n // size, size) if blocks_first else (size, n // size) for n in frame.shape]
-        return getattr(frame.reshape([n for pair in pairs for n in pair]), reduce)(axis=axes)
-
-    return answer
-
-
-test_max_pool = says(
-    exercises.check_max_pool,
-    (pool("max"), "solved"),
-    (pool("mean"), "mean of each block"),
-    (pool("max", axes=(0, 2, 4)), "swap the axes"),
-    (pool("max", axes=(0, 2, 4), blocks_first=False), "not made of neighbours"),
-    (lambda frame, size: frame[::size, ::size, ::size], "first voxel"),
-    (lambda frame, size: frame.reshape(16, 8, 16, 8, 16, 8).max(axis=(1, 3, 5)), "ValueError"),
-    (lambda frame, size: frame.max(axis=0), "shape (9, 12); expected (2, 3, 4)"),
-    (lambda frame, size: 1 - pool("max")(frame, size), "At ["),
 )
 
 
@@ -96,6 +55,49 @@ test_empty_pairs = says(
     (lambda x: (none_filled(x)[:, 1:] | none_filled(x)[:, :-1]).mean(), "at least one"),
     (lambda frames: both(frames).mean(axis=1), "one number"),
     (lambda frames: 0.123, "found 0.123"),
+)
+
+
+def pool(reduce, axes=(1, 3, 5), blocks_first=True):
+    def answer(frame, size):
+        pairs = [(n // size, size) if blocks_first else (size, n // size) for n in frame.shape]
+        return getattr(frame.reshape([n for pair in pairs for n in pair]), reduce)(axis=axes)
+
+    return answer
+
+
+test_max_pool = says(
+    exercises.check_max_pool,
+    (pool("max"), "solved"),
+    (pool("mean"), "mean of each block"),
+    (pool("max", axes=(0, 2, 4)), "swap the axes"),
+    (pool("max", axes=(0, 2, 4), blocks_first=False), "not made of neighbours"),
+    (lambda frame, size: frame[::size, ::size, ::size], "first voxel"),
+    (lambda frame, size: frame.reshape(16, 8, 16, 8, 16, 8).max(axis=(1, 3, 5)), "ValueError"),
+    (lambda frame, size: frame.max(axis=0), "shape (9, 12); expected (2, 3, 4)"),
+    (lambda frame, size: 1 - pool("max")(frame, size), "At ["),
+)
+
+
+def possible_counts(betti):
+    allowed = cavities.allowed_counts()
+    return allowed[(betti_from_objects(allowed) == betti).all(axis=1)]
+
+
+def any_agrees(betti):
+    allowed = cavities.allowed_counts()
+    return allowed[(betti_from_objects(allowed)[:, 1:] == betti[1:]).any(axis=1)]
+
+
+test_possible_counts = says(
+    exercises.check_possible_counts,
+    (possible_counts, "solved"),
+    (lambda betti: possible_counts(betti)[::-1].tolist() or np.empty((0, 4)), "solved"),
+    (lambda betti: possible_counts(betti)[0], "one answer"),
+    (lambda betti: (betti_from_objects(cavities.allowed_counts()) == betti).all(1), "mask"),
+    (any_agrees, "All four numbers"),
+    (lambda betti: possible_counts(betti)[1:], "expected 3 rows, found 2"),
+    (lambda betti: len(possible_counts(betti)), "expected (k, 4)"),
 )
 
 
@@ -173,3 +175,19 @@ def test_births_as_in_the_helper(rng):
     found = born(frames).sum(axis=(1, 2, 3, 4)) / frames[:, 1:].sum(axis=(1, 2, 3, 4))
     np.testing.assert_allclose(metrics.births(frames[:, :-1], frames[:, 1:]), found)
     assert found.min() > 0 and found.max() < 1
+
+
+def test_what_the_notebook_says_of_the_sample_set(monkeypatch):
+    monkeypatch.delenv("WORKSHOP_DATA", raising=False)
+    born = definition("01", "born", ndimage=ndimage, np=np)
+    samples = records.read_folder(workshop.split_folder("training"))
+    sequences = np.stack([sample.frames for sample in samples])
+    frames = [chosen.select(sequences) for chosen in THESIS_FORMATS]
+    slow, _, fast = (f"{some[:, 1:].sum() / born(some).sum():.0f}" for some in frames)
+    counts = records.record_paths(workshop.split_folder("validation"))
+    many = [path.name.split("_")[3] for path in counts].count("16")
+    cells = nbformat.read(NOTEBOOKS / "01_inspect_the_dataset.ipynb", as_version=4).cells
+    text = " ".join(" ".join(cell.source for cell in cells).split())
+    assert f"voxel in {slow} is born in the slow format and one in {fast} in the fast one" in text
+    assert (many, len(counts)) == (10, 24)
+    assert "ten of its 24 samples have 16 cavities" in text

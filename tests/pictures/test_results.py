@@ -67,6 +67,26 @@ def test_curves_show_negative_values_and_names():
         pictures.curves({"tanh": np.tanh(x)}, x[:3], xlabel="input", ylabel="output")
 
 
+def test_differences_are_means_with_bars_beside_zero(rng):
+    values = rng.normal(0.1, 0.02, (25, 3))
+    figure = pictures.differences({"a": values, "persistence": -values}, [1, 2, 3], ylabel="gain")
+    (axes,) = figure.axes
+    zero, *dots = axes.lines
+    assert set(zero.get_ydata()) == {0} and axes.get_xticks().tolist() == [1, 2, 3]
+    half = 1.96 * values.std(axis=0, ddof=1) / 5
+    for sign, dot, bars in zip((1, -1), dots, axes.collections):
+        np.testing.assert_allclose(dot.get_ydata(), sign * values.mean(axis=0))
+        ends = np.sort([bar[:, 1] for bar in bars.get_segments()])
+        np.testing.assert_allclose(ends.mean(axis=1), dot.get_ydata())
+        np.testing.assert_allclose(np.diff(ends)[:, 0], 2 * half)
+        assert dot.get_marker() not in ("", "None")
+    left, right = (dot.get_transform().transform((2, 0))[0] for dot in dots)  # side by side
+    assert left < axes.transData.transform((2, 0))[0] < right
+    assert "from 1 to 3: a " in figure.alt
+    one = pictures.differences({"a": values[:, :1]}, [4], ylabel="gain")
+    assert one.axes[0].get_xticks().tolist() == [4]
+
+
 def test_bars_have_the_heights_of_the_table():
     table = {"training": {"ball": 3, "ring": 1}, "test": {"ball": 2, "ring": 4}}
     axes = pictures.bars(table, category_label="kind").axes[0]

@@ -41,6 +41,7 @@ FRAME, FRAMES = np.zeros((4, 4, 4)), np.zeros((3, 4, 4, 4))
         (lambda: pictures.view_3d(FRAME, view=(0, 90)), "tilt is 90"),
         (lambda: pictures.over_horizon({"m": [0.1, np.nan]}), "1 values that are NaN"),
         (lambda: pictures.over_horizon({"m": [0.1]}, band="sd"), "band is 'sd'"),
+        (lambda: pictures.differences({"m": [[0.1]]}, [1], ylabel="y"), "two or more samples"),
         (lambda: pictures.learning_curves({"loss": [0.1]}), "has no column step"),
         (lambda: pictures.learning_curves({"step": [1], "x": [1]}), "found .'step', 'x'"),
         (lambda: pictures.learning_curves({"step": [1], "loss": [1, 2]}), "step .1,."),
@@ -64,10 +65,12 @@ def test_every_figure_says_what_it_shows(sequence, results):
     ).frames
     drawn = {
         "slices": pictures.slices(sequence, sequence[::-1], count=3),
+        "moving_slice": pictures.moving_slice(),
         "orthogonal_slices": pictures.orthogonal_slices(sequence[9]),
         "compare_slices": pictures.compare_slices(slow, fast),
         "over_horizon": pictures.over_horizon({"ConvLSTM": [0.1, 0.2]}),
         "curves": pictures.curves({"a": [0.0, 1.0]}, [0, 1], xlabel="x", ylabel="y"),
+        "differences": pictures.differences({"a": [[0.1], [0.2]]}, [1], ylabel="y"),
         "learning_curves": pictures.learning_curves(log, distance="val_loss", persistence=0.45),
         "loss_curves": pictures.loss_curves({"a": log}),
         "bars": pictures.bars({"a": {"x": 3}}),
