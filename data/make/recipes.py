@@ -139,7 +139,8 @@ def recipe(
     plan["learning_rate"] = learning_rate or plan["learning_rate"]
     for name in ("warm_up", "validate_every"):
         plan[name] = min(plan[name], steps)
-    return Recipe(model, plan=training.Plan(steps, **plan), policy=policy, **parts)
+    parts = {"model": model, **parts}
+    return Recipe(plan=training.Plan(steps, **plan), policy=policy, **parts)
 
 
 # Each gives what its plan has of its own, and the other parts of its recipe.
@@ -149,6 +150,17 @@ def _convlstm() -> tuple[dict, dict]:
     """The `workshop()` ConvLSTM: batches of 2 sequences, 38 forecasts."""
     plan = {"batch_size": 2, "learning_rate": 2e-3}
     return plan, {"config": convlstm.workshop(), "learned": {"jaccard_weight": 0.05}}
+
+
+def _convlstm_thesis() -> tuple[dict, dict]:
+    """The thesis's ConvLSTM, with its loss and its Adam at 1e-3, in batches of 2 for its 16."""
+    plan = {"batch_size": 2, "learning_rate": 1e-3, "warm_up": 0, "weight_decay": 0.0}
+    return plan | {"validate_every": 5}, {
+        "model": "convlstm",
+        "config": convlstm.thesis(),
+        "learned": {"jaccard_weight": 0.0},
+        "checked": 8,
+    }
 
 
 def _cnn() -> tuple[dict, dict]:
@@ -209,6 +221,7 @@ def _wgan_gp(frames: int = 3, adversarial: float = 0.0) -> tuple[dict, dict]:
 
 RECIPES: dict[str, Callable[..., tuple[dict, dict]]] = {
     "convlstm": _convlstm,
+    "convlstm_thesis": _convlstm_thesis,
     "cnn": _cnn,
     "surfacenet": _surfacenet,
     "scout": _scout,

@@ -9,14 +9,11 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from helpers._checks import choice, finite
+from helpers._checks import finite
 from helpers.pictures.style import INK, SERIES, Picture, legend, looks, short, style
 
 HATCHES = ("", "//", "..", "xx", "\\\\")
-BANDS = {
-    "spread": "band: 5th to 95th percentile",
-    "mean": "band: 95 % interval of the mean",
-}
+BAND = "band: 95 % interval of the mean"
 HORIZON = "horizon (steps ahead)"
 DISTANCE = "Jaccard distance"
 
@@ -28,20 +25,17 @@ def curves(
     *,
     xlabel: str,
     ylabel: str,
-    band: str = "spread",
     marks: bool = False,
 ) -> Picture:
     """Draw functions of one variable, for example an activation or a memory that fades.
 
     Args:
-        groups: name -> (X,) values, or (N, X) one row per sample.
+        groups: name -> (X,) values, or (N, X) one row per sample: then their mean, and a band from
+            the 5th to the 95th percentile.
         x: the X places on the axis.
         xlabel, ylabel: what the axes show.
-        band: around the mean of N samples, `"spread"` (5th to 95th percentile) or `"mean"` (95 %
-            interval of the mean).
         marks: mark each place, for few of them.
     """
-    choice("band", band, tuple(BANDS))
     figure, axes = _axes(xlabel, ylabel)
     title, lowest = None, 0.0
     drawn, places = looks(groups), np.asarray(x)
@@ -55,11 +49,7 @@ def curves(
         lowest, ends = min(lowest, array.min()), ()
         mean = array if array.ndim == 1 else array.mean(axis=0)
         if array.ndim == 2 and len(array) > 1:
-            title = BANDS[band]
-            half = 1.96 * array.std(axis=0, ddof=1) / np.sqrt(len(array))
-            ends = (mean - half, mean + half)
-            if band == "spread":
-                ends = np.percentile(array, (5, 95), axis=0)
+            title, ends = "band: 5th to 95th percentile", np.percentile(array, (5, 95), axis=0)
         look = drawn[name] if marks else drawn[name] | {"marker": ""}
         line(axes, places, mean, name, look, *ends)
     axes.set_ylim(bottom=1.05 * lowest)
@@ -73,7 +63,6 @@ def over_horizon(
     groups: Mapping,
     *,
     horizons: Sequence[int] | None = None,
-    band: str = "spread",
     label: str = DISTANCE,
 ) -> Picture:
     """Draw a distance over the horizon (steps ahead), one line for each model.
@@ -81,12 +70,11 @@ def over_horizon(
     Args:
         groups: name -> (H,) means or (N, H) one row per sample.
         horizons: the H horizons; 1…H unless told.
-        band: see `curves`.
         label: what the distance is called.
     """
     if horizons is None:
         horizons = range(1, max(np.shape(array)[-1] for array in groups.values()) + 1)
-    return curves(groups, horizons, xlabel=HORIZON, ylabel=label, band=band, marks=True)
+    return curves(groups, horizons, xlabel=HORIZON, ylabel=label, marks=True)
 
 
 @style()

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from helpers import evaluation, published
 from helpers._checks import choice
-from helpers.pictures.curves import BANDS, DISTANCE, HORIZON, line, panel_grid, say_missing
+from helpers.pictures.curves import BAND, DISTANCE, HORIZON, line, panel_grid, say_missing
 from helpers.pictures.style import FAINT, INK, SERIES, Picture, legend, looks, style
 from helpers.topology import BETTI
 
@@ -175,7 +175,7 @@ def shape_curves(table, *, kind: str = "errors", format: str) -> Picture:
     about = "What rollouts do to the shape of frames."
     options = {"tall": 2.7, "xlabel": HORIZON, "ylabel": units[kind]}
     figure = panel_grid(about, list(measures), draw, **options)
-    legend(figure, BANDS["mean"])
+    legend(figure, BAND)
     return figure
 
 
@@ -346,7 +346,7 @@ def floor_curves(found) -> Picture:
     options = {"tall": 2.4, "xlabel": "frames seen", "ylabel": DISTANCE, "sharey": True}
     figure = panel_grid(about, list(found["format"].unique()), draw, **options)
     figure.axes[0].set_ylim(bottom=0)  # shared by all panels
-    legend(figure, BANDS["mean"])
+    legend(figure, BAND)
     return figure
 
 
@@ -372,7 +372,7 @@ def _rollouts(about: str, found, panels: dict, drawn: dict, band: bool = False, 
         say_missing(axes, [name for name in panels[title] if name not in set(here["name"])])
 
     figure = panel_grid(about, list(panels), draw, xlabel=HORIZON, sharey=True, **options)
-    legend(figure, BANDS["mean"] if band else None)
+    legend(figure, BAND if band else None)
     return figure
 
 

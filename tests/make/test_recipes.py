@@ -40,6 +40,15 @@ def test_mixed_batches_go_on_from_any_step(cache, start):
     assert all(np.array_equal(a, b) for a, b in zip(whole[start:], late))
 
 
+def test_the_thesis_network_is_trained_by_the_thesis_s_loss_and_adam():
+    recipe = recipes.recipe("convlstm_thesis", 7, decay="none")
+    assert recipe.kind is convlstm and recipe.config == convlstm.thesis()
+    assert recipe.learned == {"jaccard_weight": 0.0}
+    plan = recipe.plan
+    assert (plan.steps, plan.learning_rate, plan.weight_decay, plan.warm_up) == (7, 1e-3, 0.0, 0)
+    assert np.allclose([plan.schedule()(step) for step in range(7)], 1e-3)
+
+
 def test_mixed_batches_take_turns(cache):
     split = records.open_split(DATA, "validation")
     recipe = recipes.recipe("convlstm", 10)

@@ -40,7 +40,6 @@ FRAME, FRAMES = np.zeros((4, 4, 4)), np.zeros((3, 4, 4, 4))
         (lambda: pictures.view_3d(FRAME, backend="webgl"), "WORKSHOP_3D, is 'webgl'"),
         (lambda: pictures.view_3d(FRAME, view=(0, 90)), "tilt is 90"),
         (lambda: pictures.over_horizon({"m": [0.1, np.nan]}), "1 values that are NaN"),
-        (lambda: pictures.over_horizon({"m": [0.1]}, band="sd"), "band is 'sd'"),
         (lambda: pictures.differences({"m": [[0.1]]}, [1], ylabel="y"), "two or more samples"),
         (lambda: pictures.learning_curves({"loss": [0.1]}), "has no column step"),
         (lambda: pictures.learning_curves({"step": [1], "x": [1]}), "found .'step', 'x'"),
