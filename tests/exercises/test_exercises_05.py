@@ -5,7 +5,7 @@ import pytest
 from answers import says
 from notebook_code import definition
 
-from helpers import exercises, rollout, training
+from helpers import convlstm, exercises, rollout, training
 from helpers.exercises.notebook_05 import Averaging
 from helpers.workshop import tensorflow
 
@@ -166,3 +166,12 @@ def test_the_loop_of_the_example_sees_the_truth():
     forecaster = Averaging()
     one_step_ahead = rollout.next_frames(forecaster, sequences, first=3)[:, :4]
     assert np.array_equal(loop(forecaster, sequences, 3, 4), one_step_ahead)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_05_trains_the_network_that_04_ends_with(quick):
+    built, trained = (
+        definition(notebook, "CONFIG", convlstm=convlstm, quick=quick) for notebook in ("04", "05")
+    )
+    assert built == trained
+    assert quick or trained == convlstm.workshop()
