@@ -34,6 +34,9 @@ def thesis_samples() -> pd.DataFrame:
     data/README.md. Rollouts are the thesis's: from five frames, probabilities fed back, the last
     five frames kept; here with both cuts. Columns: `model`, `format`, `protocol`, `cut`,
     `horizon`, `sample`, `prediction_jaccard`.
+
+    Raises:
+        FileNotFoundError: they are not made yet; see `python -m data.make.thesis_convlstm --help`.
     """
     keys = ["format", "cut", "sample"]
     wide = pd.read_csv(THESIS_SAMPLES)
@@ -58,7 +61,8 @@ def save_results(found: dict[str, pd.DataFrame], folder: Path) -> None:
 def course_results(folder: Path = COURSE_RESULTS) -> dict[str, pd.DataFrame]:
     """Return the course's own figures on the thesis's test set, as `make results` wrote them.
 
-    The tables, `summary`, `skill_horizons` and `paired`, are explained in data/results/README.md.
+    The tables, `summary`, `skill_horizons` and, once it is made, `paired`, are explained in
+    data/results/README.md.
 
     Raises:
         ValueError: a table is not as it was written, or not of the same time as the others.

@@ -43,11 +43,11 @@ SAMPLE = workshop.REPOSITORY / "data" / "sample"
 MARKS = "<!-- results: made by make results -->", "<!-- end of results -->"
 HISTORY, HORIZON = ROLLOUT_HISTORY, 5  # of rollouts, as in the thesis
 # Chosen once, on 640 validation sequences (cuts.csv): how forecasts are cut in the README and
-# in the cards, and what is fed back. GANs are told at 0.5, beside the thesis's, which knows no
-# other cut. The page of results shows both.
+# in the cards, and what is fed back, which is level with probabilities in the mean of all models.
+# GANs are told at 0.5, beside the thesis's, which knows no other cut. The page of results shows
+# both.
 CUT, FEEDBACK = "expected", "expected"
 CUT_AT = {"expected": "where the forecast itself expects the best distance", "half": "at 0.5"}
-JACCARD = "prediction_jaccard"
 BATCH = 8  # sequences at a time: what a network makes of them stays in the processor's cache
 TITLES = {
     "convlstm": "ConvLSTM",
@@ -320,7 +320,8 @@ def by_sample(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     steps = "step_" + rows["horizon"].astype(str)
     place = steps.where(rows["protocol"] == "rollout", "next")
     keys = ["format", "cut", "sample"]
-    return rows.assign(place=place).pivot(index=keys, columns="place", values=JACCARD).round(5)
+    found = rows.assign(place=place)
+    return found.pivot(index=keys, columns="place", values="prediction_jaccard").round(5)
 
 
 def make(

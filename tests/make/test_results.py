@@ -343,3 +343,17 @@ def test_cards_hold_the_figures_of_the_tables(weights, tmp_path):
     figure = card["test"]["T80_TINC4"]["per_frame, horizon 1"]["prediction"]
     assert figure["mean"] == pytest.approx(row["jaccard"], abs=1e-5) and figure["n"] == 3
     assert register.load(weights / "wgan_gp_3.npz", FORMATS["T80_TINC4"])  # still the same weights
+
+
+def test_the_page_sets_a_model_beside_the_thesis_s_sample_by_sample():
+    rows = [
+        {"model": "CNN", "cut": cut, "protocol": protocol, "horizon": horizon, "format": name}
+        for cut, name in itertools.product(("half", "expected"), FORMATS)
+        for protocol, horizon in [("pooled", 1), *(("rollout", step) for step in range(1, 6))]
+    ]
+    pairs = pd.DataFrame(rows).assign(mean=-0.01, low=-0.02, high=-0.005)
+    pairs.loc[pairs["protocol"] == "pooled", "high"] = 0.001
+    lines = results._beside_the_thesis(pairs)
+    assert sum("both cut" in line for line in lines) == 2
+    assert sum(line.startswith("| next frame, pooled | -0.0100 [") for line in lines) == 2
+    assert sum("| 5 steps ahead | **-0.0100 [-0.0200, -0.0050]** |" in line for line in lines) == 2
