@@ -1,124 +1,91 @@
-"""The WGAN-GP: a generator that forecasts a frame, a critic that judges it, and their training."""
+"""The WGAN-GP: a generator that forecasts frames, a critic that judges them, and their training."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from helpers import metrics, sequences, training
-from helpers._checks import choice, configuration, field, whole
-from helpers.models import cnn, shared
+from helpers import sequences, training
+from helpers._checks import choice, field, whole
+from helpers.models import aencgan, cnn, shared
 from helpers.models.weights import load_model
-from helpers.rollout import checked_history
 from helpers.workshop import tensorflow
 
 tf = tensorflow()
 import keras  # noqa: E402  (after the quiet import of TensorFlow)
 from keras import layers, ops  # noqa: E402
 
-GENERATORS = ("cnn", "bottleneck")
-NORMS = ("layer", "group")
-PAIRINGS = ("history", "target")
-PARTS = ("reconstruction", "critic", "both")  # of a training step
-COARSE = 4  # the critic and the bottleneck halve the grid twice
+COARSE = 4  # voxels along the edge of a block that shares its noise
 
 
 @dataclass(frozen=True)
-class Config:
-    """Everything that shapes both networks and their losses: `thesis()` and `workshop()`.
+class Config(cnn.Config):
+    """Everything that shapes both networks and their losses.
 
-    The generator is the network of `helpers.models.cnn` (`"cnn"`: skips, and logits that start from
-    the last frame), or the thesis's encoder and generator (`"bottleneck"`: all that is known of a
-    frame passes through `latent` numbers).
+    The generator is the network of `helpers.models.cnn`, in any of its sizes; the critic halves
+    the grid twice. Or both are the thesis's, see `helpers.models.aencgan`.
 
     Attributes:
-        frames: both networks read so many of the latest frames.
-        generator: `"cnn"` or `"bottleneck"`.
-        width: of the generator: channels of the residual blocks (CNN), or of the coarsest grid
-            (bottleneck).
-        blocks, residual: see `helpers.models.cnn.Config`; CNN only.
-        noise: so many channels of noise are read beside the frames; CNN only.
-        latent, kernel: numbers that describe a frame, edge of the kernels; bottleneck only.
-        dropout: share of channels left out in encoder and critic.
-        patch: generator and critic cut frames into patches of `patch`³ voxels, which become
-            channels; 1 for the bottleneck.
-        critic_width, critic_kernel: of the critic: channels of its coarsest grid, edge of its
-            kernels.
-        critic_norm: `"layer"` normalises the channels of each voxel, `"group"` those of all voxels
-            of a sample together. There is no batch normalisation here: the penalty asks for the
-            gradient at one sample, which must not depend on the others.
-        pairing: what the critic sees beside a candidate: the `"history"`, or the `"target"` as in
-            the thesis; see `WGANGP`.
+        history, …, grid: of the generator, see `helpers.models.cnn.Config`; one value of `noise` is
+            drawn for 4³ voxels.
+        critic_width: channels of the critic where the grid is halved once; twice as many where
+            it is halved twice.
+        critic_kernel: edge of its kernels.
         straight_through: the critic sees forecasts as 0 and 1; see `binarise`.
-        reconstruction: weight of the compiled loss, forecast against target.
-        adversarial: weight of the critic's opinion in the loss of the generator.
+        reconstruction: weight of the compiled losses, forecast against truth.
+        adversarial: weight of the critic's opinion in the loss of the generator, λ.
+        ramp: for so many steps λ rises from 0 to its value, while the critic catches up.
         penalty: weight of the gradient penalty in the loss of the critic.
         critic_steps: the critic learns so many times from a batch, the generator once.
-        warm_up: for so many steps the generator learns from the reconstruction alone; for as many
-            more the weight `adversarial` rises to its value, while the critic catches up.
-        steps: the time steps (TINC) that the networks know; told only if there are several.
-        grid: voxels along the edge of a frame, a multiple of 4 · `patch`.
+        latent: so many numbers describe a frame in the thesis's networks; 0 takes the CNN.
 
     Raises:
         TypeError, ValueError: one of them breaks the rules above.
     """
 
-    frames: int = field(least=1, whole=True)
-    generator: str = field("cnn", choices=GENERATORS)
-    width: int = field(128, least=8, whole=True)
-    blocks: int = field(6, least=0, whole=True)
-    patch: int = field(2, least=1, whole=True)
-    residual: float = field(4.0, above=0)
-    noise: int = field(0, least=0, whole=True)
-    latent: int = field(256, least=1, whole=True)
-    kernel: int = field(5, least=1, whole=True, odd=True)
-    dropout: float = field(0.0, least=0, below=1)
-    critic_width: int = field(128, least=8, whole=True)
+    noise: int = field(4, least=0, whole=True)
+    critic_width: int = field(32, least=1, whole=True)
     critic_kernel: int = field(3, least=1, whole=True, odd=True)
-    critic_norm: str = field("group", choices=NORMS)
-    pairing: str = field("history", choices=PAIRINGS)
     straight_through: bool = field(True, choices=(True, False))
     reconstruction: float = field(1.0, least=0)
-    adversarial: float = field(0.03, least=0)
+    adversarial: float = field(0.01, least=0)
+    ramp: int = field(500, least=0, whole=True)
     penalty: float = field(10.0, least=0)
     critic_steps: int = field(3, least=1, whole=True)
-    warm_up: int = field(500, least=0, whole=True)
-    steps: tuple[int, ...] = field((1, 2, 4), least=1, whole=True, several=True)
-    grid: int = field(16, least=1, whole=True)
+    latent: int = field(0, least=0, whole=True)
 
     def __post_init__(self):
-        configuration(self)
-        if self.grid % (COARSE * self.patch):
-            raise ValueError(
-                f"grid is {self.grid}; expected a multiple of {COARSE * self.patch}, since the "
-                f"critic cuts it into patches of {self.patch}³ and halves it twice."
-            )
+        super().__post_init__()
+        if self.grid % COARSE:
+            raise ValueError(f"grid is {self.grid}; expected a multiple of {COARSE}.")
         if not self.reconstruction and not self.adversarial:
             raise ValueError("reconstruction and adversarial are 0: there is nothing to learn.")
-        if self.noise and self.generator != "cnn":
-            raise ValueError(f"noise is {self.noise}; only generator='cnn' reads noise.")
-        self.network  # noqa: B018  (checks what is left)
+        if self.latent and (self.ahead > 1 or self.noise):
+            raise ValueError("The thesis's networks forecast one frame and read no noise.")
 
     @property
     def network(self) -> cnn.Config:
-        """The generator `"cnn"` in the words of `helpers.models.cnn`; it says what is read."""
-        names = ("width", "blocks", "patch", "residual", "steps", "grid", "noise")
-        options = {name: getattr(self, name) for name in names}
-        return cnn.Config(history=self.frames, ahead=1, **options)
+        """The generator in the words of `helpers.models.cnn`, which says what is read."""
+        names = (each.name for each in fields(cnn.Config))
+        return cnn.Config(**{name: getattr(self, name) for name in names})
 
     @property
-    def critic_input(self) -> tuple[int, int, int, int]:
-        """The shape of what the critic sees: patches of the given frames and of a candidate.
+    def channels(self) -> int:
+        """How many channels `past` has."""
+        return cnn.channels(self.network)
 
-        With pairing `"history"` and several known steps, one constant channel for each of them.
-        """
-        volumes, told = (2, 0) if self.pairing == "target" else (self.frames + 1, len(self.steps))
-        channels = volumes * self.patch**3 + (told if told > 1 else 0)
-        return (*[self.grid // self.patch] * 3, channels)
+
+def plain(**changes) -> Config:
+    """Both networks as small as they can be: what notebooks 06 and 07 build and train."""
+    return Config(**asdict(cnn.plain()) | {"noise": 4, "critic_width": 16} | changes)
+
+
+def shipped(**changes) -> Config:
+    """A generator like the shipped CNN, from whose weights it begins."""
+    return Config(**asdict(cnn.shipped()) | {"noise": 4} | changes)
 
 
 def thesis(frames: int = 1, **changes) -> Config:
@@ -132,106 +99,45 @@ def thesis(frames: int = 1, **changes) -> Config:
 
     Source: M. Goldgruber, *3D Spatio-Temporal Predictions with ConvLSTM and GAN models*.
     """
-    choice("frames", frames, (1, 3))
     options = {
-        "generator": "bottleneck",
-        "width": 256,
+        "ahead": 1,
+        "steps": (1,),
+        "flip_times": False,
         "patch": 1,
-        "dropout": 0.2,
+        "width": 256,
+        "kernel": 5,
+        "noise": 0,
         "critic_width": 256,
-        "critic_kernel": 5,
-        "critic_norm": "layer",
-        "pairing": "target",
         "straight_through": False,
         "reconstruction": 0.0,
         "adversarial": 1.0,
+        "ramp": 0,
         "penalty": 100.0,
         "critic_steps": 1,
-        "warm_up": 0,
-        "steps": (1,),
+        "latent": 256,
     }
-    return Config(frames, **(options | changes))
-
-
-def workshop(frames: int = 3, **changes) -> Config:
-    """A conditional WGAN-GP for two CPU cores, one for all formats; changes as in `noise=4`."""
-    return Config(frames, **changes)
-
-
-def inputs(config: Config, frames: np.ndarray, step) -> dict[str, np.ndarray]:
-    """Return what a model reads: `past` (B, D, H, W, C), see `helpers.models.cnn.inputs`.
-
-    Args:
-        config: of the model.
-        frames: (B, `frames`, D, H, W), 0…1.
-        step: their TINC, one for all or (B,).
-    """
-    count = len(frames)
-    known = np.full(count, config.frames), np.broadcast_to(step, count)
-    return {"past": cnn.inputs(config.network, frames, *known)}
-
-
-def frames_of(config: Config, inputs):
-    """Return the frames in what a model reads, 0…1: float32 (B, `frames`, D, H, W)."""
-    return ops.moveaxis((inputs["past"][..., : config.frames] + 1) / 2, -1, 1)
-
-
-# The networks
-
-
-def encoder(config: Config) -> keras.Model:
-    """Return the network from a frame (B, D, H, W, 1) to its latent code (B, `latent`)."""
-    frame = keras.Input((*[config.grid] * 3, 1))
-    norm = layers.BatchNormalization
-    x = _downwards(frame, config.width, config.kernel, norm, config.dropout)
-    return keras.Model(frame, layers.Dense(config.latent, name="code")(x), name="encoder")
-
-
-def generator(config: Config) -> keras.Model:
-    """Return the network from latent codes (B, `frames`·`latent`) to logits (B, D, H, W, 1)."""
-    base, width = config.grid // COARSE, config.width
-    conv = functools.partial(layers.Conv3DTranspose, kernel_size=config.kernel, padding="same")
-
-    def active(x):
-        return layers.ReLU()(layers.BatchNormalization()(x))
-
-    codes = keras.Input((config.frames * config.latent,))
-    x = layers.Dense(width * base**3, name="from_code")(codes)
-    x = layers.Reshape((base, base, base, width))(x)
-    for filters, times in ((width // 2, 1), (width // 4, 2), (width // 8, 2)):
-        shortcut = layers.Conv3D(filters, 1)(layers.UpSampling3D(times)(x))
-        x = layers.Add()([shortcut, conv(filters)(layers.UpSampling3D(times)(active(x)))])
-    return keras.Model(codes, conv(1, name="logits")(active(x)), name="generator")
+    return Config(choice("frames", frames, (1, 3)), **(options | changes))
 
 
 def critic(config: Config) -> keras.Model:
-    """Return the network from patches (B, *`critic_input`) to a score (B, 1).
+    """Return the network from volumes (B, D, H, W, C) to a score (B, 1).
 
-    Always float32: the penalty needs a derivative of a derivative, and half precision loses it.
+    The channels are those of the history and one for each frame of a candidate, so that motion
+    counts. It is always float32: the penalty needs a derivative of a derivative. And it has no
+    batch normalisation, since the penalty asks for the slope at one sample, which must not depend
+    on the others.
     """
-    volumes = keras.Input(config.critic_input, dtype="float32")
-    norm = functools.partial(layers.LayerNormalization, dtype="float32")
-    if config.critic_norm == "group":
-        norm = functools.partial(layers.GroupNormalization, groups=1, dtype="float32")
-    sizes = config.critic_width, config.critic_kernel
-    x = _downwards(volumes, *sizes, norm, config.dropout, "float32")
-    return keras.Model(volumes, layers.Dense(1, name="score", dtype="float32")(x), name="critic")
-
-
-def _downwards(x, width: int, kernel: int, norm: Callable, dropout: float, dtype=None):
-    """From volumes (B, D, H, W, C) over three blocks, two of which halve the grid, to (B, F)."""
-    conv = functools.partial(layers.Conv3D, kernel_size=kernel, padding="same", dtype=dtype)
-
-    def active(x):
-        x = layers.LeakyReLU(0.3, dtype=dtype)(norm()(x))
-        return layers.Dropout(dropout, dtype=dtype)(x) if dropout else x
-
-    x = conv(width // 8)(x)
-    for filters, stride in ((width // 4, 2), (width // 2, 2), (width, 1)):
-        smaller = layers.AveragePooling3D(stride, dtype=dtype)(x) if stride > 1 else x
-        shortcut = layers.Conv3D(filters, 1, dtype=dtype)(smaller)
-        x = layers.Add(dtype=dtype)([shortcut, conv(filters, strides=stride)(active(x))])
-    return layers.Flatten(dtype=dtype)(active(x))
+    x = volumes = keras.Input((*[config.grid] * 3, config.channels + config.ahead))
+    for number, width in enumerate((config.critic_width, 2 * config.critic_width)):
+        # Twice: 2³ voxels become one, and look at their neighbours. A strided convolution would do
+        # the first of it, too; the slope of its slope takes 20 times as long.
+        x = layers.Dense(width, name=f"patch_{number}", dtype="float32")(shared.to_patches(x, 2))
+        x = layers.LeakyReLU(0.2, dtype="float32")(x)
+        options = {"padding": "same", "name": f"mix_{number}", "dtype": "float32"}
+        x = layers.Conv3D(width, config.critic_kernel, **options)(x)
+        x = layers.LeakyReLU(0.2, dtype="float32")(x)
+    score = layers.Dense(1, name="score", dtype="float32")(layers.Flatten(dtype="float32")(x))
+    return keras.Model(volumes, score, name="critic")
 
 
 # The losses
@@ -286,64 +192,59 @@ def binarise(probability):
 
 
 def mixing_share(like, seed):
-    """Return where on the line between two candidates, uniform in 0…1: (B, 1, 1, 1)."""
-    return tf.random.stateless_uniform((ops.shape(like)[0], 1, 1, 1), seed)
+    """Return where on the line between two candidates, uniform in 0…1: (B, 1, 1, 1, 1)."""
+    return tf.random.stateless_uniform((ops.shape(like)[0], 1, 1, 1, 1), seed)
+
+
+def frames_of(parts):
+    """Return the frames in targets or forecasts one behind the other: float32 (B, `ahead`, …)."""
+    found = [ops.cast(parts[name], "float32") for name in ("next", "later") if name in parts]
+    return ops.concatenate(found, axis=1)
 
 
 class WGANGP(keras.Model):
     """Generator and critic as one Keras model: made by `build`, trained by `fit`.
 
-    Called with a mapping of `past` (B, D, H, W, C), see `helpers.models.cnn.inputs`, it returns the
-    probabilities of the next frame, float32 (B, D, H, W). With `noise` channels it also takes
-    `noise`, see `noise_for`; without it the noise is 0.
+    Called with a mapping of `past` (B, D, H, W, C), see `helpers.models.cnn.inputs`, it returns
+    what the CNN does: probabilities `next` (B, 1, D, H, W) and `later`. With `noise` channels it
+    also takes `noise`, see `noise_for`; without it the noise is 0.
 
     One training step: the critic c learns `critic_steps` times from the batch, each time with new
     noise and new places on the line between truth and forecast, then the generator learns once:
 
         critic     mean c(forecast) - mean c(truth) + penalty · (‖slope‖ - 1)²
-        generator  reconstruction · loss(forecast, truth) - adversarial · mean c(forecast)
+        generator  reconstruction · loss(forecast, truth) - λ · mean c(forecast)
 
-    The critic is *conditional* with `pairing="history"`: it sees [history, candidate] and learns
-    which frames may follow this history. Only the candidate is mixed in the penalty. The thesis's
-    critic, `pairing="target"`, sees [candidate, target], and for the truth [target, target]. It
-    becomes a learned distance to the target: the best one of its kind is -‖candidate - target‖.
-    It cannot say what is possible, since it does not see the history.
+    The critic is *conditional*: it sees the history beside a candidate, which is all frames that
+    were forecast, and learns what may follow this history. Only the candidate is mixed in the
+    penalty. The thesis's critic sees [candidate, target], and for the truth [target, target]. It
+    becomes a learned distance to the target: the best one of its kind is -‖candidate - target‖. It
+    cannot say what is possible, since it does not see the history.
 
     In `evaluate` and `fit`, `loss` is the reconstruction; `distance` is mean c(truth) - mean
     c(forecast), the critic's estimate of how far the forecasts are from the truth; `critic` is the
-    critic's loss; `penalty` is without its weight. The last three are 0 while the generator warms
-    up. What is drawn at random depends on the step only, so a resumed run draws the same.
+    critic's loss; `penalty` is without its weight. What is drawn at random depends on the step
+    only, so a resumed run draws the same.
     """
 
     def __init__(self, config: Config, **kwargs):
         super().__init__(**kwargs)
-        self.config, self.encoder = config, None
-        if config.generator == "bottleneck":
-            self.encoder, self.generator = encoder(config), generator(config)
-        else:
-            self.generator = cnn.build(config.network)
-        self.critic = critic(config)
+        self.config = config
+        thesis = config.latent > 0
+        self.generator = (aencgan.generator if thesis else cnn.build)(
+            config if thesis else config.network
+        )
+        self.critic = (aencgan.critic if thesis else critic)(config)
         self.built = True
         self.distance = keras.metrics.Mean(name="distance")
         self.critic_loss = keras.metrics.Mean(name="critic")
         self.penalty = keras.metrics.Mean(name="penalty")
-        self.part = PARTS[0]
-        grid, coarse = [config.grid] * 3, [config.grid // COARSE] * 3
-        signature = {"past": tf.TensorSpec((None, *grid, cnn.channels(config.network)), tf.float32)}
-        if config.noise:
-            signature["noise"] = tf.TensorSpec((None, *coarse, config.noise), tf.float32)
-        # Compiled once for the model, whatever the batch and whichever forecaster asks.
-        self.compiled_call = tf.function(self.call, input_signature=(signature,))
 
     def call(self, inputs, training=False):
         """See the class."""
-        past = self._past(inputs)
-        if self.encoder is not None:
-            frames = frames_of(self.config, inputs)
-            codes = self.encoder(ops.reshape(frames, (-1, *frames.shape[2:], 1)), training=training)
-            codes = ops.reshape(codes, (-1, self.config.frames * self.config.latent))
-            logits = self.generator(codes, training=training)[..., 0]
-            return ops.sigmoid(ops.cast(logits, "float32"))
+        past = ops.cast(inputs["past"], "float32")
+        shape = ("B", *[self.config.grid] * 3, self.config.channels)
+        shared.check_shape(past.shape, shape, "past")
         if self.config.noise:
             noise = inputs.get("noise")
             if noise is None:
@@ -351,36 +252,30 @@ class WGANGP(keras.Model):
             for axis in (1, 2, 3):
                 noise = ops.repeat(noise, COARSE, axis=axis)
             past = ops.concatenate([past, noise], axis=-1)
-        return self.generator({"past": past})["next"][:, 0]
+        return self.generator({"past": past}, training=training)
 
     def noise_for(self, count: int, seed) -> tf.Tensor:
         """Return normal noise (`count`, D/4, H/4, W/4, `noise`) for two whole numbers as seed."""
         coarse = [self.config.grid // COARSE] * 3
         return tf.random.stateless_normal((count, *coarse, self.config.noise), seed)
 
-    def score(self, inputs, target, candidate, training=False):
-        """Return the critic's opinion of candidates (B, D, H, W), float32 (B,).
+    def score(self, given, candidate, training=False):
+        """Return the critic's opinion of a candidate (B, `ahead`, D, H, W), float32 (B,).
 
-        Args:
-            inputs: see the class.
-            target: (B, D, H, W); looked at with `pairing="target"` only.
-            candidate: the frame to be judged.
-            training: whether to leave out channels at random, if the configuration says so.
+        `given` (B, D, H, W, C) is what it sees beside it, see `given`.
         """
-        past = self._past(inputs)
-        if self.config.pairing == "target":
-            given = ops.cast(target, "float32")[:, None]
-        else:
-            given = frames_of(self.config, inputs)
-        volumes = ops.concatenate([given, candidate[:, None]], axis=1)
-        cut = shared.to_patches(ops.transpose(volumes, (0, 2, 3, 4, 1)), self.config.patch)
-        if self.config.critic_input[-1] > cut.shape[-1]:
-            known = past[:, :1, :1, :1, -1 - len(self.config.steps) : -1]
-            cut = ops.concatenate([cut, known * ops.ones_like(cut[..., :1])], axis=-1)
-        return self.critic(cut, training=training)[:, 0]
+        volumes = ops.concatenate([given, ops.moveaxis(candidate, 1, -1)], axis=-1)
+        return self.critic(volumes, training=training)[:, 0]
 
-    def candidate(self, probability):
+    def given(self, inputs, truth):
+        """Return what the critic sees beside a candidate: the history, in the thesis the truth."""
+        if self.config.latent:
+            return ops.moveaxis(truth, 1, -1)
+        return ops.cast(inputs["past"], "float32")
+
+    def candidate(self, forecast):
         """Return forecasts as the critic sees them."""
+        probability = frames_of(forecast)
         return binarise(probability) if self.config.straight_through else probability
 
     # Training
@@ -391,137 +286,90 @@ class WGANGP(keras.Model):
         critic_optimizer: keras.optimizers.Optimizer,
         **options,
     ) -> None:
-        """Make ready for `fit`: both optimizers get their variables; options as in Keras.
-
-        The loss is `helpers.training.voxel_loss()` unless told.
-        """
-        super().compile(optimizer=None, **{"loss": training.voxel_loss()} | options)
-        if self.compute_dtype == "float16":
-            generator_optimizer = keras.optimizers.LossScaleOptimizer(generator_optimizer)
+        """Make ready for `fit`: both optimizers get their variables; options as in Keras."""
+        super().compile(optimizer=None, **options)
         self.generator_optimizer, self.critic_optimizer = generator_optimizer, critic_optimizer
-        self.generator_optimizer.build(self.generator_variables)
+        self.generator_optimizer.build(self.generator.trainable_variables)
         self.critic_optimizer.build(self.critic.trainable_variables)
 
-    @property
-    def generator_variables(self) -> list[keras.Variable]:
-        """What the generator's optimizer changes."""
-        parts = [self.generator] if self.encoder is None else [self.encoder, self.generator]
-        return [variable for part in parts for variable in part.trainable_variables]
-
-    def make_train_function(self, force: bool = False):
-        """Compile what is done with a batch as three functions, and call them one by one.
-
-        All in one graph would not do: with several devices, an optimizer must not be called inside
-        a branch or a loop, and without loops the graph would hold every step of the critic.
-        """
-        if self.train_function is not None and not force:
-            return
-        parts = {}
-        for part in PARTS:
-            super().make_train_function(force=True)
-            parts[part] = self.train_function
-
-        def run(part, batch):
-            self.part = part  # read when the function is traced
-            return parts[part]([batch])
-
-        def step(iterator):
-            batch = next(iterator)
-            done = int(ops.convert_to_numpy(self.generator_optimizer.iterations))
-            if not self.config.adversarial or done < self.config.warm_up:
-                return run("reconstruction", batch)
-            for _ in range(self.config.critic_steps):
-                run("critic", batch)
-            return run("both", batch)
-
-        self.train_function = step
-
     def train_step(self, data):
-        """Do one part of a training step with a batch (inputs, target); see `PARTS`."""
-        inputs, target, _ = keras.utils.unpack_x_y_sample_weight(data)
-        target = ops.cast(target, "float32")
-        if self.config.noise:
-            inputs = {**inputs, "noise": self.noise_for(ops.shape(target)[0], self._seed(0))}
-        if self.part == "critic":
-            return self._train_critic(inputs, target)
-        return self._train_generator(inputs, target, self.part == "both")
+        """Learn from a batch: the critic a few times, then the generator once."""
+        inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(data)
+        truth = frames_of(targets)
+        for number in range(self.config.critic_steps):
+            self._train_critic(inputs, truth, number)
+        return self._train_generator(inputs, targets, weights)
 
-    def _train_critic(self, inputs, target) -> dict:
-        """Let the critic learn once from a batch; its figures are reported with the generator's."""
-        candidate = self.candidate(self(inputs, training=True))
-        share = mixing_share(target, self._seed(1))
+    def _train_critic(self, inputs, truth, number: int) -> None:
+        """Let the critic learn once from a batch."""
+        config, given = self.config, self.given(inputs, truth)
+        candidate = self.candidate(self(self._noisy(inputs, number), training=True))
+        share = mixing_share(truth, self._seed(number, 1))
         with tf.GradientTape() as tape:
-            fake = self.score(inputs, target, candidate, training=True)
-            real = self.score(inputs, target, target, training=True)
-            penalty = gradient_penalty(
-                lambda mixed: self.score(inputs, target, mixed), target, candidate, share
-            )
+            fake = self.score(given, candidate, training=True)
+            real = self.score(given, truth, training=True)
+            penalty = gradient_penalty(lambda x: self.score(given, x), truth, candidate, share)
             distance = ops.mean(real) - ops.mean(fake)
-            loss = self.config.penalty * penalty - distance
+            loss = config.penalty * penalty - distance
             # Gradients of several devices are added up, and each has its part of the batch.
             part = loss / self._replicas
         variables = self.critic.trainable_variables
         self.critic_optimizer.apply(tape.gradient(part, variables), variables)
-        self.distance.update_state(distance)
-        self.critic_loss.update_state(loss)
-        self.penalty.update_state(penalty)
-        return {}
+        for measured, value in zip(self._trackers, (distance, loss, penalty)):
+            measured.update_state(value)
 
-    def _train_generator(self, inputs, target, judged: bool) -> dict:
+    def _train_generator(self, inputs, targets, weights) -> dict:
         """Let the generator learn once from a batch; return what has been measured so far."""
+        config, given = self.config, self.given(inputs, frames_of(targets))
         with tf.GradientTape() as tape:
-            probability = self(inputs, training=True)
-            reconstruction = self.compute_loss(inputs, target, probability)
-            loss = self.config.reconstruction * reconstruction
-            if judged:
-                candidate = self.candidate(probability)
-                score = self.score(inputs, target, candidate, training=True)
-                loss = loss - self._weight() * ops.mean(score) / self._replicas
-            loss = self.generator_optimizer.scale_loss(loss)
-        variables = self.generator_variables
+            forecast = self(self._noisy(inputs, config.critic_steps), training=True)
+            reconstruction = self.compute_loss(inputs, targets, forecast, weights)
+            opinion = ops.mean(self.score(given, self.candidate(forecast), training=True))
+            loss = config.reconstruction * reconstruction - self.weight() * opinion / self._replicas
+        variables = self.generator.trainable_variables
         self.generator_optimizer.apply(tape.gradient(loss, variables), variables)
-        count = ops.shape(target)[0]
+        count = ops.shape(inputs["past"])[0]
         self._loss_tracker.update_state(reconstruction * self._replicas, sample_weight=count)
-        return self.compute_metrics(inputs, target, probability)
+        return self.compute_metrics(inputs, targets, forecast, weights)
+
+    def weight(self):
+        """Return λ at this step, a scalar: it rises from 0 to `adversarial`."""
+        done = ops.cast(self.generator_optimizer.iterations, "float32")
+        return self.config.adversarial * ops.minimum(done / max(self.config.ramp, 1), 1.0)
 
     def test_step(self, data):
-        """Judge a batch: the loss and the compiled metrics, and the critic's distance."""
-        inputs, target, _ = keras.utils.unpack_x_y_sample_weight(data)
-        target = ops.cast(target, "float32")
-        count = ops.shape(target)[0]
-        probability = self(inputs)
-        loss = self.compute_loss(inputs, target, probability, training=False)
+        """Judge a batch: the losses and the compiled metrics, and the critic's distance."""
+        inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(data)
+        truth, count = frames_of(targets), ops.shape(inputs["past"])[0]
+        forecast = self(inputs)
+        loss = self.compute_loss(inputs, targets, forecast, weights, training=False)
         self._loss_tracker.update_state(loss * self._replicas, sample_weight=count)
-        real = self.score(inputs, target, target)
-        fake = self.score(inputs, target, self.candidate(probability))
-        self.distance.update_state(ops.mean(real - fake), sample_weight=count)
-        found = self.compute_metrics(inputs, target, probability)
+        given = self.given(inputs, truth)
+        gap = self.score(given, truth) - self.score(given, self.candidate(forecast))
+        self.distance.update_state(ops.mean(gap), sample_weight=count)
+        found = self.compute_metrics(inputs, targets, forecast, weights)
         return {name: each for name, each in found.items() if name not in ("critic", "penalty")}
+
+    @property
+    def _trackers(self) -> tuple:
+        return self.distance, self.critic_loss, self.penalty
 
     @property
     def _replicas(self) -> int:
         return tf.distribute.get_strategy().num_replicas_in_sync
 
-    def _weight(self):
-        """Return the weight of the critic's opinion at this step, a scalar."""
-        done = ops.cast(self.generator_optimizer.iterations, "float32") + 1 - self.config.warm_up
-        return self.config.adversarial * ops.minimum(done / max(self.config.warm_up, 1), 1.0)
+    def _noisy(self, inputs, number: int):
+        """Add noise to what is read, if the configuration says so."""
+        if not self.config.noise:
+            return inputs
+        noise = self.noise_for(ops.shape(inputs["past"])[0], self._seed(number, 0))
+        return {**inputs, "noise": noise}
 
-    def _seed(self, number: int):
-        """Return a seed of its own for each step of either part, device and number, int64 (2,)."""
+    def _seed(self, number: int, kind: int):
+        """Return a seed of its own for each step, part of it, kind and device, int64 (2,)."""
         place = ops.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, "int64")
-        optimizers = (self.generator_optimizer, self.critic_optimizer)
-        done = sum(ops.cast(each.iterations, "int64") for each in optimizers)
-        return ops.stack([done, 1000 * place + number])
-
-    def _past(self, inputs):
-        """Return what is read as float32, or say what is wrong with it."""
-        past = ops.cast(inputs["past"], "float32")
-        config = self.config
-        shared.check_shape(
-            past.shape, ("B", *[config.grid] * 3, cnn.channels(config.network)), "past"
-        )
-        return past
+        done = ops.cast(self.generator_optimizer.iterations, "int64")
+        return ops.stack([done, 1000 * place + 2 * number + kind])
 
 
 def build(config: Config) -> WGANGP:
@@ -529,86 +377,49 @@ def build(config: Config) -> WGANGP:
     return WGANGP(config, name="wgan_gp")
 
 
+def begin_with(model: WGANGP, generator: keras.Model) -> None:
+    """Give the generator the weights of a CNN that was trained alone; noise plays no role yet.
+
+    Raises:
+        ValueError: it is another network.
+    """
+    for mine, theirs in zip(model.generator.weights, generator.weights, strict=True):
+        array = np.array(theirs)
+        if len(array.shape) > 1:  # the first kernel reads noise, too
+            more = mine.shape[-2] - array.shape[-2]
+            array = np.pad(array, [*[(0, 0)] * (array.ndim - 2), (0, max(more, 0)), (0, 0)])
+        mine.assign(array)
+
+
 def multiply_adds(config: Config) -> int:
-    """Return how many multiplications, each with an addition, one forecast of `"cnn"` costs."""
-    choice("generator", config.generator, ("cnn",))
+    """Return how many multiplications, each with an addition, one forecast of the CNN costs."""
     return cnn.multiply_adds(config.network)
 
 
 def load(path: str | Path) -> WGANGP:
-    """Return the model of shipped weights: `NAME.npz` with its card `NAME.json` beside it.
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `helpers.models.weights.load_model`.
-    """
+    """Return the model of shipped weights; see `helpers.models.weights.load_model`."""
     return load_model(path, Config, build, "WGAN-GP")
 
 
-# Data and training
+# Data and training: those of the CNN
 
 
-def from_windows(
-    config: Config, frame_format: sequences.FrameFormat, history, target
-) -> tuple[dict, tf.Tensor]:
-    """Turn a batch of `Windows`, (B, T, D, H, W, 1) and (B, D, H, W, 1), into what `fit` reads."""
-    inputs, _ = cnn.from_windows(config.network, frame_format, history, target)
-    return inputs, target[..., 0]
-
-
-def batches(
-    split, formats: Sequence[sequences.FrameFormat], config: Config, plan: training.Plan
-) -> Callable[[int], tf.data.Dataset]:
-    """Return what `training.train` asks for: the batches from any step on, turned and mirrored.
-
-    With several formats, one batch of each follows the other. Each is a pair of `past`
-    (B, D, H, W, C), see `helpers.models.cnn.inputs`, and the frame that follows, (B, D, H, W).
-    """
-    _check_formats(formats, config)
-    windows, prepare = sequences.Windows(config.frames), functools.partial(from_windows, config)
-    augmented = {"symmetries": True, "time_reversal": True}
-    return shared.in_turn(split, formats, plan, windows, prepare, **augmented)
+def batches(split, formats, config: Config, plan: training.Plan, **options):
+    """Return what `training.train` asks for; see `helpers.models.cnn.batches`."""
+    return cnn.batches(split, formats, config.network, plan, **options)
 
 
 def validation(
-    split, formats: Sequence[sequences.FrameFormat], config: Config, count: int = 64
-) -> tf.data.Dataset:
-    """Return every third window of the first `count` samples in each format, in even batches."""
-    _check_formats(formats, config)
-    frames = split.frames(np.arange(min(count, len(split))))
-    parts = []
-    for found in formats:
-        chosen = found.select(frames)
-        for first in range(0, found.steps - config.frames, 3):
-            window = chosen[:, first : first + config.frames + 1]
-            parts.append((window, np.full(len(window), found.TINC, np.int64)))
-    windows, steps = (np.concatenate(part) for part in zip(*parts))
-    data = tf.data.Dataset.from_tensor_slices((windows, steps)).batch(32, drop_remainder=True)
-
-    def split_up(window, step):
-        past = cnn.past_of(config.network, window[:, :-1], step)
-        return {"past": past}, tf.cast(window[:, -1], tf.float32)
-
-    return data.map(split_up)
-
-
-def _check_formats(formats: Sequence[sequences.FrameFormat], config: Config) -> None:
-    unknown = [found.name for found in formats if found.TINC not in config.steps]
-    # A model that knows one step is never told it, and takes any.
-    if not formats or (unknown and len(config.steps) > 1):
-        raise ValueError(
-            f"The formats are {', '.join(found.name for found in formats) or 'none'}; expected "
-            f"one or more with a TINC in {config.steps}, the steps that the model knows."
-        )
+    split, formats: Sequence[sequences.FrameFormat], config: Config, count: int = 64, **drawn
+):
+    """Return what is validated; see `helpers.models.cnn.validation`."""
+    return cnn.validation(split, formats, config.network, count, **drawn)
 
 
 def compile_options(
-    config: Config,
-    plan: training.Plan,
-    *,
-    jaccard_weight: float = 0.05,
-    critic_rate: float = 2e-4,
+    config: Config, plan: training.Plan, *, critic_rate: float = 2e-4, **options
 ) -> dict:
-    """Return optimizers, loss and metric for `model.compile`.
+    """Return optimizers, losses and metric for `model.compile`.
 
     The generator has the AdamW of the plan, the critic an Adam of constant rate without momentum:
     what it chases moves away at every step.
@@ -616,69 +427,45 @@ def compile_options(
     Args:
         config: of the model.
         plan: of the training.
-        jaccard_weight: of the soft Jaccard distance in the loss of the generator.
         critic_rate: learning rate of the critic.
+        options: see `helpers.models.cnn.compile_options`.
 
     Source: betas 0 and 0.9 as in Gulrajani et al., 2017.
     """
-    return {
-        "generator_optimizer": plan.optimizer(),
-        "critic_optimizer": keras.optimizers.Adam(critic_rate, beta_1=0.0, beta_2=0.9),
-        "loss": training.voxel_loss(jaccard_weight),
-        "metrics": [metrics.keras_jaccard("per_frame")],
-    }
+    found = cnn.compile_options(config.network, plan, **options)
+    adam = keras.optimizers.Adam(critic_rate, beta_1=0.0, beta_2=0.9)
+    return {"generator_optimizer": found.pop("optimizer"), "critic_optimizer": adam} | found
 
 
 def monitor(config: Config) -> str:
     """Return by which figure of validation the best weights are chosen."""
-    return "val_jaccard_per_frame"
+    return cnn.monitor(config.network)
 
 
-# Forecasts
+class WGANGPForecaster(shared.SeveralForecaster):
+    """A model as a forecaster; see `helpers.models.shared.SeveralForecaster`.
 
-
-class WGANGPForecaster:
-    """A model in the interface of all forecasters; see `helpers.rollout.Forecaster`.
-
-    Args:
-        model: from `build` or `load`.
-        frame_format: of the histories it will see; a model that knows several steps is told its.
-        name: how tables and figures call it.
-        seed: of the noise, drawn anew at each call; None forecasts without noise.
-
-    Raises:
-        TypeError: not a `WGANGP`.
-        ValueError: the model does not know the format's time step; a seed without noise.
+    `seed` is that of the noise, which is drawn anew at each call; None forecasts without noise. A
+    seed without noise is a ValueError.
     """
 
-    def __init__(
-        self,
-        model: WGANGP,
-        frame_format: sequences.FrameFormat,
-        name: str = "WGAN-GP",
-        *,
-        seed: int | None = None,
-    ):
-        if not isinstance(model, WGANGP):
-            raise TypeError(f"model is {model!r}; expected a WGANGP from build() or load().")
-        _check_formats([frame_format], model.config)
+    config, title = Config, "WGAN-GP"
+
+    def __init__(self, model, frame_format, name=None, *, seed: int | None = None, **options):
+        super().__init__(model, frame_format, name, **options)
         if seed is not None and not model.config.noise:
             raise ValueError(f"seed is {seed}, but the model reads no noise; leave it out.")
-        self.model, self.name, self.step = model, name, frame_format.TINC
-        self.seed = None if seed is None else whole("seed", seed, 0)
-        self._drawn = 0
+        self.seed, self._drawn = None if seed is None else whole("seed", seed, 0), 0
 
-    def __call__(self, history) -> np.ndarray:
-        """Forecast the next frame: (B, T, D, H, W) with values 0…1 to (B, D, H, W), float32."""
+    def _probability(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
         config = self.model.config
-        grid = (config.grid,) * 3
-        frames = checked_history(history, grid=grid, frames=config.frames)[:, -config.frames :]
-        given = {"past": tf.constant(inputs(config, frames, self.step)["past"])}
-        if config.noise:
-            noise = self.model.noise_for(len(frames), (self.seed or 0, self._drawn))
-            given["noise"] = noise if self.seed is not None else tf.zeros_like(noise)
+        known = (np.full(len(frames), number) for number in (observed, self.step))
+        given = {"past": cnn.inputs(config.network, frames, *known)}
+        if self.seed is not None:
+            given["noise"] = self.model.noise_for(len(frames), (self.seed, self._drawn)).numpy()
             self._drawn += 1
-        return self.model.compiled_call(given).numpy()
+        found = self.model.predict_on_batch(given)
+        return np.concatenate([found[part] for part in shared.outputs(config)], axis=1)
 
 
 forecaster = WGANGPForecaster  # the same name in the module of each model
