@@ -27,7 +27,7 @@ _JACCARD = {**NEXT_FRAME_PROTOCOLS, ROLLOUT: metrics.jaccard_distance}
 BY = ("model", "format", "protocol", "cut", "horizon")
 TRUSTED = 0.5  # a forecast is trusted where its mean distance is smaller
 RESAMPLES = 2000  # of the bootstrap
-_TAILS = 0.025, 0.975  # of the intervals
+TAILS = 0.025, 0.975  # of the intervals
 # The columns of a table: of what a row is, what is compared (the last two in rollouts only), and
 # what `long_term` adds with shape=True.
 _KEYS = ["model", "format", "protocol", "cut", "history", "horizon", "sample"]
@@ -262,9 +262,9 @@ def _below_0(table: pd.DataFrame, difference: pd.Series) -> pd.DataFrame:
         better = values.to_numpy().mean(axis=0) < 0
         steps, shown, interval = _unbroken(better), 0, (np.nan, np.nan)
         if len(values) > 1:
-            drawn = _resampled(values)
-            interval = np.quantile(_unbroken(drawn < 0), _TAILS, method="inverted_cdf")
-            shown = _unbroken(better & (np.quantile(drawn, _TAILS[1], axis=0) < 0))
+            drawn = resampled(values)
+            interval = np.quantile(_unbroken(drawn < 0), TAILS, method="inverted_cdf")
+            shown = _unbroken(better & (np.quantile(drawn, TAILS[1], axis=0) < 0))
         found.append((*key, int(steps), *map(float, interval), int(shown), longest, len(values)))
     found = pd.DataFrame(found, columns=[*by, "steps", "low", "high", "shown", "longest", "n"])
     step = found["format"].str.extract(r"_TINC(\d+)", expand=False).astype(float)
@@ -591,13 +591,13 @@ def _averages(table: pd.DataFrame, values: pd.DataFrame, by: str | Sequence[str]
         sampled = values.loc[rows.index].groupby(rows["sample"]).mean().dropna()
         found = pd.DataFrame({**key, "measure": sampled.columns, "mean": sampled.mean().to_numpy()})
         # The same draws for every group of a size: what else is in the table changes nothing.
-        ends = np.quantile(_resampled(sampled), _TAILS, axis=0) if len(sampled) > 1 else np.nan
+        ends = np.quantile(resampled(sampled), TAILS, axis=0) if len(sampled) > 1 else np.nan
         found[["low", "high"]] = np.broadcast_to(np.transpose(ends), (len(found), 2))
         parts.append(found.assign(std=sampled.std().to_numpy(), n=len(sampled)))
     return pd.concat(parts, ignore_index=True)
 
 
-def _resampled(values: pd.DataFrame) -> np.ndarray:
+def resampled(values: pd.DataFrame) -> np.ndarray:
     """Return the means of resampled rows: (N, H) to (`RESAMPLES`, H)."""
     return _draws(len(values)) @ values.to_numpy() / len(values)
 

@@ -40,6 +40,7 @@ class Config(cnn.Config):
         ramp: for so many steps λ rises from 0 to its value, while the critic catches up.
         penalty: weight of the gradient penalty in the loss of the critic.
         critic_steps: the critic learns so many times from a batch, the generator once.
+        draws: the reconstruction takes the nearest of so many forecasts with different noise.
         latent: so many numbers describe a frame in the thesis's networks; 0 takes the CNN.
 
     Raises:
@@ -55,6 +56,7 @@ class Config(cnn.Config):
     ramp: int = field(500, least=0, whole=True)
     penalty: float = field(10.0, least=0)
     critic_steps: int = field(3, least=1, whole=True)
+    draws: int = field(1, least=1, whole=True)
     latent: int = field(0, least=0, whole=True)
 
     def __post_init__(self):
@@ -63,6 +65,8 @@ class Config(cnn.Config):
             raise ValueError(f"grid is {self.grid}; expected a multiple of {COARSE}.")
         if not self.reconstruction and not self.adversarial:
             raise ValueError("reconstruction and adversarial are 0: there is nothing to learn.")
+        if self.draws > 1 and not self.noise:
+            raise ValueError(f"draws is {self.draws}, but without noise all draws are the same.")
         if self.latent and (self.ahead > 1 or self.noise):
             raise ValueError("The thesis's networks forecast one frame and read no noise.")
 
@@ -288,6 +292,8 @@ class WGANGP(keras.Model):
     ) -> None:
         """Make ready for `fit`: both optimizers get their variables; options as in Keras."""
         super().compile(optimizer=None, **options)
+        if self.compute_dtype == "float16":
+            generator_optimizer = keras.optimizers.LossScaleOptimizer(generator_optimizer)
         self.generator_optimizer, self.critic_optimizer = generator_optimizer, critic_optimizer
         self.generator_optimizer.build(self.generator.trainable_variables)
         self.critic_optimizer.build(self.critic.trainable_variables)
@@ -320,17 +326,33 @@ class WGANGP(keras.Model):
 
     def _train_generator(self, inputs, targets, weights) -> dict:
         """Let the generator learn once from a batch; return what has been measured so far."""
-        config, given = self.config, self.given(inputs, frames_of(targets))
+        config, truth = self.config, frames_of(targets)
+        likely = self._noisy(inputs, config.critic_steps)
+        nearest = self._nearest(inputs, truth) if config.draws > 1 else likely
         with tf.GradientTape() as tape:
-            forecast = self(self._noisy(inputs, config.critic_steps), training=True)
+            forecast = self(nearest, training=True)
             reconstruction = self.compute_loss(inputs, targets, forecast, weights)
-            opinion = ops.mean(self.score(given, self.candidate(forecast), training=True))
+            judged = forecast if nearest is likely else self(likely, training=True)
+            opinion = ops.mean(
+                self.score(self.given(inputs, truth), self.candidate(judged), training=True)
+            )
             loss = config.reconstruction * reconstruction - self.weight() * opinion / self._replicas
+            loss = self.generator_optimizer.scale_loss(loss)
         variables = self.generator.trainable_variables
         self.generator_optimizer.apply(tape.gradient(loss, variables), variables)
         count = ops.shape(inputs["past"])[0]
         self._loss_tracker.update_state(reconstruction * self._replicas, sample_weight=count)
         return self.compute_metrics(inputs, targets, forecast, weights)
+
+    def _nearest(self, inputs, truth):
+        """Add to each example, of several draws of noise, the one whose forecast is nearest."""
+        drawn = [self._noisy(inputs, 100 + number) for number in range(self.config.draws)]
+        axes = (1, 2, 3, 4)
+        error = [ops.mean(ops.square(frames_of(self(each)) - truth), axes) for each in drawn]
+        chosen = ops.one_hot(ops.argmin(ops.stack(error), 0), len(drawn), axis=0)  # (draws, B)
+        noise = ops.stack([each["noise"] for each in drawn])
+        noise = ops.sum(noise * chosen[:, :, None, None, None, None], axis=0)
+        return {**inputs, "noise": noise}
 
     def weight(self):
         """Return λ at this step, a scalar: it rises from 0 to `adversarial`."""

@@ -55,8 +55,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         choices=["float32", "mixed_bfloat16"],
         help="all but wgan_gp: the arithmetic of the training; float32 unless told",
     )
-    parser.add_argument("--frames", type=int, help="wgan_gp: how many it reads; 3 unless told")
-    parser.add_argument("--adversarial", type=float, help="wgan_gp: weight of the critic; or 0")
     parser.add_argument("--decay", choices=training.DECAYS, default="linear")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=3, help="ablate: runs of each, seeds 1, 2, …")
@@ -70,7 +68,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _do(options: argparse.Namespace) -> None:
     """Do the task of a command line."""
     formats = list(FORMATS.values()) if options.format == MIXED else [FORMATS[options.format]]
-    names = ("learning_rate", "policy", "frames", "adversarial")
+    names = ("learning_rate", "policy")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     if options.task == "cuts":
         cuts.compare(cuts.MODELS, options.data, formats, options.out)

@@ -222,6 +222,8 @@ class SeveralForecaster:
         name: how tables and figures call it.
         ahead: take so many frames from each forecast before feeding back; None takes all that
             the model gives, 1 feeds back each frame.
+        frames: look at so many of the latest frames at most; None looks at all that the model can
+            read.
 
     Raises:
         TypeError: not a model of this kind.
@@ -238,6 +240,7 @@ class SeveralForecaster:
         name: str | None = None,
         *,
         ahead: int | None = None,
+        frames: int | None = None,
     ):
         config = getattr(model, "config", None)
         if not isinstance(config, self.config):
@@ -251,6 +254,8 @@ class SeveralForecaster:
         self.ahead = config.ahead if ahead is None else whole("ahead", ahead, 1)
         if self.ahead > config.ahead:
             raise ValueError(f"ahead is {ahead}; this model gives {config.ahead} frames at most.")
+        frames = config.history if frames is None else whole("frames", frames, 1)
+        self.frames = min(frames, config.history)
 
     def __call__(self, history) -> np.ndarray:
         """Forecast the next frame: (B, T, D, H, W) with values 0…1 to (B, D, H, W), float32."""
@@ -266,7 +271,7 @@ class SeveralForecaster:
 
     def _forecast(self, history, ahead: int) -> np.ndarray:
         config = self.model.config
-        history = checked_history(history, grid=(config.grid,) * 3)[:, -config.history :]
+        history = checked_history(history, grid=(config.grid,) * 3)[:, -self.frames :]
         count, observed = history.shape[:2]
         frames = np.zeros((count, config.history, *history.shape[2:]), np.float32)
         frames[:, -observed:] = history
