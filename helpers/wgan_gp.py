@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -37,7 +38,7 @@ class Config(cnn.Config):
         straight_through: the critic sees forecasts as 0 and 1; see `binarise`.
         reconstruction: weight of the compiled losses, forecast against truth.
         adversarial: weight of the critic's opinion in the loss of the generator, λ.
-        ramp: for so many steps λ rises from 0 to its value, while the critic catches up.
+        ramp: in so many steps λ rises to its value, while the critic catches up.
         penalty: weight of the gradient penalty in the loss of the critic.
         critic_steps: the critic learns so many times from a batch, the generator once.
         draws: the reconstruction takes the nearest of so many forecasts with different noise.
@@ -75,6 +76,11 @@ class Config(cnn.Config):
         """The generator in the words of `helpers.models.cnn`, which says what is read."""
         names = (each.name for each in fields(cnn.Config))
         return cnn.Config(**{name: getattr(self, name) for name in names})
+
+    @property
+    def alone(self) -> cnn.Config:
+        """The same network without noise: the CNN that is trained alone first."""
+        return dataclasses.replace(self.network, noise=0)
 
     @property
     def channels(self) -> int:
@@ -355,9 +361,9 @@ class WGANGP(keras.Model):
         return {**inputs, "noise": noise}
 
     def weight(self):
-        """Return λ at this step, a scalar: it rises from 0 to `adversarial`."""
-        done = ops.cast(self.generator_optimizer.iterations, "float32")
-        return self.config.adversarial * ops.minimum(done / max(self.config.ramp, 1), 1.0)
+        """Return λ at this step, a scalar: in `ramp` steps it rises to `adversarial`."""
+        step = ops.cast(self.generator_optimizer.iterations, "float32") + 1
+        return self.config.adversarial * ops.minimum(step / max(self.config.ramp, 1), 1.0)
 
     def test_step(self, data):
         """Judge a batch: the losses and the compiled metrics, and the critic's distance."""
@@ -405,12 +411,15 @@ def begin_with(model: WGANGP, generator: keras.Model) -> None:
     Raises:
         ValueError: it is another network.
     """
-    for mine, theirs in zip(model.generator.weights, generator.weights, strict=True):
-        array = np.array(theirs)
-        if len(array.shape) > 1:  # the first kernel reads noise, too
-            more = mine.shape[-2] - array.shape[-2]
-            array = np.pad(array, [*[(0, 0)] * (array.ndim - 2), (0, max(more, 0)), (0, 0)])
-        mine.assign(array)
+    mine, theirs = model.generator.weights, [np.array(each) for each in generator.weights]
+    if len(mine) == len(theirs):
+        # The first kernel reads noise, too: (…, C, width).
+        around = [(0, 0)] * (theirs[0].ndim - 2)
+        theirs[0] = np.pad(theirs[0], [*around, (0, model.config.noise), (0, 0)])
+    if [each.shape for each in theirs] != [tuple(each.shape) for each in mine]:
+        raise ValueError(f"{generator.name} has other sizes than the generator; nothing changed.")
+    for weight, array in zip(mine, theirs):
+        weight.assign(array)
 
 
 def multiply_adds(config: Config) -> int:

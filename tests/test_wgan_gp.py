@@ -10,48 +10,54 @@ import pytest
 from random_weights import randomised
 from test_training import At, python
 
-from helpers import training, wgan_gp, workshop
+from helpers import records, training, wgan_gp, workshop
 from helpers.models import cnn
 from helpers.models.weights import save_weights
-from helpers.sequences import T20_TINC1, T40_TINC2, T80_TINC4, FrameFormat
+from helpers.sequences import T20_TINC1, T80_TINC4, FrameFormat
 from helpers.wgan_gp import Config, binarise, forecaster, gradient_penalty, thesis
 
 tf = workshop.tensorflow()
 import keras  # noqa: E402  (after the quiet import of TensorFlow)
 
 GRID = 8
-SIZES = {"width": 8, "blocks": 1, "critic_width": 8, "grid": GRID}
-TINY = Config(frames=2, critic_steps=2, warm_up=1, **SIZES)
+SIZES = {"width": 8, "blocks": 1, "critic_width": 4, "grid": GRID}
+TINY = Config(history=2, ahead=2, noise=0, critic_steps=2, ramp=1, **SIZES)
 SMALL = {
-    "workshop": TINY,
+    "tiny": TINY,
     "noise": dataclasses.replace(TINY, noise=2),
+    "voxels": dataclasses.replace(TINY, noise=2, blocks=0, patch=1),
     "thesis": thesis(1, width=16, latent=4, kernel=3, critic_width=16, critic_kernel=3, grid=GRID),
 }
 PLAN = training.Plan(steps=4, batch_size=4, learning_rate=1e-2, validate_every=2)
 
 
 def batch(config=TINY, count=4, seed=5):
-    """A batch of random frames: the mapping that a model reads, and targets (B, D, H, W)."""
+    """A batch of random frames: what `fit` reads, without weights."""
     rng = np.random.default_rng(seed)
-    frames = (rng.random((count, config.frames + 1, *[config.grid] * 3)) < 0.3).astype(np.float32)
+    shape = (count, config.history + config.ahead, *[config.grid] * 3)
+    frames = (rng.random(shape) < 0.3).astype(np.float32)
     steps = np.resize(np.array(config.steps), count)
-    return wgan_gp.inputs(config, frames[:, :-1], steps), frames[:, -1]
+    ones = np.ones(count, np.float32)
+    inputs, targets, _ = cnn.example(
+        config.network, frames, np.full(count, config.history), steps, ones
+    )
+    return inputs, targets
 
 
-def shown(inputs, config=TINY):
+def frames(inputs, config=TINY):
     """The frames in what is read, (B, T, D, H, W)."""
-    return np.asarray(wgan_gp.frames_of(config, inputs))
+    return np.moveaxis((np.asarray(inputs["past"])[..., : config.history] + 1) / 2, -1, 1)
 
 
 def batches(config=TINY):
     """Batch number n holds the same examples whenever it is asked for."""
-    inputs, target = batch(config, 24)
+    parts = batch(config, 24)
 
     def from_step(start):
         def choose(step):
             seed = (5, tf.cast(step, tf.int32))
             places = tf.random.stateless_uniform((4,), seed, 0, 24, tf.int32)
-            return {k: tf.gather(v, places) for k, v in inputs.items()}, tf.gather(target, places)
+            return tuple({k: tf.gather(v, places) for k, v in part.items()} for part in parts)
 
         return tf.data.Dataset.counter(start).map(choose)
 
@@ -74,7 +80,7 @@ def compiled(config=TINY, seed=3, *, eager=True, optimizers=None):
 
 def train(folder, model, *, plan=PLAN, **options):
     options = {"validation": validation(model.config), **options}
-    monitor = "val_jaccard_per_frame"
+    monitor = wgan_gp.monitor(model.config)
     source = options.pop("batches", batches(model.config))
     stop = training.Stop(event=options.pop("stop", None))
     callbacks = [*options.pop("callbacks", ()), stop]
@@ -89,6 +95,11 @@ def values(variables):
 def moved(before, variables):
     """Which of the variables have another value than before."""
     return [not np.array_equal(old, new) for old, new in zip(before, values(variables))]
+
+
+def opinion(model, inputs, truth, candidate, **options):
+    """The critic's scores of a candidate, beside what it is given."""
+    return model.score(model.given(inputs, truth), candidate, **options)
 
 
 @pytest.fixture(scope="module", params=list(SMALL))
@@ -106,78 +117,109 @@ def straight(tmp_path_factory):
 
 
 class TestNetworks:
-    @pytest.mark.parametrize(("frames", "generator"), [(1, 9_636_065), (3, 18_024_673)])
-    def test_the_thesis_s_networks_have_the_thesis_s_parameters(self, frames, generator):
-        model = wgan_gp.build(thesis(frames))
-        parts = (model.encoder, model.generator, model.critic)
-        assert [p.count_params() for p in parts] == [9_620_416, generator, 5_445_281]
+    @pytest.mark.parametrize(("history", "generator"), [(1, 9_636_065), (3, 18_024_673)])
+    def test_the_thesis_s_networks_have_the_thesis_s_parameters(self, history, generator):
+        model = wgan_gp.build(thesis(history))
+        encoder = 9_620_416
+        found = [part.count_params() for part in (model.generator, model.critic)]
+        assert found == [encoder + generator, 5_445_281]
 
     def test_a_forecast_is_a_probability_for_each_voxel(self, model):
-        inputs, target = batch(model.config, 3)
+        inputs, targets = batch(model.config, 3)
         found = model(inputs)
-        assert found.shape == target.shape and found.dtype == tf.float32
-        assert 0 <= np.min(found) < np.max(found) <= 1
-        assert model.score(inputs, target, target).shape == (3,)
+        for name, truth in targets.items():
+            assert found[name].shape == truth.shape and found[name].dtype == tf.float32
+            assert 0 <= np.min(found[name]) < np.max(found[name]) <= 1
+        truth = wgan_gp.frames_of(targets)
+        assert truth.shape[1] == model.config.ahead
+        assert opinion(model, inputs, truth, truth).shape == (3,)
 
     def test_every_weight_gets_a_gradient(self, model):
-        inputs, target = batch(model.config, 3)
+        inputs, targets = batch(model.config, 3)
+        truth = wgan_gp.frames_of(targets)
         if model.config.noise:
             inputs["noise"] = model.noise_for(3, (1, 2))
         # Some pieces of the thesis's networks are left out at random.
         options = {"training": False}
         with tf.GradientTape(persistent=True) as tape:
-            loss = training.voxel_loss()(target, model(inputs, **options))
-            score = tf.reduce_sum(tf.square(model.score(inputs, target, target, **options)))
-        for value, weights in (
-            (loss, model.generator_variables),
-            (score, model.critic.trainable_variables),
-        ):
+            found = model(inputs, **options)
+            loss = training.voxel_loss()(truth, wgan_gp.frames_of(found))
+            score = tf.reduce_sum(tf.square(opinion(model, inputs, truth, truth, **options)))
+        for value, part in ((loss, model.generator), (score, model.critic)):
+            weights = part.trainable_variables
             for weight, gradient in zip(weights, tape.gradient(value, weights)):
                 assert gradient is not None and np.isfinite(gradient).all(), weight.path
                 assert np.abs(gradient).max() > 0, weight.path
 
-    def test_an_untrained_workshop_generator_is_persistence(self):
-        inputs, _ = batch()
-        found = wgan_gp.build(TINY)(inputs).numpy()
-        np.testing.assert_array_equal(found >= 0.5, shown(inputs)[:, -1] == 1)
-
     def test_noise_changes_the_forecast_and_is_0_unless_given(self):
         model = randomised(wgan_gp.build(SMALL["noise"]))
         inputs, _ = batch()
-        calm = model(inputs).numpy()
+        calm = model(inputs)["next"].numpy()
         noise = model.noise_for(4, (1, 2))
         assert noise.shape == (4, GRID // 4, GRID // 4, GRID // 4, 2)
-        np.testing.assert_array_equal(calm, model({**inputs, "noise": 0 * noise}))
-        assert np.abs(model({**inputs, "noise": noise}) - calm).max() > 1e-3
+        np.testing.assert_array_equal(calm, model({**inputs, "noise": 0 * noise})["next"])
+        assert np.abs(model({**inputs, "noise": noise})["next"] - calm).max() > 1e-3
 
-    @pytest.mark.parametrize("norm", ["layer", "group"])
-    def test_the_critic_judges_each_sample_by_itself(self, norm):
-        config = dataclasses.replace(TINY, critic_norm=norm)
-        model = randomised(wgan_gp.build(config))
-        inputs, target = batch(count=3)
-        together = model.score(inputs, target, target, training=True).numpy()
-        alone = model.score({k: v[:1] for k, v in inputs.items()}, target[:1], target[:1])
+    @pytest.mark.parametrize("name", ["tiny", "noise", "voxels"])
+    def test_the_generator_begins_as_a_cnn_that_was_trained_alone(self, name):
+        """Noise plays no role yet: with any noise, it forecasts what the CNN does."""
+        config = SMALL[name]
+        model, trained = wgan_gp.build(config), randomised(cnn.build(config.alone))
+        wgan_gp.begin_with(model, trained)
+        inputs, _ = batch(config)
+        expected = trained(inputs)
+        if config.noise:
+            inputs["noise"] = model.noise_for(4, (1, 2))
+        found = model(inputs)
+        for part in expected:
+            np.testing.assert_allclose(found[part], expected[part], atol=1e-6)
+
+    def test_another_network_is_no_beginning(self):
+        model = wgan_gp.build(TINY)
+        other = cnn.build(dataclasses.replace(TINY.network, width=16))
+        before = values(model.weights)
+        with pytest.raises(ValueError, match="other sizes"):
+            wgan_gp.begin_with(model, other)
+        assert not any(moved(before, model.weights))
+
+    def test_the_critic_judges_each_sample_by_itself(self):
+        model = randomised(wgan_gp.build(TINY))
+        inputs, targets = batch(count=3)
+        truth = wgan_gp.frames_of(targets)
+        together = opinion(model, inputs, truth, truth, training=True).numpy()
+        alone = opinion(model, {k: v[:1] for k, v in inputs.items()}, truth[:1], truth[:1])
         np.testing.assert_allclose(alone[0], together[0], rtol=1e-4)
         names = [type(layer).__name__ for layer in model.critic.layers]
         assert "BatchNormalization" not in names and "Dropout" not in names
 
     def test_a_conditional_critic_looks_at_the_history_and_not_at_the_target(self):
         model = randomised(wgan_gp.build(TINY))
-        inputs, target = batch()
+        inputs, targets = batch()
+        truth = wgan_gp.frames_of(targets)
         other, _ = batch(seed=9)
-        score = model.score(inputs, target, target).numpy()
-        np.testing.assert_array_equal(model.score(inputs, 1 - target, target), score)
-        assert np.abs(model.score(other, target, target) - score).min() > 1e-5
-        changed = wgan_gp.inputs(TINY, shown(inputs), np.array([2, 4, 1, 2]))
-        assert np.abs(model.score(changed, target, target) - score).min() > 1e-6
+        score = opinion(model, inputs, truth, truth).numpy()
+        np.testing.assert_array_equal(opinion(model, inputs, 1 - truth, truth), score)
+        assert np.abs(opinion(model, other, truth, truth) - score).min() > 1e-5
+
+    def test_the_critic_sees_every_frame_that_is_forecast(self):
+        model = randomised(wgan_gp.build(TINY))
+        inputs, targets = batch()
+        truth = wgan_gp.frames_of(targets).numpy()
+        score = opinion(model, inputs, truth, truth).numpy()
+        for place in range(TINY.ahead):
+            other = truth.copy()
+            other[:, place] = 1 - other[:, place]
+            assert np.abs(opinion(model, inputs, truth, other) - score).min() > 1e-5
+        assert np.abs(opinion(model, inputs, truth, truth[:, ::-1]) - score).min() > 1e-5
 
     def test_the_thesis_s_critic_looks_at_the_target_and_not_at_the_history(self):
         model = randomised(wgan_gp.build(SMALL["thesis"]))
-        inputs, target = batch(model.config)
+        inputs, targets = batch(model.config)
+        truth = wgan_gp.frames_of(targets)
         other, _ = batch(model.config, seed=9)
-        score = model.score(inputs, target, target).numpy()
-        np.testing.assert_array_equal(model.score(other, target, target), score)
-        assert np.abs(model.score(inputs, 1 - target, target) - score).min() > 1e-5
+        score = opinion(model, inputs, truth, truth).numpy()
+        np.testing.assert_array_equal(opinion(model, other, truth, truth), score)
+        assert np.abs(opinion(model, inputs, 1 - truth, truth) - score).min() > 1e-5
 
 
 class TestPenalty:
@@ -222,7 +264,8 @@ class TestPenalty:
 
     def test_only_the_candidate_is_mixed(self, monkeypatch):
         model = compiled()
-        inputs, target = batch()
+        inputs, targets = batch()
+        truth = wgan_gp.frames_of(targets)
         seen = []
 
         def noted(critic, real, fake, share):
@@ -230,14 +273,14 @@ class TestPenalty:
             return gradient_penalty(critic, real, fake, share)
 
         monkeypatch.setattr(wgan_gp, "gradient_penalty", noted)
-        model._train_critic(inputs, target)
+        model._train_critic(inputs, truth, 0)
         ((real, fake, share),) = seen
-        assert real == fake == target.shape
-        assert share.shape == (4, 1, 1, 1)
+        assert real == fake == truth.shape
+        assert share.shape == (4, 1, 1, 1, 1)
 
     def test_the_places_on_the_line_are_uniform(self):
-        found = wgan_gp.mixing_share(np.zeros((4000, 2, 2, 2)), (1, 2)).numpy()
-        assert found.shape == (4000, 1, 1, 1) and found.min() >= 0 and found.max() < 1
+        found = wgan_gp.mixing_share(np.zeros((4000, 1, 2, 2, 2)), (1, 2)).numpy()
+        assert found.shape == (4000, 1, 1, 1, 1) and found.min() >= 0 and found.max() < 1
         counts, _ = np.histogram(found, 4, (0, 1))
         assert np.abs(counts - 1000).max() < 150
 
@@ -253,115 +296,122 @@ class TestStraightThrough:
         assert tape.gradient(loss, probability).numpy().tolist() == [1, 2, 3, 4, 5, 6]
 
     def test_the_critic_sees_black_and_white_only_if_asked_to(self):
-        grey = tf.fill((1, GRID, GRID, GRID), 0.3)
-        assert np.unique(wgan_gp.build(TINY).candidate(grey)).tolist() == [0]
-        plain = wgan_gp.build(dataclasses.replace(TINY, straight_through=False))
-        np.testing.assert_array_equal(plain.candidate(grey), grey)
+        grey = {"next": tf.fill((1, 1, GRID, GRID, GRID), 0.3)}
+        for straight, seen in ((True, 0.0), (False, 0.3)):
+            model = wgan_gp.build(dataclasses.replace(TINY, straight_through=straight))
+            assert np.unique(model.candidate(grey)) == pytest.approx([seen])
 
 
 class TestTraining:
-    def test_a_step_without_the_critic_leaves_the_critic_alone(self):
-        model = compiled(dataclasses.replace(TINY, warm_up=2))
+    def test_a_step_trains_the_critic_as_often_as_planned_and_the_generator_once(self):
+        model = compiled(dataclasses.replace(TINY, critic_steps=3))
         critic, generator = values(model.critic.weights), values(model.generator.weights)
         model.fit(batches()(0), steps_per_epoch=2, shuffle=False, verbose=0)
-        assert not any(moved(critic, model.critic.weights))
-        assert any(moved(generator, model.generator.weights))
-        assert int(model.generator_optimizer.iterations) == 2
-        assert int(model.critic_optimizer.iterations) == 0
-
-    def test_the_critic_learns_as_often_as_planned(self, steps=3):
-        model = compiled(dataclasses.replace(TINY, critic_steps=steps, warm_up=1))
-        model.fit(batches()(0), steps_per_epoch=1, shuffle=False, verbose=0)
-        critic, generator = values(model.critic.weights), values(model.generator.weights)
-        model.fit(batches()(1), steps_per_epoch=2, shuffle=False, verbose=0)
         assert any(moved(critic, model.critic.weights))
         assert any(moved(generator, model.generator.weights))
-        assert int(model.generator_optimizer.iterations) == 1 + 2
-        assert int(model.critic_optimizer.iterations) == 2 * steps
+        assert int(model.generator_optimizer.iterations) == 2
+        assert int(model.critic_optimizer.iterations) == 2 * 3
 
-    def test_without_adversarial_weight_it_is_plain_training(self):
-        plain = compiled(dataclasses.replace(TINY, adversarial=0.0, warm_up=0))
-        trunk = cnn.build(TINY.network)
-        keras.utils.set_random_seed(3)
-        trunk.set_weights(plain.generator.get_weights())
-        optimizer = PLAN.optimizer()
-        for inputs, target in batches()(0).take(2):
-            with tf.GradientTape() as tape:
-                found = trunk(inputs)["next"][:, 0]
-                loss = training.voxel_loss()(target, found)
-            optimizer.apply(
-                tape.gradient(loss, trunk.trainable_variables), trunk.trainable_variables
-            )
-        plain.fit(batches()(0), steps_per_epoch=2, shuffle=False, verbose=0)
-        for ours, theirs in zip(plain.generator.weights, trunk.weights, strict=True):
+    @pytest.mark.parametrize("options", [{"adversarial": 0.0}, {"ramp": 1_000_000_000}])
+    def test_without_the_critic_s_weight_it_is_the_training_of_the_cnn(self, options):
+        model = compiled(dataclasses.replace(TINY, **options))
+        plain = cnn.build(TINY.network)
+        wgan_gp.begin_with(model, plain)
+        plain.compile(**cnn.compile_options(TINY.network, PLAN), run_eagerly=True)
+        for each in (model, plain):
+            each.fit(batches()(0), steps_per_epoch=2, shuffle=False, verbose=0)
+        for ours, theirs in zip(model.generator.weights, plain.weights, strict=True):
             np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
     def test_the_losses_are_those_of_the_equations(self, monkeypatch):
         """One step by hand, with plain gradient descent and a critic that stays as it is."""
-        config = dataclasses.replace(TINY, warm_up=0, critic_steps=1, adversarial=0.7)
-        monkeypatch.setattr(wgan_gp, "mixing_share", lambda like, seed: tf.fill((4, 1, 1, 1), 0.3))
+        config = dataclasses.replace(TINY, critic_steps=1, adversarial=0.7, ramp=0)
+        monkeypatch.setattr(
+            wgan_gp, "mixing_share", lambda like, seed: tf.fill((4, 1, 1, 1, 1), 0.3)
+        )
         model = randomised(wgan_gp.build(config))
-        sgd = keras.optimizers.SGD
-        model.compile(sgd(0.1), sgd(0.0), run_eagerly=True)
-        inputs, target = batch()
+        sgd, loss = keras.optimizers.SGD, {n: training.voxel_loss() for n in ("next", "later")}
+        model.compile(sgd(0.1), sgd(0.0), run_eagerly=True, loss=loss)
+        inputs, targets = batch()
+        truth = wgan_gp.frames_of(targets)
         with tf.GradientTape() as tape:
-            probability = model(inputs)
+            forecast = model(inputs)
+            probability = wgan_gp.frames_of(forecast)
             hard = (probability.numpy() >= 0.5).astype(np.float32)
-            fake = model.score(inputs, target, tf.convert_to_tensor(hard))
+            fake = opinion(model, inputs, truth, tf.convert_to_tensor(hard))
             candidate = hard + probability - tf.stop_gradient(probability)
-            score = tf.reduce_mean(model.score(inputs, target, candidate))
-            loss = training.voxel_loss()(target, probability) - 0.7 * score
-        gradients = tape.gradient(loss, model.generator_variables)
-        expected = [w.numpy() - 0.1 * g for w, g in zip(model.generator_variables, gradients)]
-        real = model.score(inputs, target, target).numpy()
+            score = tf.reduce_mean(opinion(model, inputs, truth, candidate))
+            rebuilt = sum(loss[name](targets[name], forecast[name]) for name in loss)
+            value = rebuilt - 0.7 * score
+        weights = model.generator.trainable_variables
+        gradients = tape.gradient(value, weights)
+        expected = [w.numpy() - 0.1 * g for w, g in zip(weights, gradients)]
+        real = opinion(model, inputs, truth, truth).numpy()
         penalty = gradient_penalty(
-            lambda x: model.score(inputs, target, x),
-            *(tf.convert_to_tensor(each) for each in (target, hard)),
-            0.3,
+            lambda x: opinion(model, inputs, truth, x), truth, tf.convert_to_tensor(hard), 0.3
         )
         distance = real.mean() - fake.numpy().mean()
         critic = 10 * float(penalty) - distance
-        data = tf.data.Dataset.from_tensors((inputs, target))
+        data = tf.data.Dataset.from_tensors((inputs, targets))
         history = model.fit(data, shuffle=False, verbose=0).history
-        found = {name: history[name][0] for name in ("distance", "penalty", "critic")}
+        found = {name: history[name][0] for name in ("distance", "penalty", "critic", "loss")}
         wanted = {"distance": distance, "penalty": float(penalty), "critic": critic}
-        assert found == pytest.approx(wanted, rel=1e-3)
-        for ours, theirs in zip(values(model.generator_variables), expected):
+        assert found == pytest.approx(wanted | {"loss": float(rebuilt)}, rel=1e-3)
+        for ours, theirs in zip(values(weights), expected):
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+    def test_the_reconstruction_takes_the_nearest_of_several_draws(self):
+        config = dataclasses.replace(SMALL["noise"], draws=5)
+        model = compiled(config)
+        randomised(model.generator)
+        inputs, targets = batch(config)
+        truth = wgan_gp.frames_of(targets)
+
+        def error(given):
+            gap = wgan_gp.frames_of(model(given)) - truth
+            return tf.reduce_mean(tf.square(gap), axis=(1, 2, 3, 4)).numpy()
+
+        drawn = [error(model._noisy(inputs, 100 + number)) for number in range(config.draws)]
+        assert np.ptp(drawn, axis=0).min() > 0
+        np.testing.assert_allclose(
+            error(model._nearest(inputs, truth)), np.min(drawn, axis=0), rtol=1e-5
+        )
 
     def test_the_critic_learns_to_tell_truth_from_forecast(self):
         keras.utils.set_random_seed(1)
-        model = wgan_gp.build(dataclasses.replace(TINY, warm_up=0, critic_steps=1))
+        model = wgan_gp.build(dataclasses.replace(TINY, critic_steps=1))
         adam, still = keras.optimizers.Adam(1e-2), keras.optimizers.SGD(0.0)
-        model.compile(still, adam, run_eagerly=True)
+        losses = {name: training.voxel_loss() for name in ("next", "later")}
+        model.compile(still, adam, run_eagerly=True, loss=losses)
         inputs, _ = batch(count=8)
         # The truth is emptier than persistence.
-        target = shown(inputs)[:, -1] * (np.arange(GRID) % 2)
-        data = tf.data.Dataset.from_tensors((inputs, target)).repeat()
+        empty = frames(inputs)[:, -1:] * (np.arange(GRID) % 2)
+        targets = {"next": empty, "later": empty}
+        data = tf.data.Dataset.from_tensors((inputs, targets)).repeat()
         options = {"shuffle": False, "verbose": 0}
         found = model.fit(data, epochs=2, steps_per_epoch=4, **options).history["distance"]
         assert found[1] > max(found[0], 0)
 
-    def test_the_weight_of_the_critic_rises_after_the_warm_up(self):
-        model = compiled(dataclasses.replace(TINY, warm_up=4, adversarial=0.8))
+    def test_the_weight_of_the_critic_rises_in_the_ramp(self):
+        model = compiled(dataclasses.replace(TINY, ramp=4, adversarial=0.8))
         iterations = model.generator_optimizer.iterations
         found = []
-        for step in (4, 5, 7, 30):
+        for step in (0, 1, 2, 4, 30):
             iterations.assign(step)
-            found.append(float(model._weight()))
-        assert found == pytest.approx([0.2, 0.4, 0.8, 0.8])
+            found.append(float(model.weight()))
+        assert found == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8])
 
     def test_what_a_run_reports(self, straight):
         model, history, folder = straight
         assert history.step == 4
-        names = {"loss", "critic", "distance", "penalty", "jaccard_per_frame"}
-        checked = {"val_loss", "val_distance", "val_jaccard_per_frame"}
+        parts = {"loss", "next_loss", "later_loss", "distance", "next_jaccard_per_frame"}
+        names, checked = parts | {"critic", "penalty"}, {f"val_{name}" for name in parts}
         assert set(history.rows[0]) == {"step", "seconds"} | names | checked
         assert history.rows[1]["critic"] != 0
         restored = compiled(model.config)
         best = training.load_best(folder, restored)
         found = restored.evaluate(validation(), verbose=0, return_dict=True)
-        assert found["jaccard_per_frame"] == best["val_jaccard_per_frame"]
+        assert found["next_jaccard_per_frame"] == best["val_next_jaccard_per_frame"]
 
     def test_stopped_and_resumed_is_as_if_never_stopped(self, straight, tmp_path):
         event = threading.Event()
@@ -370,7 +420,7 @@ class TestTraining:
         assert history.step == 2  # the begun round is given up
         resumed = compiled(SMALL["noise"], seed=8)
         assert train(tmp_path, resumed).step == 4
-        assert int(resumed.critic_optimizer.iterations) == 3 * 2
+        assert int(resumed.critic_optimizer.iterations) == 4 * 2
         ours = [*resumed.weights, *resumed.critic_optimizer.variables]
         theirs = [*straight[0].weights, *straight[0].critic_optimizer.variables]
         for one, other in zip(values(ours), values(theirs), strict=True):
@@ -380,7 +430,7 @@ class TestTraining:
         names = ("generator_optimizer", "critic_optimizer")
         adams = {name: keras.optimizers.Adam(1e-4, beta_1=0.5) for name in names}
         model = compiled(SMALL["thesis"], optimizers=adams)
-        weights = [*model.generator_variables, *model.critic.trainable_variables]
+        weights = model.trainable_variables
         # A bias in front of a normalisation, and that of the score, have no effect.
         kernels = [weight for weight in weights if weight.name == "kernel"]
         before = values(kernels)
@@ -391,7 +441,7 @@ class TestTraining:
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy("mixed_float16")
         try:
-            model = compiled(dataclasses.replace(TINY, warm_up=1))
+            model = compiled(TINY)
         finally:
             keras.config.set_dtype_policy(before)
         assert isinstance(model.generator_optimizer, keras.optimizers.LossScaleOptimizer)
@@ -407,8 +457,9 @@ class TestTraining:
         assert any(moved(critic, model.critic.weights))
         inputs, _ = batch()
         full.set_weights(model.get_weights())
-        assert model(inputs).dtype == tf.float32
-        np.testing.assert_allclose(model(inputs), full(inputs), atol=0.02)
+        found = model(inputs)["next"]
+        assert found.dtype == tf.float32
+        np.testing.assert_allclose(found, full(inputs)["next"], atol=0.02)
 
     @pytest.mark.slow
     def test_two_devices_train_as_one(self):
@@ -421,9 +472,9 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 g.keras.utils.set_random_seed(1)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 # Each device draws its own places on the line, so the same run needs fixed ones.
-w.mixing_share = lambda like, seed: tf.fill((tf.shape(like)[0], 1, 1, 1), 0.3)
+w.mixing_share = lambda like, seed: tf.fill((tf.shape(like)[0], 1, 1, 1, 1), 0.3)
 # Small, since each device has a graph of its own.
-options = {"blocks": 0, "critic_steps": 1, "warm_up": 0}
+options = {"blocks": 0, "patch": 1, "critic_steps": 1}
 config = g.dataclasses.replace(g.TINY, **options)
 even = lambda start: g.batches()(start).unbatch().batch(4, drop_remainder=True)
 one = g.compiled(config)
@@ -444,53 +495,26 @@ print(json.dumps([strategy.num_replicas_in_sync, apart, *rows]))
             assert one[name] == pytest.approx(two[name], rel=1e-3, abs=1e-5), name
         assert apart < 1e-3
 
-    def test_devices_and_steps_draw_different_numbers(self):
+    def test_parts_of_a_step_and_steps_draw_different_numbers(self):
         model = compiled()
-        seeds = [tuple(model._seed(number).numpy()) for number in range(3)]
+        places = [(number, kind) for number in range(3) for kind in (0, 1)]
+        seeds = [tuple(model._seed(*place).numpy()) for place in places]
         model.generator_optimizer.iterations.assign(5)
-        seeds += [tuple(model._seed(number).numpy()) for number in range(3)]
-        assert len(set(seeds)) == 6
+        seeds += [tuple(model._seed(*place).numpy()) for place in places]
+        assert len(set(seeds)) == 12
 
 
-class TestData:
-    @pytest.fixture(scope="class")
-    def split(self, sample_set, tmp_path_factory):
-        from helpers import records
-
-        folder = sample_set / "02_4D_test_datasets"
-        return records.packed(folder, tmp_path_factory.mktemp("packed"), progress=False)
-
-    def test_batches_take_turns_from_any_step_on(self, split):
-        config, plan = wgan_gp.workshop(3), training.Plan(steps=9, batch_size=4)
-        made = wgan_gp.batches(split, (T20_TINC1, T80_TINC4), config, plan)
-        five = list(made(0).take(5))
-        told = [inputs["past"][0, 0, 0, 0, -4:-1].numpy().tolist() for inputs, _ in five]
-        assert told == [[1, 0, 0], [0, 0, 1], [1, 0, 0], [0, 0, 1], [1, 0, 0]]
-        for inputs, target in five:
-            assert inputs["past"].shape == (4, 16, 16, 16, 3 + 7 + 4)
-            assert target.shape == (4, 16, 16, 16)
-            assert set(np.unique(target)) <= {0, 1}
-        for inputs, target in made(3).take(2):
-            expected, wanted = five[3 + int(inputs["past"][0, 0, 0, 0, -4])]
-            np.testing.assert_array_equal(inputs["past"], expected["past"])
-            np.testing.assert_array_equal(target, wanted)
-
-    def test_validation_holds_windows_of_each_format(self, split):
-        config = wgan_gp.workshop(3)
-        found = list(wgan_gp.validation(split, (T20_TINC1, T40_TINC2), config, 8))
-        told = np.concatenate([inputs["past"][:, 0, 0, 0, -4:-1] for inputs, _ in found])
-        assert len(told) == 96 // 32 * 32 and told.any(axis=0).tolist() == [True, True, False]
-        frames = T20_TINC1.select(split.frames(np.arange(8)))
-        first = {"past": found[0][0]["past"][:8].numpy()}
-        np.testing.assert_array_equal(shown(first, config), frames[:, :3])
-        np.testing.assert_array_equal(found[0][1][:8], frames[:, 3])
-
-    def test_a_format_that_the_model_does_not_know_is_refused(self, split):
-        config, plan = wgan_gp.workshop(3), training.Plan(steps=9)
-        with pytest.raises(ValueError, match=r"T40_TINC8; expected.*\(1, 2, 4\)"):
-            wgan_gp.batches(split, [FrameFormat(40, 8)], config, plan)
-        with pytest.raises(ValueError, match="formats are none"):
-            wgan_gp.validation(split, [], config)
+def test_batches_and_validation_are_those_of_the_cnn(sample_set, tmp_path):
+    folder = sample_set / "02_4D_test_datasets"
+    split = records.packed(folder, tmp_path / "packed", progress=False)
+    config, formats = wgan_gp.plain(), (T20_TINC1, T80_TINC4)
+    for make in (
+        lambda kind, config: next(kind.batches(split, formats, config, PLAN)(3)),
+        lambda kind, config: kind.validation(split, formats, config, 8)[0],
+    ):
+        for ours, theirs in zip(make(wgan_gp, config), make(cnn, config.alone)):
+            for name in ours if isinstance(ours, dict) else ():
+                np.testing.assert_array_equal(ours[name], theirs[name])
 
 
 def histories(count):
@@ -501,28 +525,29 @@ def histories(count):
 
 class TestForecaster:
     def test_gives_what_the_model_gives(self, model):
-        wrapped = forecaster(model, T20_TINC1, "mine")
+        wrapped, config = forecaster(model, T20_TINC1, "mine"), model.config
         assert wrapped.name == "mine"
-        history = histories(model.config.frames + 2)
-        expected = model(wgan_gp.inputs(model.config, history[:, 2:], 1))
+        history = histories(config.history + 2)
+        known = np.full(4, config.history), np.ones(4)
+        past = cnn.inputs(config.network, history[:, 2:], *known)
+        expected = wgan_gp.frames_of(model({"past": past}))
         found = wrapped(history.astype(np.uint8))
         assert found.dtype == np.float32
-        np.testing.assert_allclose(found, expected, atol=1e-6)
+        np.testing.assert_allclose(found, expected[:, 0], atol=1e-6)
+        np.testing.assert_allclose(wrapped.several(history), expected, atol=1e-6)
 
-    def test_a_batch_of_one(self, model):
-        history = histories(model.config.frames)
-        wrapped = forecaster(model, T20_TINC1)
-        np.testing.assert_allclose(wrapped(history[1:2])[0], wrapped(history)[1], atol=1e-5)
-
-    def test_is_told_the_step_of_the_format(self):
+    def test_of_a_long_history_so_many_frames_are_looked_at(self):
         model = randomised(wgan_gp.build(TINY))
-        history = histories(TINY.frames)
-        found = [forecaster(model, each)(history) for each in (T20_TINC1, T80_TINC4)]
-        assert np.abs(found[0] - found[1]).max() > 1e-4
+        history = histories(4)
+        for frames in (1, 2):
+            found = forecaster(model, T20_TINC1, frames=frames)(history)
+            expected = forecaster(model, T20_TINC1)(history[:, -frames:])
+            np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(forecaster(model, T20_TINC1, frames=9)(history), expected)
 
     def test_draws_with_a_seed_and_not_without(self):
         model = randomised(wgan_gp.build(SMALL["noise"]))
-        history = histories(TINY.frames)
+        history = histories(TINY.history)
         calm = forecaster(model, T20_TINC1)
         np.testing.assert_array_equal(calm(history), calm(history))
         one, same, other = (forecaster(model, T20_TINC1, seed=seed) for seed in (1, 1, 2))
@@ -535,7 +560,7 @@ class TestForecaster:
         path = save_weights(tmp_path / "w.npz", model, {"seed": 1})
         restored = wgan_gp.load(path)
         assert restored.config == model.config
-        history = histories(model.config.frames)
+        history = histories(model.config.history)
         wrapped = (forecaster(each, T20_TINC1) for each in (model, restored))
         np.testing.assert_array_equal(*(each(history) for each in wrapped))
 
@@ -548,31 +573,25 @@ class TestForecaster:
 
 class TestBadInput:
     @pytest.mark.parametrize(
-        ("options", "error", "message"),
+        ("options", "message"),
         [
-            ({"frames": 0}, ValueError, "frames is 0; expected at least 1"),
-            ({"generator": "unet"}, ValueError, "choose one of cnn, bottleneck"),
-            ({"critic_kernel": 4}, ValueError, "critic_kernel is 4; expected at least 1, odd"),
-            ({"grid": 15}, ValueError, "grid is 15; expected a multiple of 8"),
-            ({"grid": 24, "patch": 5}, ValueError, "grid is 24; expected a multiple of 20"),
-            ({"penalty": -1}, ValueError, "penalty is -1"),
-            ({"adversarial": 0, "reconstruction": 0}, ValueError, "nothing to learn"),
-            ({"generator": "bottleneck", "noise": 1}, ValueError, "only generator='cnn'"),
-            ({"steps": (1, 1)}, ValueError, "each time step once"),
+            ({"history": 0}, "history is 0; expected 1 to 20"),
+            ({"critic_kernel": 4}, "critic_kernel is 4; expected at least 1, odd"),
+            ({"grid": 18}, "grid is 18; expected a multiple of 4"),
+            ({"penalty": -1}, "penalty is -1"),
+            ({"adversarial": 0, "reconstruction": 0}, "nothing to learn"),
+            ({"latent": 4}, "one frame and read no noise"),
+            ({"noise": 0, "draws": 2}, "all draws are the same"),
+            ({"steps": (1, 1)}, "each time step once"),
         ],
     )
-    def test_a_wrong_configuration_is_refused(self, options, error, message):
-        with pytest.raises(error, match=message):
-            Config(**{"frames": 1, **options})
+    def test_a_wrong_configuration_is_refused(self, options, message):
+        with pytest.raises(ValueError, match=message):
+            Config(**options)
 
     def test_the_thesis_has_models_for_one_and_three_frames(self):
         with pytest.raises(ValueError, match="frames is 2; choose one of 1, 3"):
             thesis(2)
-
-    def test_a_history_shorter_than_what_the_model_reads(self):
-        wrapped = forecaster(wgan_gp.build(TINY), T20_TINC1)
-        with pytest.raises(ValueError, match="history has 1 frames.*at least 2"):
-            wrapped(np.zeros((1, 1, GRID, GRID, GRID)))
 
     def test_frames_on_another_grid(self):
         inputs = {"past": np.zeros((1, 7, 8, 8, 13))}
@@ -580,10 +599,10 @@ class TestBadInput:
             wgan_gp.build(TINY)(inputs)
 
     def test_what_is_no_model_or_no_format_of_it(self):
-        with pytest.raises(TypeError, match="expected a WGANGP"):
+        with pytest.raises(TypeError, match="expected a WGAN-GP"):
             forecaster(None, T20_TINC1)
         model = wgan_gp.build(TINY)
-        with pytest.raises(ValueError, match="T40_TINC8; expected"):
+        with pytest.raises(ValueError, match="T40_TINC8 has time step 8"):
             forecaster(model, FrameFormat(40, 8))
         with pytest.raises(ValueError, match="reads no noise"):
             forecaster(model, T20_TINC1, seed=1)

@@ -1,4 +1,4 @@
-"""What a critic is good for: the shapes of rollouts with one and without, and a sweep of its knobs."""
+"""What a critic is good for: the shapes of rollouts with and without, a sweep of its knobs."""
 
 from __future__ import annotations
 
