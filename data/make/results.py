@@ -44,8 +44,8 @@ MARKS = "<!-- results: made by make results -->", "<!-- end of results -->"
 HISTORY, HORIZON = ROLLOUT_HISTORY, 5  # of rollouts, as in the thesis
 # Chosen once, on 640 validation sequences (cuts.csv): how forecasts are cut in the README and
 # in the cards, and what is fed back, which is level with probabilities in the mean of all models.
-# GANs are told at 0.5, beside the thesis's, which knows no other cut. The page of results shows
-# both.
+# With few frames they are told at 0.5, beside the thesis's GANs, which know no other cut. The page
+# of results shows both.
 CUT, FEEDBACK = "expected", "expected"
 CUT_AT = {"expected": "where the forecast itself expects the best distance", "half": "at 0.5"}
 BATCH = 8  # sequences at a time: what a network makes of them stays in the processor's cache
@@ -53,13 +53,13 @@ TITLES = {
     "convlstm": "ConvLSTM",
     "cnn": "CNN",
     "surfacenet": "SurfaceNet",
-    "wgan_gp_1": "WGAN-GP, one frame",
-    "wgan_gp_1_alone": "its generator alone, one frame",
-    "wgan_gp_3": "WGAN-GP, three frames",
-    "wgan_gp_3_alone": "its generator alone, three frames",
+    "wgan_gp": "WGAN-GP",
 }
+# The thesis's GANs see one frame or three. Ours, and the network that its generator began as, are
+# judged with as few as well.
+FEW, JUDGED_WITH_FEW = (1, 3), ("cnn", "wgan_gp")
 # The models of the README's table, by the protocol that judges their next frame.
-OVERVIEW = {"pooled": ("convlstm", "surfacenet"), "per_frame": ("wgan_gp_3",)}
+OVERVIEW = {"pooled": ("ConvLSTM", "SurfaceNet"), "per_frame": ("WGAN-GP, 3 frames",)}
 JUDGED_AS = {"pooled": "the ConvLSTM", "per_frame": "the GAN"}
 TRAINED_ON = "25,600 (10,000)"  # sequences: ours, and in brackets the thesis's
 OF_THESIS = {None: "ConvLSTM3D", 1: "AEncGAN3D single-frame", 3: "AEncGAN3D three-frame"}
@@ -73,17 +73,25 @@ class Case:
         path: of the `.npz`.
         record: the JSON beside it.
         frame_format: one of those that the record names.
+        frames: the model may look at so many of the latest frames; None is all that it can read.
     """
 
     path: Path
     record: dict
     frame_format: FrameFormat
+    frames: int | None = None
 
     @property
     def title(self) -> str:
         """How tables call the model."""
         name = _name(self.path)
-        return TITLES.get(name, name)
+        few = f", {_frames(self.frames)}" if self.frames else ""
+        return TITLES.get(name, name) + few
+
+    @property
+    def options(self) -> dict:
+        """Those of its forecaster."""
+        return {"frames": self.frames} if self.frames else {}
 
     @property
     def cut(self) -> str:
@@ -100,11 +108,6 @@ class Case:
         """The scout beside a SurfaceNet, if there is one; None for all else."""
         path = register.scout_of(self.path, self.model)
         return Case(path, read_card(path), self.frame_format) if path else None
-
-    @property
-    def frames(self) -> int | None:
-        """How many frames a WGAN-GP reads; None for a model that takes any history."""
-        return self.record["configuration"].get("frames")
 
     def cost(self) -> dict:
         """Return parameters, million multiply-adds of a forecast, and how it was trained."""
@@ -143,8 +146,7 @@ def _trainings(record: dict) -> dict[str, float]:
 def _parameters(kind, config) -> int:
     """Count the weights that a forecast takes, those of a critic left out."""
     model = kind.build(config)
-    variables = getattr(model, "generator_variables", model.trainable_variables)
-    return sum(int(np.prod(variable.shape)) for variable in variables)
+    return getattr(model, "generator", model).count_params()
 
 
 def cases(weights: Path = register.WEIGHTS, names: Sequence[str] = ()) -> list[Case]:
@@ -173,12 +175,14 @@ def cases(weights: Path = register.WEIGHTS, names: Sequence[str] = ()) -> list[C
     for path in (path for name in files for path in files[name] if not names or name in names):
         record = read_card(path)
         if not register.MODELS[register.name_of(path, record)].part:
-            found += [Case(path, record, FORMATS[name]) for name in record["formats"]]
+            seen = (None, *(FEW if _name(path) in JUDGED_WITH_FEW else ()))
+            parts = itertools.product(record["formats"], seen)
+            found += [Case(path, record, FORMATS[name], frames) for name, frames in parts]
     if not found:
         asked = f"weights {' or '.join(names)}".rstrip()
         raise FileNotFoundError(f"{weights} holds no {asked} that forecast by themselves.")
-    places = {title: place for place, title in enumerate(TITLES.values())}
-    return sorted(found, key=lambda case: places.get(case.title, len(places)))
+    order = [*TITLES, *files]
+    return sorted(found, key=lambda case: (order.index(_name(case.path)), case.frames or 0))
 
 
 def evaluate(
@@ -187,8 +191,8 @@ def evaluate(
     """Judge a model in one format, or read what an earlier call has written.
 
     A model for any history forecasts the frames 1 to 19 (pooled and per frame) and rolls out from
-    five frames to the end of the format. A WGAN-GP forecasts the frames from the first that it
-    can (per frame) and rolls out five steps from as many as it reads, as the thesis's GANs.
+    five frames to the end of the format. One that may look at one frame or at three forecasts the
+    frames after them (per frame), and rolls out five steps from as many, as the thesis's GANs.
 
     Args:
         case: the weights.
@@ -205,7 +209,7 @@ def evaluate(
     if not _is_made(case, note, work):
         work.mkdir(parents=True, exist_ok=True)
         mark.unlink(missing_ok=True)
-        model = register.load(case.path, case.frame_format)
+        model = register.load(case.path, case.frame_format, **case.options)
         options = {
             "frame_format": case.frame_format,
             "sample_id": sample_id,
@@ -228,7 +232,8 @@ def evaluate(
 
 def _paths(case: Case, work: Path) -> list[Path]:
     """Name the tables of a case and the note that tells what they were made from."""
-    stem = f"{case.path.stem}, {case.frame_format.name}"
+    few = f", {_frames(case.frames)}" if case.frames else ""
+    stem = f"{case.path.stem}{few}, {case.frame_format.name}"
     return [work / f"{stem}, next frame.csv", work / f"{stem}, rollout.csv", work / f"{stem}.json"]
 
 
@@ -432,8 +437,8 @@ def page(found: dict[str, pd.DataFrame]) -> str:
         f"Test sequences: {', '.join(f'{n:,}' for n in sorted(set(table['n'])))} in each format. "
         "Mean Jaccard distance, lower is better, ± the longer arm of the 95 % interval (bootstrap "
         "over sequences). All models of a table are cut alike. In brackets the thesis's figure, "
-        "over 992 of them, cut at 0.5: of its GAN with as many frames for a WGAN-GP or its "
-        "generator alone, of its ConvLSTM for all others. "
+        "over 992 of them, cut at 0.5: of its GAN where a model saw no more than one "
+        "frame or three, of its ConvLSTM for all others. "
         "**Bold** where our whole interval lies below it.",
     ]
     shown = [("pooled", 1), ("per_frame", 1), ("rollout", HORIZON)]
@@ -567,21 +572,21 @@ def overview(found: dict[str, pd.DataFrame]) -> str:
     ]
     index = ["model", "protocol", "horizon", "format"]
     table = found["summary"]
-    for protocol, names in OVERVIEW.items():
+    for protocol, titles in OVERVIEW.items():
         cut = CUT if protocol == "pooled" else "half"
         rows = table[table["cut"] == cut].drop_duplicates(index).set_index(index).sort_index()
         tasks = (protocol, 1), ("rollout", HORIZON)
         places = [(*task, name) for task in tasks for name in FORMATS]
-        null = _cells(rows, names[0], places, lambda row: f"{row['persistence']:.3f}")
+        null = _cells(rows, titles[0], places, lambda row: f"{row['persistence']:.3f}")
         lines.append(f"| persistence, judged as {JUDGED_AS[protocol]} | – | {null} |")
-        for name in names:
-            cells = _cells(rows, name, places, _beside_thesis)
-            lines.append(f"| {TITLES[name]} | {TRAINED_ON} | {cells} |")
+        for title in titles:
+            cells = _cells(rows, title, places, _beside_thesis)
+            lines.append(f"| {title} | {TRAINED_ON} | {cells} |")
     return "\n".join(lines)
 
 
-def _cells(rows: pd.DataFrame, name: str, places, cell: Callable[[pd.Series], str]) -> str:
-    keys = [(TITLES[name], *place) for place in places]
+def _cells(rows: pd.DataFrame, title: str, places, cell: Callable[[pd.Series], str]) -> str:
+    keys = [(title, *place) for place in places]
     return " | ".join(cell(rows.loc[key]) if key in rows.index else "–" for key in keys)
 
 
@@ -622,6 +627,8 @@ def note_in_cards(found: dict[str, pd.DataFrame], weights: Path) -> None:
     """Write the figures of the next frame and of five steps ahead into the cards of the weights."""
     table = found["summary"].query("horizon <= @HORIZON").round(5)
     for case in cases(weights):
+        if case.frames:
+            continue  # the tables tell these
         rows = table[(table["model"] == case.title) & (table["format"] == case.frame_format.name)]
         rows = rows[rows["cut"] == case.cut]
         figures = {
@@ -649,9 +656,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--weights", type=Path, default=register.WEIGHTS, help="a folder of .npz files"
     )
-    parser.add_argument(
-        "--models", nargs="+", default=[], help="only these, for example: wgan_gp_3"
-    )
+    parser.add_argument("--models", nargs="+", default=[], help="only these, for example: wgan_gp")
     parser.add_argument(
         "--out", type=Path, help="for the CSV files; then no page of the course is changed"
     )
