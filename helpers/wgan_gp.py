@@ -53,7 +53,7 @@ class Config(cnn.Config):
     critic_kernel: int = field(3, least=1, whole=True, odd=True)
     straight_through: bool = field(False, choices=(True, False))
     reconstruction: float = field(1.0, least=0)
-    adversarial: float = field(0.03, least=0)
+    adversarial: float = field(0.1, least=0)
     ramp: int = field(500, least=0, whole=True)
     penalty: float = field(10.0, least=0)
     critic_steps: int = field(3, least=1, whole=True)
