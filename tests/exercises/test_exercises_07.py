@@ -10,15 +10,13 @@ from helpers import exercises, metrics
 distance = metrics.jaccard_distance
 
 
-test_single_frame_floor = says(
-    exercises.check_single_frame_floor,
-    (lambda x: distance(x[:, :-2], x[:, 2:]).mean() / 2, "solved"),
-    (lambda x: metrics.per_frame(x[:, 2:], x[:, :-2]).mean() / 2, "solved"),
-    (lambda x: distance(x[:, :-2], x[:, 2:]).mean(), "the whole way"),
-    (lambda x: distance(x[:, :-1], x[:, 1:]).mean(), "That is persistence"),
-    (lambda x: distance(x[:, :-1], x[:, 1:]).mean() / 2, "half of persistence"),
-    (lambda x: metrics.pooled(x[:, :-2], x[:, 2:]).mean() / 2, "pools"),
-    (lambda x: 0.1, "Expected"),
+test_critic_weight = says(
+    exercises.check_critic_weight,
+    ((None, {}, {}.get), "Say first"),
+    ((0.1, {0.1: 0.3}, {0.1: 0.3}.get), "at least two"),
+    ((1.0, {0.01: 0.9, 0.1: 0.3}, {0.1: 0.3}.get), "have not trained it"),
+    ((0.1, {0.01: 0.9, 0.1: 0.3}, {0.1: 0.4}.get), "same seed it is 0.4000"),
+    ((0.01, {0.01: 0.9, 0.1: 0.3}, {0.1: 0.34}.get), "solved"),
 )
 
 
