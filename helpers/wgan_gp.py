@@ -51,9 +51,9 @@ class Config(cnn.Config):
     noise: int = field(4, least=0, whole=True)
     critic_width: int = field(32, least=1, whole=True)
     critic_kernel: int = field(3, least=1, whole=True, odd=True)
-    straight_through: bool = field(True, choices=(True, False))
+    straight_through: bool = field(False, choices=(True, False))
     reconstruction: float = field(1.0, least=0)
-    adversarial: float = field(0.01, least=0)
+    adversarial: float = field(0.03, least=0)
     ramp: int = field(500, least=0, whole=True)
     penalty: float = field(10.0, least=0)
     critic_steps: int = field(3, least=1, whole=True)
@@ -118,7 +118,6 @@ def thesis(frames: int = 1, **changes) -> Config:
         "kernel": 5,
         "noise": 0,
         "critic_width": 256,
-        "straight_through": False,
         "reconstruction": 0.0,
         "adversarial": 1.0,
         "ramp": 0,

@@ -85,7 +85,7 @@ def small_recipes() -> dict[str, recipes.Recipe]:
 
     patch = {"width": 16, "blocks": 1}
     near = {"radius": 1, "blocks": 1, "width": 16, "layers": 1}
-    gan = patch | {"critic_width": 16, "warm_up": 5}
+    gan = patch | {"critic_width": 8, "ramp": 5}
     voxels = {"voxels": 64, "candidates": 256}
     return {
         "convlstm": small(
@@ -94,7 +94,7 @@ def small_recipes() -> dict[str, recipes.Recipe]:
         "cnn": small(recipes.recipe("cnn", 20), patch),
         "surfacenet": small(recipes.recipe("surfacenet", 20), near, **voxels, scout=None),
         SCOUTED: small(recipes.recipe("surfacenet", 20), near, **voxels),
-        "wgan_gp": small(recipes.recipe("wgan_gp", 20, frames=1, adversarial=0.01), gan),
+        "wgan_gp": small(recipes.recipe("wgan_gp", 20), gan),
     }
 
 

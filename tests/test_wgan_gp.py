@@ -325,7 +325,8 @@ class TestTraining:
 
     def test_the_losses_are_those_of_the_equations(self, monkeypatch):
         """One step by hand, with plain gradient descent and a critic that stays as it is."""
-        config = dataclasses.replace(TINY, critic_steps=1, adversarial=0.7, ramp=0)
+        options = {"critic_steps": 1, "adversarial": 0.7, "ramp": 0, "straight_through": True}
+        config = dataclasses.replace(TINY, **options)
         monkeypatch.setattr(
             wgan_gp, "mixing_share", lambda like, seed: tf.fill((4, 1, 1, 1, 1), 0.3)
         )

@@ -51,11 +51,10 @@ def _convlstm(settings: Settings, steps: int) -> convlstm.Config:
 
 
 def _wgan_gp(settings: Settings, steps: int) -> wgan_gp.Config:
-    size = {"width": settings.width, "blocks": settings.depth, "critic_width": settings.width}
-    size |= {"critic_kernel": settings.kernel, "steps": (settings.frame_format.TINC,)}
+    generator = vars(_cnn(settings, steps)) | {"noise": 0}
     losses = {name: getattr(settings, name) for name in CRITIC}
-    # A fifth of the run without the critic, a fifth in which its weight rises.
-    return wgan_gp.workshop(settings.history, warm_up=steps // 5, **size, **losses)
+    size = {"critic_width": max(settings.width // 4, 4), "critic_kernel": settings.kernel}
+    return wgan_gp.Config(**generator | losses | size, ramp=steps // 2)
 
 
 MODELS = {

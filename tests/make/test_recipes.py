@@ -99,35 +99,30 @@ def test_from_training_to_shipped_weights(cache, tmp_path, recipe, capsys):
 
 
 @pytest.mark.slow
-def test_a_wgan_gp_from_the_generator_alone_to_shipped_weights(
-    cache, tmp_path, monkeypatch, capsys
-):
-    small = {"width": 8, "blocks": 1, "critic_width": 8}
+def test_a_wgan_gp_goes_on_from_a_cnn(cache, tmp_path):
+    def made(model, steps, config):
+        found = recipes.recipe(model, steps)
+        plan = {"batch_size": 2, "warm_up": 1, "validate_every": steps}
+        return dataclasses.replace(found.changed(config=vars(config), plan=plan), checked=6)
 
-    def made(steps, **options):
-        found = recipes.recipe("wgan_gp", steps, frames=1, **options)
-        config = dataclasses.replace(found.config, warm_up=1, critic_steps=2, **small)
-        plan = dataclasses.replace(found.plan, batch_size=2, warm_up=1, validate_every=steps)
-        return dataclasses.replace(found, config=config, plan=plan, checked=6)
-
+    small = {"history": 2, "ahead": 2, "patch": 1, "width": 4, "blocks": 0}
+    config = wgan_gp.Config(noise=1, critic_width=4, critic_steps=2, **small)
     alone, out = tmp_path / "alone.npz", tmp_path / "w.npz"
-    history = recipes.train(made(2), DATA, [T20_TINC1], tmp_path / "1")
-    assert history.step == 2 and "val_jaccard_per_frame" in history.best
+    recipes.train(made("cnn", 2, config.alone), DATA, [T20_TINC1], tmp_path / "1")
     recipes.ship(tmp_path / "1", alone)
-    judged = made(3, adversarial=0.03)
-    assert judged.plan.learning_rate < made(3).plan.learning_rate
-    recipes.train(judged, DATA, [T20_TINC1], tmp_path / "2", start=alone)
+    run = recipes.train(made("wgan_gp", 3, config), DATA, [T20_TINC1], tmp_path / "2", start=alone)
+    assert run.step == 3 and "val_next_jaccard_per_frame" in run.best
     recipes.ship(tmp_path / "2", out, "last")
     record = read_card(out)
-    assert record["configuration"]["adversarial"] == 0.03 and record["critic_rate"] == 5e-4
-    assert record["began_with"]["configuration"]["adversarial"] == 0
+    assert record["configuration"]["noise"] == 1 and record["critic_rate"] == 5e-4
+    assert record["began_with"]["model"] == "cnn" and record["last_step"] == 3
     assert record["examples_in_all"] == 2 * 2 + 3 * 2
-    assert "best_step" in read_card(alone) and record["last_step"] == 3
-    model = wgan_gp.build(judged.config)
-    row = training.load_last(tmp_path / "2", model)
-    assert row["step"] == 3
+    model = wgan_gp.build(config)
+    assert training.load_last(tmp_path / "2", model)["step"] == 3
     for one, other in zip(model.get_weights(), wgan_gp.load(out).get_weights()):
         np.testing.assert_array_equal(one, other)
+    # And on from there, with both networks.
+    recipes.train(made("wgan_gp", 1, config), DATA, [T20_TINC1], tmp_path / "3", start=out)
 
 
 def test_a_stopped_run_goes_on_only_as_it_began(cache, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ DATA = workshop.REPOSITORY / "data" / "sample"
 TINY = convlstm.Config(filters=(2,), kernels=(1,), patch=8, width=4, blocks=1, residual=4.0)
 
 
-@pytest.mark.parametrize("name", ["convlstm_T20_TINC1", "wgan_gp_1"])
+@pytest.mark.parametrize("name", ["convlstm_T20_TINC1", "wgan_gp"])
 def test_a_name_is_that_of_a_shipped_file(name):
     path = models.WEIGHTS / f"{name}.npz"
     assert models.load(name, T20_TINC1).model is models.load(path, T20_TINC1).model
@@ -52,8 +52,8 @@ def test_a_file_is_one_network_until_it_changes(tmp_path):
     ("file", "options", "says"),
     [
         ("convlstm_T80_TINC4", {"seed": 9, "ahead": 1}, "ahead, seed; choose from name"),
-        ("cnn", {"scout": None}, "option scout; choose from ahead, name"),
-        ("wgan_gp_1", {"ahead": None}, "ahead; choose from name, seed"),
+        ("cnn", {"scout": None}, "option scout; choose from ahead, frames, name"),
+        ("wgan_gp", {"scout": None}, "scout; choose from ahead, frames, name, seed"),
     ],
 )
 def test_options_that_there_are_not_are_refused(file, options, says):
