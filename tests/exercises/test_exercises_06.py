@@ -110,7 +110,6 @@ def taught(name, **known):
 CONFIG = wgan_gp.plain(
     width=4,
     critic_width=4,
-    straight_through=False,
     adversarial=0.5,
     ramp=3,
     penalty=7.0,
