@@ -229,7 +229,7 @@ def test_the_best_critic_taught_is_the_best_of_all(rng):
     """Its gap is the Wasserstein distance, and no scores of slope at most 1 have a larger one."""
     places = np.linspace(0, 5, 21)
     p, q = rng.dirichlet(np.ones(21), 2)
-    scores, gap, work = taught("best_critic", STEP=0.25)(p, q)
+    scores, gap, work = taught("best_critic", APART=0.25)(p, q)
     expected = stats.wasserstein_distance(places, places, p, q)
     assert gap == pytest.approx(expected) and work == pytest.approx(expected)
     assert (p - q) @ scores == pytest.approx(gap)
