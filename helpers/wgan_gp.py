@@ -138,8 +138,8 @@ def critic(config: Config) -> keras.Model:
     """
     x = volumes = keras.Input((*[config.grid] * 3, config.channels + config.ahead))
     for number, width in enumerate((config.critic_width, 2 * config.critic_width)):
-        # Twice: 2³ voxels become one, and look at their neighbours. A strided convolution would do
-        # the first of it, too; here the slope, and the slope of the slope, are products of matrices.
+        # Twice: 2³ voxels become one, and look at their neighbours. A strided convolution could do
+        # the first of it, too; of a dense layer, slopes are plain products of matrices.
         x = layers.Dense(width, name=f"patch_{number}", dtype="float32")(shared.to_patches(x, 2))
         x = layers.LeakyReLU(0.2, dtype="float32")(x)
         options = {"padding": "same", "name": f"mix_{number}", "dtype": "float32"}
