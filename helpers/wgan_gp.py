@@ -53,8 +53,8 @@ class Config(cnn.Config):
     critic_kernel: int = field(3, least=1, whole=True, odd=True)
     straight_through: bool = field(False, choices=(True, False))
     reconstruction: float = field(1.0, least=0)
-    adversarial: float = field(0.1, least=0)
-    ramp: int = field(500, least=0, whole=True)
+    adversarial: float = field(0.3, least=0)
+    ramp: int = field(300, least=0, whole=True)
     penalty: float = field(10.0, least=0)
     critic_steps: int = field(3, least=1, whole=True)
     draws: int = field(1, least=1, whole=True)
@@ -138,8 +138,8 @@ def critic(config: Config) -> keras.Model:
     """
     x = volumes = keras.Input((*[config.grid] * 3, config.channels + config.ahead))
     for number, width in enumerate((config.critic_width, 2 * config.critic_width)):
-        # Twice: 2³ voxels become one, and look at their neighbours. A strided convolution would do
-        # the first of it, too; the slope of its slope takes 20 times as long.
+        # Twice: 2³ voxels become one, and look at their neighbours. A strided convolution could do
+        # the first of it, too; of a dense layer, slopes are plain products of matrices.
         x = layers.Dense(width, name=f"patch_{number}", dtype="float32")(shared.to_patches(x, 2))
         x = layers.LeakyReLU(0.2, dtype="float32")(x)
         options = {"padding": "same", "name": f"mix_{number}", "dtype": "float32"}

@@ -1,37 +1,20 @@
 """The exercises of notebook 06, and what it teaches against the helpers."""
 
-import dataclasses
-
 import keras
-import nbformat
 import numpy as np
 import pytest
 from answers import says
 from keras import layers, ops
-from notebook_code import NOTEBOOKS, definition
+from notebook_code import definition
 from scipy import stats
 from scipy.optimize import linprog
 
 from helpers import exercises, training, wgan_gp
+from helpers.models import aencgan
+from helpers.models.shared import to_patches
 from helpers.workshop import tensorflow
 
 tf = tensorflow()
-
-
-def sand(places, p, q):
-    return np.sum(np.abs(np.cumsum(p - q))[:-1] * np.diff(places))
-
-
-test_sand = says(
-    exercises.check_sand,
-    (sand, "solved"),
-    (lambda x, p, q: stats.wasserstein_distance(x, x, p, q), "solved"),
-    (lambda x, p, q: np.abs(np.cumsum(p - q)).sum(), "not how far"),
-    (lambda x, p, q: abs(np.sum(np.cumsum(p - q)[:-1] * np.diff(x))), "absolute value"),
-    (lambda x, p, q: np.sum(np.abs(p - q)[:-1] * np.diff(x)), "running sums"),
-    (lambda x, p, q: np.abs(np.cumsum(p - q)).sum() * np.diff(x).mean(), "np.diff(places)"),
-    (lambda x, p, q: 2 * sand(x, p, q), "Expected"),
-)
 
 
 RNG = np.random.default_rng(6)
@@ -39,20 +22,20 @@ RNG = np.random.default_rng(6)
 
 test_mixing_share = says(
     exercises.check_mixing_share,
-    (lambda batch: RNG.uniform(size=(len(batch), 1, 1, 1)), "solved"),
-    (lambda batch: tf.random.uniform((len(batch), 1, 1, 1)), "solved"),
-    (lambda batch: RNG.normal(size=(len(batch), 1, 1, 1)), "outside 0…1"),
+    (lambda batch: RNG.uniform(size=(len(batch), 1, 1, 1, 1)), "solved"),
+    (lambda batch: tf.random.uniform((len(batch), 1, 1, 1, 1)), "solved"),
+    (lambda batch: RNG.normal(size=(len(batch), 1, 1, 1, 1)), "outside 0…1"),
     (lambda batch: RNG.uniform(size=batch.shape), "leaves the line"),
     (lambda batch: RNG.uniform(), "one place for all"),
-    (lambda batch: np.full((len(batch), 1, 1, 1), RNG.uniform()), "All places are the same"),
-    (lambda batch: RNG.uniform(size=len(batch)), "(B, 1, 1, 1)"),
-    (lambda batch: np.random.default_rng(1).uniform(size=(len(batch), 1, 1, 1)), "each time"),
-    (lambda batch: RNG.beta(2, 2, size=(len(batch), 1, 1, 1)), "are preferred"),
-    (lambda batch: np.clip(RNG.normal(size=(len(batch), 1, 1, 1)), 0, 1), "are preferred"),
+    (lambda batch: np.full((len(batch), 1, 1, 1, 1), RNG.uniform()), "All places are the same"),
+    (lambda batch: RNG.uniform(size=len(batch)), "(B, 1, 1, 1, 1)"),
+    (lambda batch: np.random.default_rng(1).uniform(size=(len(batch), 1, 1, 1, 1)), "each time"),
+    (lambda batch: RNG.beta(2, 2, size=(len(batch), 1, 1, 1, 1)), "are preferred"),
+    (lambda batch: np.clip(RNG.normal(size=(len(batch), 1, 1, 1, 1)), 0, 1), "are preferred"),
 )
 
 
-def squares(slope, axis=(1, 2, 3)):
+def squares(slope, axis=(1, 2, 3, 4)):
     return ops.sum(slope**2, axis=axis)
 
 
@@ -68,13 +51,29 @@ test_lengths = says(
     (lambda s: ops.sqrt(squares(s)), "NaN where a slope is 0"),
     (lambda s: ops.where(squares(s) == 0, 0.0, ops.sqrt(squares(s))), "comes too late"),
     (lambda s: tf.norm(s), "whole batch"),
-    (lambda s: ops.sqrt(squares(s, 1)), "has shape (4, 4, 5)"),
+    (lambda s: ops.sqrt(squares(s, 1)), "has shape (4, 4, 5, 2)"),
     (squares, "root is missing"),
-    (lambda s: ops.sqrt(ops.mean(s**2, axis=(1, 2, 3)) + 1e-12), "mean of the squares"),
+    (lambda s: ops.sqrt(ops.mean(s**2, axis=(1, 2, 3, 4)) + 1e-12), "mean of the squares"),
     (lambda s: ops.sqrt(squares(s) + 0.01), "has length 0"),
     (lambda s: 2 * chosen(s), "expected"),
     (lambda s: ops.stop_gradient(chosen(s)), "no stop_gradient"),
     (lambda s: chosen(s).numpy(), "instead of NumPy"),
+)
+
+
+def sand(places, p, q):
+    return np.sum(np.abs(np.cumsum(p - q))[:-1] * np.diff(places))
+
+
+test_sand = says(
+    exercises.check_sand,
+    (sand, "solved"),
+    (lambda x, p, q: stats.wasserstein_distance(x, x, p, q), "solved"),
+    (lambda x, p, q: np.abs(np.cumsum(p - q)).sum(), "not how far"),
+    (lambda x, p, q: abs(np.sum(np.cumsum(p - q)[:-1] * np.diff(x))), "absolute value"),
+    (lambda x, p, q: np.sum(np.abs(p - q)[:-1] * np.diff(x)), "running sums"),
+    (lambda x, p, q: np.abs(np.cumsum(p - q)).sum() * np.diff(x).mean(), "np.diff(places)"),
+    (lambda x, p, q: 2 * sand(x, p, q), "Expected"),
 )
 
 
@@ -101,87 +100,92 @@ test_looks_at_others = says(
 )
 
 
-# What is taught
+# What is taught: our own networks and the step that trains them
 
 
 def taught(name, **known):
     return definition("06", name, np=np, ops=ops, tf=tf, keras=keras, layers=layers, **known)
 
 
-def taught_downwards():
-    block = taught("block", active=taught("active"))
-    return taught("downwards", block=block, active=taught("active"))
-
-
-def same_network(ours, theirs, shape):
-    """Give both the same weights at random and compare what comes out."""
-    rng = np.random.default_rng(6)
-    assert [w.shape for w in ours.weights] == [w.shape for w in theirs.weights]
-    weights = []
-    for weight in ours.weights:
-        found = rng.normal(size=weight.shape) / np.sqrt(max(1, np.prod(weight.shape[:-1])))
-        weights.append(np.abs(found) + 0.5 if "variance" in weight.name else found)
-    ours.set_weights(weights)
-    theirs.set_weights(weights)
-    x = rng.random((2, *shape), dtype=np.float32)
-    expected = theirs(x).numpy()
-    assert expected.std() > 0.001
-    np.testing.assert_allclose(ours(x), expected, rtol=1e-4, atol=1e-5)
-
-
-CONFIG = wgan_gp.thesis(
-    3, width=16, kernel=3, latent=5, dropout=0.0, critic_width=16, critic_kernel=3
+CONFIG = wgan_gp.plain(
+    width=4,
+    critic_width=4,
+    adversarial=0.5,
+    ramp=3,
+    penalty=7.0,
+    critic_steps=2,
 )
 
 
-def test_the_encoder_taught_is_the_helpers():
-    network = taught("encoder", downwards=taught_downwards())(width=16, kernel=3, latent=5)
-    same_network(network, wgan_gp.encoder(CONFIG), (16, 16, 16, 1))
+def test_one_step_taught_is_one_of_the_helper(rng, monkeypatch):
+    """Same weights, batch, noise and places on the line: the same weights after three steps.
+
+    With plain gradient descent: Adam makes a whole step of a gradient that is 0 but for rounding.
+    """
+    sgd, size, steps = keras.optimizers.SGD, 2, 3
+    model = wgan_gp.build(CONFIG)
+    for weight in model.weights:
+        weight.assign(rng.normal(scale=0.1, size=weight.shape))
+    model.compile(
+        **wgan_gp.compile_options(CONFIG, training.Plan(steps=steps))
+        | {
+            "generator_optimizer": sgd(0.05),
+            "critic_optimizer": sgd(0.05),
+        }
+    )
+    noise = rng.normal(size=(steps, 3, size, 4, 4, 4, CONFIG.noise)).astype(np.float32)
+    share = rng.random((steps, 2, size, 1, 1, 1, 1), dtype=np.float32)
+    past = rng.normal(size=(size, 16, 16, 16, CONFIG.channels)).astype(np.float32)
+    future = (rng.random((size, CONFIG.ahead, 16, 16, 16)) < 0.3).astype(np.float32)
+
+    known = {"CONFIG": CONFIG, "PENALTY": CONFIG.penalty, "to_patches": to_patches}
+    known |= {"voxel_loss": taught("voxel_loss", training=training)}
+    known |= {"generator_optimizer": sgd(0.05), "critic_optimizer": sgd(0.05)}
+    known |= {"generator": taught("generator_network", **known)()}
+    known |= {"critic": taught("critic_network", **known)()}
+    for ours in ("generator", "critic"):
+        known[ours].set_weights(getattr(model, ours).get_weights())
+    parts = "forecast_of", "score", "gradient_penalty", "reconstruction", "ramped"
+    known |= {name: taught(name, **known) for name in parts}
+    draws = {"draw_noise": noise.reshape(-1, *noise.shape[2:])}
+    draws |= {"draw_share": share.reshape(-1, *share.shape[2:])}
+    for name, numbers in draws.items():
+        assert taught(name, **known)(past).shape == numbers.shape[1:]
+        known[name] = lambda past, numbers=iter(numbers): next(numbers)
+    train_step = taught("train_step", **known)
+
+    numbers = iter(draws["draw_noise"])
+    monkeypatch.setattr(model, "noise_for", lambda count, seed: tf.constant(next(numbers)))
+    places = iter(draws["draw_share"])
+    monkeypatch.setattr(wgan_gp, "mixing_share", lambda like, seed: next(places))
+    targets = {"next": tf.constant(future[:, :1]), "later": tf.constant(future[:, 1:])}
+    before = {ours: known[ours].get_weights() for ours in ("generator", "critic")}
+    for _ in range(steps):
+        model.reset_metrics()
+        train_step(past, np.moveaxis(future, 1, -1))
+        model.train_step(({"past": tf.constant(past)}, targets))
+    for ours in ("generator", "critic"):
+        taught_weights = known[ours].get_weights()
+        theirs = getattr(model, ours).get_weights()
+        for mine, its, old in zip(taught_weights, theirs, before[ours], strict=True):
+            np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-6)
+            assert mine.ndim == 1 or np.abs(its - old).max() > 1e-3  # it has learnt
 
 
-def test_the_generator_taught_is_the_helpers():
-    network = taught("generator")(frames=3, width=16, kernel=3, latent=5)
-    same_network(network, wgan_gp.generator(CONFIG), (15,))
-
-
-def test_the_critic_taught_is_the_helpers():
-    network = taught("critic_network", downwards=taught_downwards())(width=16, kernel=3)
-    same_network(network, wgan_gp.critic(CONFIG), (16, 16, 16, 2))
-
-
-def test_the_wasserstein_distances_taught_agree_with_scipy(rng):
-    a, b = rng.normal(size=(2, 50))
-    assert taught("wasserstein")(a, b) == pytest.approx(stats.wasserstein_distance(a, b))
-    places = np.linspace(0, 5, 21)
-    p, q = rng.dirichlet(np.ones(21), 2)
-    expected = stats.wasserstein_distance(places, places, p, q)
-    assert taught("area_between", STEP=0.25)(p, q) == pytest.approx(expected)
-    scores, gap = taught("best_critic", STEP=0.25, linprog=linprog)(p, q)
-    assert gap == pytest.approx(expected, abs=1e-6)
-    assert (p - q) @ scores == pytest.approx(gap)
-    assert np.abs(np.diff(scores)).max() <= 0.25 + 1e-6
-
-
-def test_the_divergence_taught_is_that_of_scipy(rng):
-    from scipy.spatial.distance import jensenshannon
-
-    p, q = rng.dirichlet(np.ones(21), 2)
-    assert taught("jensen_shannon")(p, q) == pytest.approx(jensenshannon(p, q) ** 2)
-
-
-def test_the_linear_autoencoder_taught_is_the_best_one(rng):
-    frames = rng.random((30, 3, 3, 3)).astype(np.float32) * 0.5 + 0.25
-    encode, decode = taught("linear_autoencoder")(frames, 4)
-    flat = frames.reshape(30, -1)
-    values = np.linalg.svd(flat - flat.mean(axis=0), compute_uv=False)
-    lost = ((decode(encode(frames)) - frames) ** 2).sum()
-    assert lost == pytest.approx((values[4:] ** 2).sum(), rel=1e-3)
+def test_the_optimizers_taught_are_the_helpers():
+    found = wgan_gp.compile_options(CONFIG, training.Plan(steps=5))
+    for name, rate in (("generator_optimizer", "RATE"), ("critic_optimizer", "CRITIC_RATE")):
+        ours = taught(name, **{rate: 1e-3})
+        assert type(ours) is type(found[name])
+        for part in ("beta_1", "beta_2"):
+            assert getattr(ours, part) == getattr(found[name], part)
 
 
 def test_the_penalty_taught_is_the_helpers(rng):
     penalty = taught("gradient_penalty")
-    network = wgan_gp.critic(CONFIG)
-    real, fake = (tf.constant(x) for x in rng.random((2, 3, 16, 16, 16, 2), dtype=np.float32))
+    network = taught("critic_network", CONFIG=CONFIG, to_patches=to_patches)()
+    shape = (2, 3, 16, 16, 16, CONFIG.channels + CONFIG.ahead)
+    real, fake = (tf.constant(x) for x in rng.random(shape, dtype=np.float32))
     share = rng.random((3, 1, 1, 1, 1), dtype=np.float32)
     for each in (network, lambda x: 0 * network(x)):
         found = []
@@ -218,45 +222,86 @@ def test_the_cut_taught_is_the_helpers(rng):
     np.testing.assert_array_equal(found[0], found[1])
 
 
-def test_the_losses_taught_are_the_helpers(rng, monkeypatch):
-    """What the helper reports, and how its generator moves, follow from the notebook's losses."""
-    monkeypatch.setattr(wgan_gp, "mixing_share", lambda like, seed: tf.fill((3, 1, 1, 1), 0.4))
-    config = wgan_gp.Config(2, width=8, blocks=1, critic_width=8, critic_steps=1, grid=8)
-    config = dataclasses.replace(config, adversarial=0.5, warm_up=0)
-    model = wgan_gp.build(config)
-    for weight in model.weights:
-        weight.assign(rng.normal(scale=0.3, size=weight.shape))
-    frames = (rng.random((3, 3, 8, 8, 8)) < 0.3).astype(np.float32)
-    inputs = wgan_gp.inputs(config, frames[:, :2], np.array([1, 2, 4]))
-    target = frames[:, 2]
-    known = {"training": training, "binarise": taught("binarise"), "PENALTY": 10.0}
-    known["gradient_penalty"] = taught("gradient_penalty")
-
-    def score(candidate):
-        return model.score(inputs, target, candidate)
-
-    with tf.GradientTape() as tape:
-        probability = model(inputs)
-        loss = taught("generator_loss", **known)(score, target, probability, 0.5)
-    gradients = tape.gradient(loss, model.generator_variables)
-    wanted = [w.numpy() - 0.1 * g for w, g in zip(model.generator_variables, gradients)]
-    candidate = wgan_gp.binarise(probability)
-    critic, distance = taught("critic_loss", **known)(score, tf.constant(target), candidate, 0.4)
-    sgd = keras.optimizers.SGD
-    model.compile(sgd(0.1), sgd(0.0), run_eagerly=True)
-    data = tf.data.Dataset.from_tensors((inputs, target))
-    found = model.fit(data, shuffle=False, verbose=0).history
-    assert found["critic"][0] == pytest.approx(float(critic), rel=1e-4)
-    assert found["distance"][0] == pytest.approx(float(distance), rel=1e-4)
-    for ours, theirs in zip(model.generator_variables, wanted):
-        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+# Sand, and the linear autoencoder
 
 
-def test_the_configuration_shown_is_the_workshops():
-    (path,) = NOTEBOOKS.glob("06*.ipynb")
-    cells = nbformat.read(path, as_version=4).cells
-    (source,) = (cell.source for cell in cells if cell.source.startswith("NETWORK = "))
-    exec(source, {"wgan_gp": wgan_gp, "HISTORY": 3})
+def test_the_best_critic_taught_is_the_best_of_all(rng):
+    """Its gap is the Wasserstein distance, and no scores of slope at most 1 have a larger one."""
+    places = np.linspace(0, 5, 21)
+    p, q = rng.dirichlet(np.ones(21), 2)
+    scores, gap, work = taught("best_critic", APART=0.25)(p, q)
+    expected = stats.wasserstein_distance(places, places, p, q)
+    assert gap == pytest.approx(expected) and work == pytest.approx(expected)
+    assert (p - q) @ scores == pytest.approx(gap)
+    assert np.abs(np.diff(scores)).max() <= 0.25 + 1e-6
+    rise = np.diff(np.eye(21), axis=0)
+    rules = {"A_ub": np.concatenate([rise, -rise]), "b_ub": np.full(40, 0.25)}
+    best = linprog(q - p, **rules, bounds=[(None, None)] * 21)
+    assert -best.fun == pytest.approx(gap, abs=1e-6)
+
+
+def test_the_divergence_taught_is_that_of_scipy(rng):
+    from scipy.spatial.distance import jensenshannon
+
+    p, q = rng.dirichlet(np.ones(21), 2)
+    assert taught("jensen_shannon")(p, q) == pytest.approx(jensenshannon(p, q) ** 2)
+
+
+@pytest.mark.parametrize(("count", "edge"), [(30, 3), (200, 6)])
+def test_the_linear_autoencoder_taught_is_the_best_one(rng, count, edge):
+    # Few directions in which frames differ much, as in our frames.
+    flat = rng.normal(size=(count, 8)) @ rng.normal(size=(8, edge**3))
+    flat = 0.5 + 0.02 * flat + 0.001 * rng.normal(size=flat.shape)
+    frames = flat.astype(np.float32).reshape(-1, *[edge] * 3)
+    encode, decode = taught("linear_autoencoder")(frames, 4)
+    values = np.linalg.svd(flat - flat.mean(axis=0), compute_uv=False)
+    lost = ((decode(encode(frames)) - frames) ** 2).sum()
+    assert lost == pytest.approx((values[4:] ** 2).sum(), rel=1e-3)
+
+
+# The thesis's networks
+
+
+def same_network(ours, theirs, shape):
+    """Give both the same weights at random and compare what comes out."""
+    rng = np.random.default_rng(6)
+    assert [w.shape for w in ours.weights] == [w.shape for w in theirs.weights]
+    weights = []
+    for weight in ours.weights:
+        found = rng.normal(size=weight.shape) / np.sqrt(max(1, np.prod(weight.shape[:-1])))
+        weights.append(np.abs(found) + 0.5 if "variance" in weight.name else found)
+    ours.set_weights(weights)
+    theirs.set_weights(weights)
+    x = rng.random((2, *shape), dtype=np.float32)
+    expected = theirs(x).numpy()
+    assert expected.std() > 0.001
+    np.testing.assert_allclose(ours(x), expected, rtol=1e-4, atol=1e-5)
+    kinds = [[type(layer) for layer in each.layers] for each in (ours, theirs)]
+    for kind in (layers.Dropout, layers.BatchNormalization, layers.LayerNormalization):
+        assert kinds[0].count(kind) == kinds[1].count(kind)
+
+
+THESIS = wgan_gp.thesis(3, width=16, kernel=3, latent=5, critic_width=16)
+
+
+def taught_downwards():
+    block = taught("block", active=taught("active"))
+    return taught("downwards", block=block, active=taught("active"))
+
+
+def test_the_encoder_taught_is_the_helpers():
+    network = taught("encoder", downwards=taught_downwards())(width=16, kernel=3, latent=5)
+    same_network(network, aencgan.encoder(THESIS), (16, 16, 16, 1))
+
+
+def test_the_decoder_taught_is_the_helpers():
+    network = taught("decoder")(frames=3, width=16, kernel=3, latent=5)
+    same_network(network, aencgan.decoder(THESIS), (15,))
+
+
+def test_the_thesis_s_critic_taught_is_the_helpers():
+    network = taught("thesis_critic", downwards=taught_downwards())(width=16, kernel=3)
+    same_network(network, aencgan.critic(THESIS), (16, 16, 16, 2))
 
 
 def test_the_critic_that_the_text_calls_best(rng):

@@ -87,7 +87,7 @@ def test_the_sweep_judges_each_setting_beside_the_generator_alone(tmp_path, monk
     judge = critic.judge
     monkeypatch.setattr(critic, "judge", lambda models, data: judge(models, data, limit=2))
     monkeypatch.setattr(critic, "DRAWS", 2)
-    options = {"settings": ["λ = 0.1", "as it is"], "seeds": (1, 2), "steps": (3, 2)}
+    options = {"settings": ["λ = 0.03", "λ = 0.3"], "seeds": (1, 2), "steps": (3, 2)}
     out = tmp_path / "sweep.csv"
     critic.sweep(DATA, tmp_path, out, **options)
     expected = [
@@ -95,13 +95,13 @@ def test_the_sweep_judges_each_setting_beside_the_generator_alone(tmp_path, monk
         for seed in (1, 2)
         for pair in (
             ("cnn", f"alone-{seed}", None),
-            ("wgan_gp", f"3-{seed}", f"alone-{seed}"),
+            ("wgan_gp", f"1-{seed}", f"alone-{seed}"),
             ("wgan_gp", f"0-{seed}", f"alone-{seed}"),
         )
     ]
     assert begun == expected
     table = pd.read_csv(out)
-    models = {"persistence", "generator alone", "its voxels drawn", "λ = 0.1", "as it is"}
+    models = {"persistence", "generator alone", "its voxels drawn", "λ = 0.03", "λ = 0.3"}
     assert set(table["model"]) == models and set(table["seed"]) == {1, 2}
     assert set(table["minutes"]) == {0.5}
     critic.sweep(DATA, tmp_path, out, **options)
