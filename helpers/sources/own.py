@@ -18,6 +18,7 @@ from helpers.world.cavities import UNLABELLED, Sample
 
 LEAST = 6  # time points: five are seen in a rollout, and one is forecast
 GRIDS = (8, 16, 24, 32)  # voxels along the edge of a frame that all networks of the course take
+STEPS = (1, 2, 4)  # between the frames that the report compares
 MARK = "own.json"
 Step = Callable[[np.ndarray], tuple[np.ndarray, str]]
 
@@ -34,7 +35,7 @@ class Report:
         filled: share of the voxels that are filled.
         persistence: steps -> mean Jaccard distance between frames so many steps apart, each
             record's frames taken as one volume.
-        names: sample id -> the name of its sequence, and its time points.
+        names: sample id -> the name of its sequence, and its first and last time point there.
     """
 
     sequences: int
@@ -120,7 +121,8 @@ def _peaks(frames: np.ndarray) -> str:
     first = int(counts.argmax())
     second = int(np.where(abs(places - first) < 8, -1, counts).argmax())
     left, right = sorted((first, second))
-    valley = left + int(counts[left : right + 1].argmin())
+    low = counts[left : right + 1]
+    valley = left + int(np.median(np.flatnonzero(low == low.min())))
     one, other, between = ((edges[n] + edges[n + 1]) / 2 for n in (left, right, valley))
     return (
         f"The histogram's peaks are near {one:.4g} and {other:.4g}; with threshold {between:.4g}, "
@@ -250,33 +252,30 @@ def from_arrays(
         raise ValueError(f"the frames have different shapes: {grids}; use cube() and reduce().")
     parts = _deal(lengths, by, length, seed)
     pieces = [piece for part in parts.values() for piece in part]
-    used = sum(stop - start for _, start, stop in pieces)
-    if used < sum(lengths.values()):
-        words[
-            f"{sum(lengths.values()) - used} time points after the last whole piece left out"
-        ] += 1
+    if left := sum(lengths.values()) - sum(stop - start for _, start, stop in pieces):
+        words[f"{left} time points in all left out, after the last whole pieces"] += 1
+    cut = [found[name][start:stop] for name, start, stop in pieces]
     report = Report(
         sequences=len(found),
         words=dict(words),
         records={split: len(part) for split, part in parts.items()},
-        shape=found[pieces[0][0]][slice(*pieces[0][1:])].shape,
-        filled=float(np.mean([found[name][start:stop].mean() for name, start, stop in pieces])),
-        persistence={step: _persistence(found, pieces, step) for step in (1, 2, 4)},
-        names={
-            n: f"{name}, time points {start} to {stop - 1}"
-            for n, (name, start, stop) in enumerate(pieces)
+        shape=cut[0].shape,
+        filled=float(np.mean(cut)),
+        persistence={
+            step: float(np.mean([metrics.pooled(each[:-step], each[step:]) for each in cut]))
+            for step in STEPS
         },
+        names={n: f"{name}, {start} to {stop - 1}" for n, (name, start, stop) in enumerate(pieces)},
     )
     with _files.writing(folder, "choose another folder"):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _files.replacing_folder(folder) as place:
-            number = 0
-            for split, part in parts.items():
-                (place / SPLITS[split]).mkdir()
-                for name, start, stop in part:
-                    sample = Sample(found[name][start:stop], UNLABELLED, UNLABELLED, number)
-                    records.write_sample(place / SPLITS[split], sample)
-                    number += 1
+            splits = [split for split, part in parts.items() for _ in part]
+            for name in SPLITS.values():
+                (place / name).mkdir()
+            for number, (split, each) in enumerate(zip(splits, cut)):
+                sample = Sample(each, UNLABELLED, UNLABELLED, number)
+                records.write_sample(place / SPLITS[split], sample)
             _files.write_json(place / MARK, dataclasses.asdict(report))
     return report
 
@@ -396,8 +395,3 @@ def _in_three(found: Sequence) -> tuple[Sequence, Sequence, Sequence]:
     """Cut a sequence in three: two tenths, at least one each, come last."""
     tenth = max(1, round(len(found) / 10))
     return found[: -2 * tenth], found[-2 * tenth : -tenth], found[-tenth:]
-
-
-def _persistence(found: dict[str, np.ndarray], pieces: list, step: int) -> float:
-    parts = [found[name][start:stop] for name, start, stop in pieces]
-    return float(np.mean([metrics.pooled(part[:-step], part[step:]) for part in parts]))

@@ -183,9 +183,9 @@ def _read(file: Path, read: Callable[[], object]):
     except (ModuleNotFoundError, MemoryError):
         raise
     except Exception as error:  # each library has errors of its own
-        if str(file) in str(error):
-            raise ValueError(str(error)) from error
-        raise ValueError(f"{file}: it cannot be read: {error}") from error
+        said = str(error)
+        known = said.startswith(f"{file}: ")
+        raise ValueError(said if known else f"{file}: it cannot be read: {said}") from error
 
 
 def library(name: str, needs: str | Path) -> ModuleType:
