@@ -45,7 +45,7 @@ def test_sequences_become_records_without_labels(tmp_path):
     report = own.from_arrays(frames, tmp_path / "set")
     assert report.records == {"training": 10, "validation": 1, "test": 1}
     assert report.shape == (8, 8, 8, 8) and report.sequences == 12
-    assert report.filled == pytest.approx(frames.mean())
+    assert report.filled == report.before == pytest.approx(frames.mean())
     for step, distance in report.persistence.items():
         each = [metrics.pooled(one[:-step], one[step:]) for one in frames]
         assert distance == pytest.approx(np.mean(each))
@@ -114,7 +114,7 @@ def test_threshold(rng):
     values = rng.normal(size=(3, 4, 4, 4))
     found, said = own.threshold(values, 0.25)
     np.testing.assert_array_equal(found, values > 0.25)
-    assert said == "threshold 0.25, filled is what lies above" and found.dtype == np.uint8
+    assert said == "threshold 0.25: filled is what lies above 0.25" and found.dtype == np.uint8
     np.testing.assert_array_equal(own.threshold(values, 0.25, below=True)[0], values <= 0.25)
     for low, high in ((0, 255), (-1, 1), (False, True), (2.0, 3.0)):
         mask = np.where(values > 0, high, low)
@@ -303,13 +303,18 @@ def grey():
 
 BAD = {
     "NaN": (several(b=np.where(balls(1)[0], np.nan, 0)), {}, "sequence b: .* NaN or infinite"),
+    "masked frames": (several(b=[np.ma.masked_equal(balls(1)[0, 0], 1)] * 8), {}, "b: .* masked"),
     "masked": (several(b=np.ma.masked_equal(balls(1)[0], 1)), {}, "sequence b: .* masked in"),
     "complex": (several(b=balls(1)[0] * 1j), {}, "sequence b: .* dtype complex128"),
     "text": (several(b=balls(1)[0].astype(str)), {}, "sequence b: .* dtype <U5"),
     "three axes": (balls(1)[0, 0], {}, r"has shape \(8, 8, 8\); expected \(T, D, H, W\)"),
     "a channel": (balls(1)[0][..., None], {}, "without a channel axis"),
     "one frame": (balls(3)[:, :1], {}, "1 time points; expected at least 6"),
-    "frames of different shapes": (several(b=uneven()), {}, "different shapes: .*8, 8, 7"),
+    "frames of different shapes": (
+        several(b=uneven()),
+        {},
+        "sequence b: frames of different shapes: .*8, 8, 7",
+    ),
     "sequences of different shapes": (several(b=balls(1, edge=16)[0]), {}, "different shapes"),
     "all empty": (several(b=np.zeros((8, 8, 8, 8))), {}, "all of its voxels are empty"),
     "all filled": (several(b=np.ones((8, 8, 8, 8))), {}, "all of its voxels are filled"),

@@ -32,7 +32,8 @@ class Report:
         words: what was done -> in how many sequences.
         records: how many there are in each split.
         shape: (T, D, H, W) of each record.
-        filled: share of the voxels that are filled.
+        before: share of the voxels that were filled before the steps.
+        filled: share of the voxels that are filled in the records.
         persistence: steps -> mean Jaccard distance between frames so many steps apart, each
             record's frames taken as one volume.
         names: sample id -> the name of its sequence, and its first and last time point there.
@@ -42,13 +43,14 @@ class Report:
     words: dict[str, int]
     records: dict[str, int]
     shape: tuple[int, ...]
+    before: float
     filled: float
     persistence: dict[int, float]
     names: dict[int, str]
 
     def __str__(self) -> str:
         times = self.shape[0]
-        more = ", own=True" * (times == 128)
+        shown = f"{times // 2 * 2}, 1, time_points={times}{', own=True' * (times == 128)}"
         lines = [f"{what} ({n} of {self.sequences})" for what, n in self.words.items()]
         if len(lines) > 15:
             lines[15:] = [f"… and {len(lines) - 15} more, see {MARK}"]
@@ -57,8 +59,8 @@ class Report:
                 f"{self.sequences} sequences. What was done, and in how many of them:",
                 *(f"  {line}" for line in lines),
                 "Records: " + ", ".join(f"{n} {split}" for split, n in self.records.items()),
-                f"Each has {times} time points of {self.shape[1]}³ voxels, {self.filled:.2%} of "
-                f"them filled: FrameFormat({times // 2 * 2}, 1, time_points={times}{more})",
+                f"Each has {times} time points of {self.shape[1]}³ voxels: FrameFormat({shown})",
+                f"Filled: {self.filled:.2%} of the voxels; {self.before:.2%} before these steps",
                 "Persistence, the distance that a forecast has to beat (0 nothing moves, 1 nothing "
                 "stays): "
                 + ", ".join(f"{d:.4f} at step {step}" for step, d in self.persistence.items()),
@@ -95,23 +97,20 @@ def threshold(
         )
     low, high = frames.min(), frames.max()
     if at is None:
-        two = all(np.all((each == low) | (each == high)) for each in frames)
-        if not two:
+        if not all(np.all((each == low) | (each == high)) for each in frames):
             raise ValueError(f"values from {low:g} to {high:g}; expected two. {_peaks(frames)}")
-        at, said = low, f"two values, {low:g} and {high:g}"
-        if low == high:  # all voxels alike: `from_arrays` says what is wrong
-            at, said = 0, f"one value, {low:g}"
+        # One value everywhere is taken as it is: `from_arrays` says what is wrong with it.
+        at, said = (low if low < high else 0), f"two values, {low:g} and {high:g}"
     elif at == "otsu":
-        counts, edges = np.histogram(frames, 256, (float(low), float(high)))
         filters = library("skimage.filters", "Otsu's threshold")
+        counts, edges = np.histogram(frames, 256)
         at = float(filters.threshold_otsu(hist=(counts, (edges[:-1] + edges[1:]) / 2)))
         said = f"threshold {at:g} by Otsu, of values from {low:g} to {high:g}"
     else:
         at = _checks.number("at", at)
         said = f"threshold {at:g}"
-    filled = np.asarray(frames > at)
-    said += f", filled is what lies {'below' if below else 'above'}" if at is not low else ""
-    return (~filled if below else filled).view(np.uint8), said
+    filled = np.asarray(frames <= at if below else frames > at)
+    return filled.view(np.uint8), f"{said}: filled is {'not ' * below}what lies above {at:g}"
 
 
 def _peaks(frames: np.ndarray) -> str:
@@ -233,14 +232,14 @@ def from_arrays(
     if folder.exists():
         raise FileExistsError(f"{folder}: it is there already; choose another name.")
     _checks.choice("by", by, ("sequence", "time"))
-    found, words, time_steps = {}, collections.Counter(), {}
+    found, about = {}, {}
     for name, source in _named(frames).items():
         try:
-            found[name], said, time_steps[name] = _prepared(source, at, below, steps, time_axis)
+            found[name], about[name] = _prepared(source, at, below, steps, time_axis)
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"sequence {name}: {error}") from error
-        words.update(said)
+    time_steps = {name: each["time step"] for name, each in about.items()}
     if len(set(time_steps.values())) > 1:
         raise ValueError(
             f"the time steps differ, in seconds: {time_steps}; a forecast needs one. Resample them "
@@ -252,6 +251,7 @@ def from_arrays(
         raise ValueError(f"the frames have different shapes: {grids}; use cube() and reduce().")
     parts = _deal(lengths, by, length, seed)
     pieces = [piece for part in parts.values() for piece in part]
+    words = collections.Counter(said for each in about.values() for said in each["words"])
     if left := sum(lengths.values()) - sum(stop - start for _, start, stop in pieces):
         words[f"{left} time points in all left out, after the last whole pieces"] += 1
     cut = [found[name][start:stop] for name, start, stop in pieces]
@@ -260,7 +260,8 @@ def from_arrays(
         words=dict(words),
         records={split: len(part) for split, part in parts.items()},
         shape=cut[0].shape,
-        filled=float(np.mean(cut)),
+        before=float(np.mean([each["before"] for each in about.values()])),
+        filled=float(np.mean([each.mean() for each in cut])),
         persistence={
             step: float(np.mean([metrics.pooled(each[:-step], each[step:]) for each in cut]))
             for step in STEPS
@@ -283,24 +284,24 @@ def from_arrays(
 def _named(frames) -> dict[str, object]:
     """Return sequences by name, whichever way they came."""
     if not isinstance(frames, Mapping):
-        frames = frames if isinstance(frames, np.ndarray) else _array(frames)
-        several = frames.ndim == 5
-        frames = {str(n): each for n, each in enumerate(frames if several else [frames])}
+        frames = _array(frames)
+        frames = dict(enumerate(frames if frames.ndim == 5 else [frames]))
     if not frames:
         raise ValueError("there are no sequences; expected at least one.")
     return {str(name): each for name, each in frames.items()}
 
 
 def _array(frames) -> np.ndarray:
-    """Make an array of a list of frames."""
     try:
-        return np.ma.asanyarray(frames) if np.ma.is_masked(frames) else np.asanyarray(frames)
-    except ValueError as error:
-        shapes = sorted({np.shape(each) for each in frames})
-        raise ValueError(f"the frames have different shapes: {shapes}.") from error
+        return _checks.unmasked("frames", frames)
+    except ValueError as error:  # of lists that make no array
+        raise ValueError(
+            f"frames of different shapes: {sorted({np.shape(each) for each in frames})}. "
+            "Sequences of different lengths are given by name: {'a': …, 'b': …}."
+        ) from error
 
 
-def _prepared(source, at, below, steps, time_axis) -> tuple[np.ndarray, list[str], float | None]:
+def _prepared(source, at, below, steps, time_axis) -> tuple[np.ndarray, dict]:
     """Read a sequence, take the steps, and see that records can hold what comes out."""
     source = source() if callable(source) else source
     told = source if isinstance(source, Frames) else Frames(_array(source))
@@ -312,13 +313,12 @@ def _prepared(source, at, below, steps, time_axis) -> tuple[np.ndarray, list[str
     if time_axis is not None:
         frames = np.moveaxis(frames, _checks.whole("time_axis", time_axis, -4, 3), 0)
     frames, said = threshold(frames, at, below=below)
-    share = frames.mean()
-    if share in (0, 1):
-        kind = "filled" if share else "empty"
+    words, before = [*told.words, said], float(frames.mean())
+    if before in (0, 1):
+        kind = "filled" if before else "empty"
         raise ValueError(f"all of its voxels are {kind} ({said}); there is nothing to forecast.")
     if time_axis is None and told is not source:
         _check_time_axis(frames)
-    words = [*told.words, said]
     for step in steps:
         frames, said = step(frames)
         words.append(said)
@@ -329,29 +329,28 @@ def _prepared(source, at, below, steps, time_axis) -> tuple[np.ndarray, list[str
             f"its frames are {frames.shape[1:]}; expected D = H = W of {GRIDS}: take the steps "
             "cube() and reduce(), or fit(), which is both."
         )
-    if frames.mean() in (0, 1):
+    if frames.min() == frames.max():
         raise ValueError(f"all voxels are alike after these steps: {'; '.join(words)}.")
-    return frames, words, told.time_step
+    return frames, {"words": words, "before": before, "time step": told.time_step}
 
 
 def _check_time_axis(frames: np.ndarray) -> None:
     """Refuse frames whose time axis seems to be another than the first, by shape or continuity."""
-    shape, wrong = frames.shape, None
-    changes = []
+    shape, changes = frames.shape, []
     for axis in range(4):
-        ahead = np.moveaxis(frames, axis, 0)
-        changes.append(float(np.mean(ahead[1:] != ahead[:-1])) if shape[axis] > 1 else 1.0)
-    calmest = int(np.argmin(changes))
+        lines = np.moveaxis(frames, axis, 0)
+        changes.append(float(np.mean(lines[1:] != lines[:-1])) if len(lines) > 1 else 1.0)
+    calmest, next_one = np.argsort(changes)[:2]
     if shape[0] == shape[1] == shape[2] != shape[3]:
-        wrong, why = 3, "three equal axes come first"
-    elif calmest and 2 * changes[calmest] < min(changes[:calmest] + changes[calmest + 1 :]):
-        wrong = calmest
-        why = f"from one to the next along axis {calmest} fewest voxels change"
-    if wrong is not None:
-        raise ValueError(
-            f"it has shape {shape}, and {why}: time seems to be axis {wrong}, expected first. Say "
-            f"which one it is: time_axis={wrong}, or time_axis=0 if this is right (--time-axis)."
-        )
+        found, why = 3, "the first three axes are equally long"
+    elif calmest and 2 * changes[calmest] < changes[next_one]:
+        found, why = calmest, f"least changes along axis {calmest}"
+    else:
+        return
+    raise ValueError(
+        f"it has shape {shape}, and {why}: time seems to be axis {found}, expected first. Say "
+        f"which one it is: time_axis={found}, or time_axis=0 if this is right (--time-axis)."
+    )
 
 
 def _deal(lengths: dict[str, int], by: str, length: int | None, seed: int) -> dict[str, list]:
