@@ -51,7 +51,6 @@ def find(path: str | Path, array: str | None = None) -> dict[str, Callable[[], o
         ModuleNotFoundError: the library that reads such files is missing.
     """
     path, found, series = Path(path), {}, {}
-    inside = sorted(path.rglob("*"), key=_natural) if path.is_dir() else [path]
     top = path if path.is_dir() else path.parent
 
     def add(name: str, read: Callable[[], object], file: Path) -> None:
@@ -59,40 +58,44 @@ def find(path: str | Path, array: str | None = None) -> dict[str, Callable[[], o
             raise ValueError(
                 f"{path}: two sequences are called {name}, the second in {file.name}; rename one."
             )
-        found[name] = functools.partial(_read, file, read)
+        found[name] = read
 
-    for file in inside:
-        hidden = any(part.startswith(".") for part in file.relative_to(top).parts)
-        if hidden or not file.is_file():
+    for file in sorted(path.rglob("*"), key=_natural) if path.is_dir() else [path]:
+        place = file.relative_to(top)
+        if not file.is_file() or any(part.startswith(".") for part in place.parts):
             continue
-        kind = "".join(file.suffixes[-2:]) if file.suffix == ".gz" else file.suffix
-        kind = kind.lower()
-        name = file.relative_to(top).as_posix()[: -len(kind) or None]
-        if kind == ".npy":
-            shape = _read(file, lambda file=file: np.load(file, mmap_mode="r").shape)
-            if len(shape) != 5:
-                add(name, functools.partial(np.load, file, mmap_mode="r"), file)
-                continue
-            for n in range(shape[0]):
-                add(f"{name}-{n}", lambda file=file, n=n: np.load(file, mmap_mode="r")[n], file)
-        elif kind == ".npz":
-            names = _read(file, lambda file=file: np.load(file).files)
-            for each in names if array is None else [array]:
-                add(f"{name}-{each}", lambda file=file, each=each: np.load(file)[each], file)
-        elif kind in (".nii", ".nii.gz"):
-            add(name, functools.partial(nifti, file), file)
-        elif kind in (".tif", ".tiff", ".vti", ".vtk"):
-            series.setdefault((file.parent, kind in (".tif", ".tiff")), []).append(file)
-    for (folder, is_tiff), files in series.items():
-        frame = tiff_frame if is_tiff else functools.partial(vtk_frame, array=array)
+        kind = ".nii.gz" if file.name.lower().endswith(".nii.gz") else file.suffix.lower()
+        if kind in SERIES:
+            series.setdefault((file.parent, SERIES[kind]), []).append(file)
+        elif kind in ALONE:
+            inside = _read(file, functools.partial(_sequences, file, kind, array))
+            for part, read in inside.items():
+                read = functools.partial(_read, file, read)
+                add(place.as_posix()[: -len(kind)] + part, read, file)
+    for (folder, frame), files in series.items():
         name = folder.relative_to(top).as_posix() if folder != top else folder.resolve().name
+        frame = functools.partial(frame, array=array)
         add(name, functools.partial(_stack, files, frame), folder)
     if not found:
         raise FileNotFoundError(
-            f"{path}: expected .npy, .npz, .nii, .nii.gz, or folders of .tif, .vti or .vtk images; "
-            f"found {'none of them' if path.exists() else 'no such file or folder'}."
+            f"{path}: expected {', '.join(ALONE)}, or folders of {', '.join(SERIES)} images; found "
+            f"{'none of them' if path.exists() else 'no such file or folder'}."
         )
     return found
+
+
+def _sequences(file: Path, kind: str, array: str | None) -> dict[str, Callable[[], object]]:
+    """Return what is in one file: the end of each sequence's name, and what reads it."""
+    if kind == ".npz":
+        with np.load(file) as archive:
+            names = archive.files if array is None else [array]
+        return {f"-{name}": lambda name=name: np.load(file)[name] for name in names}
+    if kind != ".npy":
+        return {"": lambda: nifti(file)}
+    shape = np.load(file, mmap_mode="r").shape  # only what is used is read
+    if len(shape) != 5:
+        return {"": lambda: np.load(file, mmap_mode="r")}
+    return {f"-{n}": lambda n=n: np.load(file, mmap_mode="r")[n] for n in range(shape[0])}
 
 
 def nifti(path: str | Path) -> Frames:
@@ -111,7 +114,7 @@ def nifti(path: str | Path) -> Frames:
     return Frames(array, (said, words), step if step > 0 else None)
 
 
-def tiff_frame(path: Path) -> tuple[np.ndarray, Sequence[float]]:
+def tiff_frame(path: Path, array: None = None) -> tuple[np.ndarray, Sequence[float]]:
     """Read a 3D TIFF stack (D, H, W): its voxels, and their sizes, which such files seldom tell."""
     return library("tifffile", path).imread(path), (1.0, 1.0, 1.0)
 
@@ -203,3 +206,7 @@ def _natural(path: Path) -> list:
     """Order names by the numbers in them: frame_2 comes before frame_10."""
     parts = re.split(r"(\d+)", str(path))
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+ALONE = (".npy", ".npz", ".nii", ".nii.gz")
+SERIES = {".tif": tiff_frame, ".tiff": tiff_frame, ".vti": vtk_frame, ".vtk": vtk_frame}
