@@ -112,6 +112,7 @@ def test_pieces_of_one_sequence_stay_together(tmp_path):
 
 def test_threshold(rng):
     values = rng.normal(size=(3, 4, 4, 4))
+    values[0, 0] = 0.25
     found, said = own.threshold(values, 0.25)
     np.testing.assert_array_equal(found, values > 0.25)
     assert said == "threshold 0.25: filled is what lies above 0.25" and found.dtype == np.uint8
@@ -488,7 +489,7 @@ def test_any_grid_and_number_of_time_points(tmp_path, kind, grid, times):
 def test_short_sequences_are_not_continued_by_their_last_frame(tmp_path):
     """Frames that are never alike: a target that repeats the frame before it is not of the data."""
     rng = np.random.default_rng(0)
-    own.from_arrays(rng.random((3, 8, 8, 8, 8)) < 0.5, tmp_path / "set", time_axis=0)
+    own.from_arrays(rng.random((12, 8, 8, 8, 8)) < 0.5, tmp_path / "set", time_axis=0)
     split = opened(tmp_path / "set", tmp_path)["training"]
     config, mine = cnn.Config(history=6, ahead=3, steps=(1,), grid=8), FrameFormat(8, 1, 8)
     _, targets, _ = next(cnn.batches(split, [mine], config, Plan(steps=1, batch_size=64))(0))
