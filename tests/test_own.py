@@ -354,11 +354,11 @@ def save_nifti(path, shape):
     nibabel.save(nibabel.Nifti1Image(np.ones(shape, np.uint8), np.eye(4)), path)
 
 
-def save_tiffs(folder):
+def save_tiffs(folder, *shapes):
     import tifffile
 
-    tifffile.imwrite(folder / "a_1.tif", np.zeros((8, 8, 8), np.uint8))
-    tifffile.imwrite(folder / "a_2.tif", np.zeros((8, 8, 7), np.uint8))
+    for n, shape in enumerate(shapes, 1):
+        tifffile.imwrite(folder / f"a_{n}.tif", np.zeros(shape, np.uint8))
 
 
 BAD_FILES = {
@@ -371,7 +371,12 @@ BAD_FILES = {
     "damaged TIFF": (lambda f: (f / "a.tif").write_bytes(b"II*"), "a.tif.*cannot be read"),
     "damaged VTK": (lambda f: (f / "a.vti").write_bytes(b"no"), "a.vti.*(none|cannot)"),
     "a mesh": (lambda f: pyvista.Sphere().save(f / "a.vtk"), "a.vtk: .* PolyData"),
-    "frames of different shapes": (save_tiffs, r"a_2.tif: .*\(8, 8, 7\)"),
+    "a flat TIFF": (lambda f: save_tiffs(f, (8, 8)), r"a_1.tif: .*\(8, 8\); expected a frame"),
+    "a 4D TIFF": (lambda f: save_tiffs(f, (9, 8, 8, 8)), r"a_1.tif: .*Save .* as .npy"),
+    "frames of different shapes": (
+        lambda f: save_tiffs(f, (8,) * 3, (8, 8, 7)),
+        r"a_2.tif: .*\(8, 8, 7\)",
+    ),
     "the same name": (
         lambda f: [np.save(f / "a.npy", 0), save_nifti(f / "a.nii", (8, 8, 8, 8))],
         "two sequences are called a, the second in a.npy",

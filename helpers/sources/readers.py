@@ -168,8 +168,13 @@ def _stack(files: list[Path], frame: Callable) -> Frames:
     frames, first = [], None
     for file in files:
         array, sizes = _read(file, functools.partial(frame, file))
+        if array.ndim != 3:
+            raise ValueError(
+                f"{file}: it has shape {array.shape}; expected a frame (D, H, W), each in a "
+                "file of its own. Save what holds all time points as .npy."
+            )
         first = first or (array.shape, tuple(sizes))
-        if array.ndim != 3 or (array.shape, tuple(sizes)) != first:
+        if (array.shape, tuple(sizes)) != first:
             raise ValueError(
                 f"{file}: expected a frame (D, H, W) as in {files[0].name}, whose shape and voxels "
                 f"are {first}; found {array.shape}, {tuple(sizes)}."
