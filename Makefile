@@ -46,6 +46,7 @@ check: $(TESTS)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m codespell_lib
+	$(BIN)/python -m mypy
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)

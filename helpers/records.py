@@ -79,8 +79,8 @@ def record_paths(folder: str | Path, limit: int | None = None) -> list[Path]:
         limit = _checks.whole("limit", limit, 1)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: expected a folder of records, found no such folder.")
-    names = (name for name in os.listdir(folder) if name.endswith(".tfrecords"))
-    names = sorted(name for name in names if not name.startswith("."))
+    there = sorted(name for name in os.listdir(folder) if name.endswith(".tfrecords"))
+    names = [name for name in there if not name.startswith(".")]
     if not names:
         raise bad(
             folder,
@@ -236,10 +236,12 @@ class PackedSplit:
                 f"the packed split is damaged: expected it as it was written, found {error}; "
                 "delete the folder and pack again.",
             ) from error
+        self.betti: np.ndarray | None
+        self.objects: np.ndarray | None
         self.betti, self.objects, self.sample_id = (
-            np.array(labels[name], order="C") for name in LABELS.names
+            np.array(labels[name], order="C") for name in ("betti", "objects", "sample_id")
         )
-        if (self.betti == UNLABELLED).all(axis=1).any():
+        if (labels["betti"] == UNLABELLED).all(axis=1).any():
             self.betti = self.objects = None  # so that nobody takes 255 for a count
 
     def __len__(self) -> int:

@@ -78,8 +78,9 @@ class FrameFormat:
         match = re.fullmatch(r"T(\d+)_TINC(\d+)(?:_of_(\d+))?", name)
         if not match:
             raise ValueError(f"{name!r} is not a format; expected a name such as 'T20_TINC1'.")
-        own = match[3] == "128"  # of other data, or the name would not say so
-        return cls(*(int(each) for each in match.groups(default="128")), own=own)
+        T, TINC, time_points = (int(each) for each in match.groups(default="128"))
+        # 128 is told only of other data.
+        return cls(T, TINC, time_points, own=match[3] == "128")
 
     def select(self, frames: np.ndarray) -> np.ndarray:
         """Return the frames of this format: (..., T, D, H, W) to (..., steps, D, H, W), a view."""
@@ -195,7 +196,7 @@ def from_packed(
         samples, times, symmetries = order.batch(int(step))
         return apply_symmetries(split.frames(samples, times), symmetries)
 
-    def batch(step: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def batch(step):
         found = tf.numpy_function(gather, [step], tf.uint8, stateful=False)
         size = order.batch_size if order.drop_remainder else None
         found.set_shape((size, order.windows.shape[1], *split.shape[1:]))
@@ -322,7 +323,7 @@ class Order:
 
 
 @functools.cache
-def cube_symmetries() -> tuple[tuple[tuple[int, int, int], tuple[bool, bool, bool]], ...]:
+def cube_symmetries() -> tuple[tuple[tuple[int, ...], tuple[bool, ...]], ...]:
     """Return the 48 symmetries of the cube as (order of the axes, axes to flip) pairs.
 
     The axes (0, 1, 2) are D, H, W. A symmetry first puts the axes in the given order, then flips
