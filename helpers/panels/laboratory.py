@@ -64,7 +64,8 @@ class Laboratory(ipywidgets.VBox):
         self._about, self._message, self._table = (w.HTML() for _ in range(3))
         self._shades, self._errors, self._comparison = (w.HTML() for _ in range(3))
         self._table.layout.overflow = "auto"
-        self._table.add_class("jp-RenderedHTMLCommon")  # as JupyterLab shows tables
+        for each in (self._table, self._comparison):
+            each.add_class("jp-RenderedHTMLCommon")  # as JupyterLab shows tables
         start, *others = self._buttons.values()
         super().__init__(
             [
