@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import ipywidgets
@@ -64,7 +64,8 @@ class Laboratory(ipywidgets.VBox):
         self._about, self._message, self._table = (w.HTML() for _ in range(3))
         self._shades, self._errors, self._comparison = (w.HTML() for _ in range(3))
         self._table.layout.overflow = "auto"
-        self._table.add_class("jp-RenderedHTMLCommon")  # as JupyterLab shows tables
+        for each in (self._table, self._comparison):
+            each.add_class("jp-RenderedHTMLCommon")  # as JupyterLab shows tables
         start, *others = self._buttons.values()
         super().__init__(
             [
@@ -166,7 +167,7 @@ class Laboratory(ipywidgets.VBox):
         """Return the callbacks that show a training; see `Session`."""
         shown = {"persistence": run.persistence[MONITOR], "display": self._display}
         drawing = keras.callbacks.LambdaCallback(
-            on_train_begin=lambda logs: self._try(self._refresh),
+            on_train_begin=lambda logs: self._try(lambda: self._refresh(self._chosen.value)),
             on_epoch_end=lambda epoch, logs: self._try(self._draw_slices),
         )
         return [Progress(checkpoint, stop, **shown), drawing]
@@ -174,8 +175,8 @@ class Laboratory(ipywidgets.VBox):
     def _ended(self) -> None:
         """Show how the run at hand ended: it is written down by now."""
         run, message, others = self.session.run, self.session.message, self._chosen.value
-        self._try(self._refresh)
-        self._try(lambda: self.compare(run, *(others if self._alike(run, *others) else ())))
+        others = others if self._alike(run, *others) else ()
+        self._try(lambda: self._refresh({run, *others}))
         if message:
             self._say(f"Run {run}: {message}", wrong=True)
 
@@ -256,8 +257,8 @@ class Laboratory(ipywidgets.VBox):
         put(self._comparison, "The chosen runs, judged in validation", picture)
         self._comparison.value += words
 
-    def _refresh(self) -> None:
-        """Read the runs anew from the disk."""
+    def _refresh(self, chosen: Collection[int] = ()) -> None:
+        """Read the runs anew from the disk, and choose some."""
         table, names = self.session.table().dropna(subset="model"), []
         for row in table.itertuples():
             parts = [f"{row.run} · {row.model} · {row.format}"]
@@ -265,7 +266,6 @@ class Laboratory(ipywidgets.VBox):
             parts += [f"width {row.width} · rate {row.learning_rate:g} · seed {row.seed}"]
             parts += [f"best {row.best:.4f}"] if pd.notna(row.best) else []
             names.append((" · ".join([*parts, row.status]), int(row.run)))
-        chosen = self._chosen.value
         self._chosen.options = names
         self.compare(*chosen)
         # The best one first, and without the settings that no model here has.

@@ -72,7 +72,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._step, self._start = self.checkpoint.step, None
-        self._shown = 0.0
+        self._shown, self._drawn = 0.0, None
         if self.display:
             self.display.button.disabled = self.stop is None
             self.display.bar.max = self.checkpoint.plan.steps
@@ -132,7 +132,8 @@ class Progress(keras.callbacks.Callback):
 
     def _draw(self) -> None:
         """Draw the curves, if there is something to see and somewhere to show it."""
-        if self.display:
+        if self.display and self._drawn != len(self.checkpoint.rows):
+            self._drawn = len(self.checkpoint.rows)
             options = {"distance": self.checkpoint.monitor, "persistence": self.persistence}
             table = self.checkpoint.table()
             picture = learning_curves(table, **options)._repr_html_() if len(table) else ""

@@ -137,7 +137,8 @@ class Session:
         frames: of the validation sequences, at all times: uint8 (N, 128, D, H, W).
         run: the number of the latest run that was begun here, or None.
         message: what went wrong with it, in words.
-        watch: gives more Keras callbacks for a training; it gets its run, checkpoint and stop.
+        watch: gives more Keras callbacks for a training that nobody waits for; it gets its run,
+            checkpoint and stop.
         ended: is called after each training, in its thread.
     """
 
@@ -291,7 +292,8 @@ class Session:
             self.run, self.message, self._at_hand = run.number, "", run.number
             self._stopping.clear()
             # A kernel that is shut down does not wait for it. The files are whole at any moment.
-            self._thread = threading.Thread(target=self._train, args=(run,), daemon=True)
+            watch = (lambda *known: []) if wait else self.watch
+            self._thread = threading.Thread(target=self._train, args=(run, watch), daemon=True)
             self._thread.start()
         try:
             self._thread.join(None if wait else 0)
@@ -300,14 +302,14 @@ class Session:
             self._thread.join()
         return run.number
 
-    def _train(self, run: Run) -> None:
+    def _train(self, run: Run, watch: Callable) -> None:
         """Train a run to its end, whatever that is; nothing is raised from here."""
         tf.get_logger().setLevel("ERROR")  # models traced anew would warn in whatever cell runs
         try:
             with _files.lock(run.place / LOCK, REMEDY, wait=False), _gradients_forgotten():
                 run.write()
                 try:
-                    ended = self._fit(run)
+                    ended = self._fit(run, watch)
                 except FloatingPointError as error:
                     ended, self.message = "diverged", str(error)
                 except Exception as error:
@@ -319,14 +321,14 @@ class Session:
         keras.utils.clear_session()
         self.ended()
 
-    def _fit(self, run: Run) -> str:
+    def _fit(self, run: Run, watch: Callable) -> str:
         """Train a run; return how it ended."""
         settings, plan = run.settings, run.settings.plan
         checkpoint, stop = _Judged(self, run), training.Stop(event=self._stopping)
         formats = [settings.frame_format]
         batches = settings.kind.batches(self.training_split, formats, settings.config, plan)
-        watch = [stop, *self.watch(run, checkpoint, stop)]
-        training.train(settings.compiled(), batches, checkpoint, callbacks=watch)
+        callbacks = [stop, *watch(run, checkpoint, stop)]
+        training.train(settings.compiled(), batches, checkpoint, callbacks=callbacks)
         return "stopped" if stop.reason else "done"
 
 

@@ -198,7 +198,7 @@ def seeds(
         y = finite(name, y)
         table = pd.DataFrame({"x": [places[value] for value in x], "y": y})
         look, means = drawn[name], table.groupby("x")["y"].mean()
-        axes.plot(table["x"], y, **look | {"ls": "", "ms": 5, "alpha": 0.6})
+        axes.plot(table["x"], y, **look | {"ls": "", "ms": 7, "alpha": 0.6})
         axes.plot(means.index, means, label=name, **look | {"marker": "_", "ms": 14})
     axes.margins(0.1 if len(values) > 1 else 0.5)
     low, high = axes.get_ylim()
