@@ -641,7 +641,7 @@ class TestProgress:
     def test_widgets(self, tmp_path, monkeypatch, capfd):
         monkeypatch.setattr(progress, "_in_notebook", lambda: True)
         made = []
-        monkeypatch.setattr(progress.Display, "show", made.append)
+        monkeypatch.setattr(progress.Display, "show", lambda self: made.append(self))
         show = {"persistence": 0.25}
         press = At(12, lambda: made[-1].button.click())
         _, kept, stop = train(tmp_path, show=show, callbacks=[press])
