@@ -1,6 +1,7 @@
 # make lab         the course, in JupyterLab       make lab ARGS=--no-browser · make lab GPU=1
 # make reset       a fresh working copy of a notebook, beside yours: make reset NB=05
 # make test        tests, lint, and every notebook on the sample set
+# make check       lint and spelling alone, in seconds
 # make test-all    that, and all that is slow: solutions, the browser, the thesis's records
 # make notebooks   make the solutions' pages and run all notebooks again, keeping their outputs
 # make bench       measure, each figure beside its baseline
@@ -33,7 +34,7 @@ endef
 
 export JUPYTER_PLATFORM_DIRS ?= 1
 
-.PHONY: lab reset test test-all notebooks bench results data clean again
+.PHONY: lab reset check test test-all newest notebooks bench results data clean again
 
 lab: $(READY)
 	@$(BIN)/python -I -m helpers lab $(ARGS)
@@ -41,15 +42,24 @@ lab: $(READY)
 reset: $(READY)
 	@$(BIN)/python -I -m helpers reset $(NB)
 
-test: $(TESTS)
+check: $(TESTS)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m codespell_lib
+	$(BIN)/python -m mypy
+
+test: check
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
 	$(BIN)/python tests/run_notebooks.py check
 
 test-all: test $(JAX)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
 	$(BIN)/python tests/run_notebooks.py check-rest
+
+# With the newest TensorFlow and Keras in place of the pinned ones; in a checkout of its own.
+newest: $(TESTS)
+	$(call install,--upgrade tensorflow keras)
+	$(MAKE) test
 
 notebooks: $(TESTS)
 	$(BIN)/python tests/solutions.py

@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 
 from helpers import _lab, records
-from helpers.sources import generated, thesis
+from helpers.sources import generated, own, readers, thesis
 from helpers.workshop import REPOSITORY, SPLITS
 
 
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = lambda text, *_: print(f"warning: {text}", file=sys.stderr)
             return chosen.run(chosen) or 0
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -54,6 +54,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, required=True)
     command.add_argument("--processes", type=int, default=1)
     command.add_argument("--overwrite", action="store_true", help="replace an earlier sample set")
+    command = add("own", _own, "make records of your own 4D data, see docs/own_data.md")
+    command.add_argument("folder", type=Path, help="or a file")
+    command.add_argument("--out", type=Path, required=True, help="the folder to make")
+    command.add_argument("--threshold", help="filled is what lies above; a number, or otsu")
+    command.add_argument("--below", action="store_true", help="filled is what does not lie above")
+    command.add_argument("--grid", type=int, choices=own.GRIDS, help="voxels along an edge")
+    command.add_argument("--pool", default="max", choices=("max", "mean"), help="how to reduce")
+    command.add_argument("--crop", action="store_true", help="crop to a cube, do not pad")
+    command.add_argument("--every", type=int, default=1, help="keep every so many-th time point")
+    command.add_argument("--split", default="sequence", choices=("sequence", "time"))
+    command.add_argument("--length", type=int, help="cut into pieces of so many time points")
+    command.add_argument("--time-axis", type=int, help="which axis of a NumPy array is time")
+    command.add_argument("--array", help="which array of a .npz or a VTK image")
+    command.add_argument("--seed", type=int, default=1, help="of the choice of sequences")
     command = add("validate", _validate, "check records, or all records in folders")
     command.add_argument("paths", type=Path, nargs="+", metavar="PATH")
     command = add("pack", _pack, "make the packed cache of a folder in thesis layout")
@@ -79,6 +93,29 @@ def _generate(chosen: argparse.Namespace) -> None:
         chosen.folder, counts, chosen.seed, processes=chosen.processes, overwrite=chosen.overwrite
     )
     print(f"{folder}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
+
+
+def _own(chosen: argparse.Namespace) -> None:
+    try:
+        at = float(chosen.threshold) if chosen.threshold else None
+    except ValueError:
+        at = chosen.threshold
+    fit = {"how": chosen.pool, "crop": chosen.crop}
+    steps = [lambda frames: own.fit(frames, chosen.grid, **fit)]
+    if chosen.every != 1:
+        steps.insert(0, lambda frames: own.resample(frames, chosen.every))
+    report = own.from_arrays(
+        readers.find(chosen.folder, chosen.array),
+        chosen.out,
+        at=at,
+        below=chosen.below,
+        steps=steps,
+        by=chosen.split,
+        length=chosen.length,
+        seed=chosen.seed,
+        time_axis=chosen.time_axis,
+    )
+    print(f"{report}\nThe records are in {chosen.out}.")
 
 
 def _validate(chosen: argparse.Namespace) -> int:

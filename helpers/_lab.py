@@ -78,7 +78,15 @@ def lab(arguments: list[str]) -> int:
 
     Args:
         arguments: for JupyterLab, such as `--no-browser`.
+
+    Raises:
+        FileNotFoundError: helpers stands without the course, for example installed from a wheel.
     """
+    if not (REPOSITORY / "notebooks" / FIRST).exists():
+        raise FileNotFoundError(
+            f"{REPOSITORY / 'notebooks'} is not there: this is helpers without the notebooks. "
+            "Fetch the whole course and run make lab in its folder."
+        )
     folder = WORK
     if os.environ.get("WORKSHOP_COPIES", "1").lower() in ("0", "no", "false"):
         folder = "notebooks"

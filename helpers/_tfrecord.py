@@ -14,7 +14,7 @@ import numpy as np
 
 from helpers import _checks, _files
 from helpers.workshop import cores, tensorflow
-from helpers.world.cavities import Sample, betti_numbers
+from helpers.world.cavities import UNLABELLED, Sample, betti_numbers
 
 FEATURES = ("object4d", "labelBetti", "labelObjs")
 NAME = re.compile(r"4d_mixed_#(\d+)_(\d+)_(\d+)\.tfrecords")
@@ -227,6 +227,8 @@ def _problem(sample: Sample) -> str | None:
     for name, label in zip(FEATURES[1:], (sample.betti, sample.objects)):
         if label.shape != (4,) or label.dtype != np.uint8:
             return f"expected {name} as uint8 (4,), found {label.dtype} {label.shape}."
+    if all(np.array_equal(label, UNLABELLED) for label in (sample.betti, sample.objects)):
+        return None
     try:
         betti = betti_numbers(sample.objects).tolist()
     except ValueError as error:

@@ -357,14 +357,6 @@ def validation(
     return data.map(lambda x, y: (tf.cast(x, tf.float32), tf.cast(y, tf.float32)))
 
 
-def from_windows(config: Config, frame_format: FrameFormat, history, target) -> tuple:
-    """Turn a batch of `Windows`, (B, T, D, H, W, 1) and (B, D, H, W, 1), into what `fit` reads.
-
-    The target is the next frame at each step, (B, T, D, H, W, 1).
-    """
-    return history, tf.concat([history[:, 1:], target[:, tf.newaxis]], axis=1)
-
-
 def compile_options(config: Config, plan: training.Plan, *, jaccard_weight: float = 0.05) -> dict:
     """Return optimizer, loss and metric for `model.compile`.
 

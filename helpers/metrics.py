@@ -343,8 +343,8 @@ def filled_voxels(
         TypeError, ValueError: see `jaccard_distance`.
     """
     threshold = _checks.number("threshold", threshold, above=0, most=1)
-    arrays = {name: _checks.voxels(name, array) for name, array in arrays.items()}
-    shapes = {name: array.shape for name, array in arrays.items()}
+    checked = {name: _checks.voxels(name, array) for name, array in arrays.items()}
+    shapes = {name: array.shape for name, array in checked.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"The shapes must agree; found {shapes}.")
     shape = next(iter(shapes.values()))
@@ -356,7 +356,7 @@ def filled_voxels(
         )
     if 0 in [shape[axis] for axis in chosen]:
         raise ValueError(f"There are no voxels to compare along axes {axes} of shape {shape}.")
-    filled = [found if found.dtype == bool else found >= threshold for found in arrays.values()]
+    filled = [found if found.dtype == bool else found >= threshold for found in checked.values()]
     return filled, chosen
 
 

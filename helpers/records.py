@@ -2,6 +2,7 @@
 
 One file is one sample: a GZIP-compressed TFRecord with one `tf.train.Example` of three bytes
 features, each a raw uint8 buffer: `object4d` (T, D, H, W), `labelBetti` (4,), `labelObjs` (4,).
+Where nobody has counted the cavities, all eight labels are 255, which no count gives: b0 is 1.
 Command line: `python -m helpers {generate,validate,pack,download} --help`.
 """
 
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from helpers import _checks, _files, _tfrecord
 from helpers._tfrecord import FEATURES, NAME, RecordError, bad
 from helpers.workshop import REMEDY, SPLITS, cache_folder, tensorflow
-from helpers.world.cavities import Sample
+from helpers.world.cavities import UNLABELLED, Sample
 
 __all__ = ["FEATURES", "NAME", "PackedSplit", "RecordError"]  # those that come from elsewhere
 
@@ -78,8 +79,8 @@ def record_paths(folder: str | Path, limit: int | None = None) -> list[Path]:
         limit = _checks.whole("limit", limit, 1)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: expected a folder of records, found no such folder.")
-    names = (name for name in os.listdir(folder) if name.endswith(".tfrecords"))
-    names = sorted(name for name in names if not name.startswith("."))
+    there = sorted(name for name in os.listdir(folder) if name.endswith(".tfrecords"))
+    names = [name for name in there if not name.startswith(".")]
     if not names:
         raise bad(
             folder,
@@ -194,8 +195,8 @@ class PackedSplit:
 
     Attributes:
         shape: (T, D, H, W) of each sample's frames.
-        betti: uint8 (N, 4), Betti numbers b0..b3.
-        objects: uint8 (N, 4), cavities of each kind.
+        betti: uint8 (N, 4), Betti numbers b0..b3; None if not every sample has labels.
+        objects: uint8 (N, 4), cavities of each kind; None if not every sample has labels.
         sample_id: int64 (N,).
         folder: where the cache lies.
         source: the folder it was packed from.
@@ -235,9 +236,13 @@ class PackedSplit:
                 f"the packed split is damaged: expected it as it was written, found {error}; "
                 "delete the folder and pack again.",
             ) from error
+        self.betti: np.ndarray | None
+        self.objects: np.ndarray | None
         self.betti, self.objects, self.sample_id = (
-            np.array(labels[name], order="C") for name in LABELS.names
+            np.array(labels[name], order="C") for name in ("betti", "objects", "sample_id")
         )
+        if (labels["betti"] == UNLABELLED).all(axis=1).any():
+            self.betti = self.objects = None  # so that nobody takes 255 for a count
 
     def __len__(self) -> int:
         return len(self.sample_id)

@@ -218,7 +218,7 @@ def _batches(forecaster: Forecaster, count: int, size: int) -> Iterator[slice]:
 
 
 def _forecasts(
-    forecaster: Forecaster,
+    forecaster: Any,  # a Forecaster, perhaps Recurrent or Several
     frames: np.ndarray,
     times: range,
     keep: int,
@@ -235,7 +235,8 @@ def _forecasts(
     # A view that a forecaster cannot write to: the frames are read again.
     view = frames[:]
     view.flags.writeable = False
-    block, state = [], None
+    block: list[np.ndarray] = []
+    state = None
     for time in times:
         seen = view[:, max(0, time - keep) : time]
         if several:

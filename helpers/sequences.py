@@ -29,7 +29,8 @@ class FrameFormat:
     Attributes:
         T: how many time points in the middle; even, from 2 to `time_points`.
         TINC: the step from frame to frame, in time points; divides T, and leaves two frames.
-        time_points: how many time points a sample has; even, 128 in the thesis.
+        time_points: how many time points a sample has, at least 2; 128 in the thesis.
+        own: of other data than the thesis's, though they have 128 time points, too.
 
     Raises:
         TypeError, ValueError: one of them breaks these rules.
@@ -38,13 +39,14 @@ class FrameFormat:
     T: int = _checks.field(whole=True)
     TINC: int = _checks.field(1, whole=True)
     time_points: int = _checks.field(128, whole=True)
+    own: bool = _checks.field(False, choices=(False, True))
 
     def __post_init__(self):
         _checks.configuration(self)
-        if self.time_points % 2 or not 2 <= self.T <= self.time_points or self.T % 2:
+        if not 2 <= self.T <= self.time_points or self.T % 2:
             raise ValueError(
-                f"T is {self.T} of {self.time_points} time points; both must be even, "
-                "and T from 2 to the number of time points."
+                f"T is {self.T} of {self.time_points} time points; it must be even, and from 2 to "
+                "the number of time points."
             )
         if self.TINC < 1 or self.T % self.TINC or self.steps < 2:
             raise ValueError(
@@ -54,9 +56,10 @@ class FrameFormat:
 
     @property
     def name(self) -> str:
-        """The thesis's name, for example `T20_TINC1`; `T20_TINC1_of_30` of 30 time points."""
+        """The thesis's name, for example `T20_TINC1`; `T20_TINC1_of_30` of other data."""
         name = f"T{self.T}_TINC{self.TINC}"
-        return name if self.time_points == 128 else f"{name}_of_{self.time_points}"
+        others = self.own or self.time_points != 128
+        return f"{name}_of_{self.time_points}" if others else name
 
     @property
     def steps(self) -> int:
@@ -75,7 +78,9 @@ class FrameFormat:
         match = re.fullmatch(r"T(\d+)_TINC(\d+)(?:_of_(\d+))?", name)
         if not match:
             raise ValueError(f"{name!r} is not a format; expected a name such as 'T20_TINC1'.")
-        return cls(*(int(each) for each in match.groups(default="128")))
+        T, TINC, time_points = (int(each) for each in match.groups(default="128"))
+        # 128 is told only of other data.
+        return cls(T, TINC, time_points, own=match[3] == "128")
 
     def select(self, frames: np.ndarray) -> np.ndarray:
         """Return the frames of this format: (..., T, D, H, W) to (..., steps, D, H, W), a view."""
@@ -180,13 +185,18 @@ def from_packed(
             f"{frame_format.time_points}; write FrameFormat({frame_format.T}, "
             f"{frame_format.TINC}, time_points={split.shape[0]})."
         )
+    if frame_format.name in FORMATS and getattr(split, "objects", True) is None:
+        raise ValueError(
+            f"{frame_format.name} is the thesis's name, and these samples are none of cavities; "
+            f"write FrameFormat({frame_format.T}, {frame_format.TINC}, own=True)."
+        )
     tf = tensorflow()
 
     def gather(step: np.ndarray) -> np.ndarray:
         samples, times, symmetries = order.batch(int(step))
         return apply_symmetries(split.frames(samples, times), symmetries)
 
-    def batch(step: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def batch(step):
         found = tf.numpy_function(gather, [step], tf.uint8, stateful=False)
         size = order.batch_size if order.drop_remainder else None
         found.set_shape((size, order.windows.shape[1], *split.shape[1:]))
@@ -313,7 +323,7 @@ class Order:
 
 
 @functools.cache
-def cube_symmetries() -> tuple[tuple[tuple[int, int, int], tuple[bool, bool, bool]], ...]:
+def cube_symmetries() -> tuple[tuple[tuple[int, ...], tuple[bool, ...]], ...]:
     """Return the 48 symmetries of the cube as (order of the axes, axes to flip) pairs.
 
     The axes (0, 1, 2) are D, H, W. A symmetry first puts the axes in the given order, then flips

@@ -36,10 +36,11 @@ from helpers.models import weights
 from helpers.models.weights import CheckpointError
 
 if TYPE_CHECKING:
+    import keras
     import pandas as pd
     import tensorflow as tf
-
-keras = workshop.keras()
+else:
+    keras = workshop.keras()
 ops = keras.ops
 
 CHECKPOINT_VERSION = 2  # of what is in a run's folder
@@ -535,7 +536,7 @@ def _check_model(model: keras.Model) -> None:
         )
     weights.named_weights(model)
     # Mixed precision wraps an optimizer into another one.
-    inner = [getattr(each, "inner_optimizer", each) for each in weights.optimizers(model)]
+    inner: list[Any] = [getattr(x, "inner_optimizer", x) for x in weights.optimizers(model)]
     if model.steps_per_execution != 1 or any(each.use_ema for each in inner):
         raise ValueError(
             "A run that can stop at each step and go on needs steps_per_execution=1 in compile, "

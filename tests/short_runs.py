@@ -5,34 +5,35 @@ import pytest
 from helpers import training
 from helpers.models import weights
 from helpers.panels import runs
+from helpers.panels.runs import MONITOR, ROLLOUT, Run
 from helpers.panels.settings import Settings
 
-TINY = {"width": 8, "depth": 0, "history": 1, "batch_size": 2, "steps": 4, "seconds": 600}
+TINY = {"model": "CNN", "width": 8, "depth": 0, "history": 1, "batch_size": 2, "steps": 4}
 
 
 def stop_at(session, step, action):
     """Run an action in which the session's training is asked to stop after so many steps."""
-    advance = runs._Watch.on_train_batch_end
+    advance = training.Checkpoint.on_train_batch_end
 
     def watched(self, batch, logs=None):
         advance(self, batch, logs)
-        if session.step == step:
+        if self._now == step:
             session.stop()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs._Watch, "on_train_batch_end", watched)
+        patch.setattr(runs._Judged, "on_train_batch_end", watched)
         return action()
 
 
-def written(table, settings=None, **changes):
+def written(folder, number=1, settings=None, data="some", ended="stopped"):
     """Write down a run that nobody has trained; return its number."""
-    found = {"settings": vars(settings or Settings(**TINY)), "steps": 4, "parameters": 1}
-    found |= {"persistence": 0.3, "data": "some", "began_with": None}
-    run = table.create(**found | changes)
+    place = folder / f"{number:04}"
+    place.mkdir(parents=True)
+    Run(place, settings or Settings(**TINY), 1, {MONITOR: 0.3, ROLLOUT: 0.5}, data).write(ended)
     rows = [
-        {"step": 2, "seconds": 1.0, "loss": 0.2, "val_jaccard": 0.3},
-        {"step": 4, "seconds": 3.0, "loss": 0.1, "val_jaccard": 0.2},
+        {"step": 2, "seconds": 1.0, "loss": 0.2, MONITOR: 0.3, ROLLOUT: 0.5},
+        {"step": 4, "seconds": 3.0, "loss": 0.1, MONITOR: 0.2 + number / 100, ROLLOUT: 0.4},
     ]
     about = {"format_version": training.CHECKPOINT_VERSION, "rows": rows}
-    weights.write_archive(table.place(run) / training.CHECKPOINT, {}, about)
-    return run
+    weights.write_archive(place / training.CHECKPOINT, {}, about)
+    return number

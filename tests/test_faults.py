@@ -32,7 +32,7 @@ import pytest
 from data.make import results
 from helpers import _files, evaluation, published, records, rollout, training, workshop
 from helpers.models import register, weights
-from helpers.panels.runs import RunError, RunTable
+from helpers.panels.runs import Run, RunError
 from helpers.panels.settings import Settings
 from helpers.sequences import FORMATS
 from helpers.sources.generated import write_sample_set
@@ -442,10 +442,10 @@ def shipped(name: str, folder: Path):
 
 
 def laboratory(folder: Path):
-    table = RunTable(folder)
-    known = {"steps": 4, "parameters": 1, "persistence": 0.3, "data": "some", "began_with": None}
-    number = table.create(settings=vars(Settings(steps=4)), **known)
-    return table.place(number) / "run.json", lambda: str(table.read(number)), RunError
+    place = folder / "0001"
+    place.mkdir()
+    Run(place, Settings(steps=4), 1, {"val_jaccard": 0.3}, "some").write()
+    return place / "run.json", lambda: str(Run.read(place)), RunError
 
 
 def tables(name: str, folder: Path):

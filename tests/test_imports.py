@@ -16,6 +16,7 @@ world world.cavities world.ideal
 _tfrecord records sources sources.generated sources.thesis sources.commands
 sequences
 metrics
+sources.readers sources.own
 topology
 rollout
 models models.weights

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from helpers import _lab
+from helpers.__main__ import main
 from helpers.workshop import REPOSITORY
 
 COPY = "05_train.ipynb"
@@ -130,3 +131,10 @@ def test_make_lab_opens_for_this_user_with_a_token_only(lab, hostile, tmp_path):
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(60)
+
+
+def test_helpers_without_the_notebooks_say_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(_lab, "REPOSITORY", tmp_path)
+    assert main(["lab"]) == 1
+    assert "helpers without the notebooks. Fetch the whole course" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

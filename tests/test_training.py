@@ -641,27 +641,18 @@ class TestProgress:
     def test_widgets(self, tmp_path, monkeypatch, capfd):
         monkeypatch.setattr(progress, "_in_notebook", lambda: True)
         made = []
-        monkeypatch.setattr(
-            progress, "_widgets", lambda make=progress._widgets: made.append(make()) or made[-1]
-        )
-        show = {"persistence": 0.25, "display": False}
+        monkeypatch.setattr(progress.Display, "show", lambda self: made.append(self))
+        show = {"persistence": 0.25}
         press = At(12, lambda: made[-1].button.click())
         _, kept, stop = train(tmp_path, show=show, callbacks=[press])
         assert (kept.step, stop.reason) == (10, "button")
-        line, row, image = made[-1].box.children
-        assert "step 10 of 20 · stopped (button) · best" in line.value
-        assert (row.children[0].value, row.children[0].max) == (10, 20)
-        assert bytes(image.value).startswith(b"\x89PNG")
+        assert "step 10 of 20 · stopped (button) · best" in made[-1].line.value
+        assert (made[-1].bar.value, made[-1].bar.max) == (10, 20)
+        assert "data:image/png" in made[-1].picture.value
         assert made[-1].button.disabled
         train(tmp_path, show=show)
         assert "step 20 of 20 · done" in made[-1].line.value
         assert capfd.readouterr() == ("", "")
-
-    @pytest.mark.parametrize(
-        ("seconds", "text"), [(3.2, "3 s"), (89, "89 s"), (600, "10 min"), (9000, "2 h 30 min")]
-    )
-    def test_durations(self, seconds, text):
-        assert progress._duration(seconds) == text
 
     @pytest.mark.slow
     def test_in_a_kernel(self, tmp_path):

@@ -254,7 +254,9 @@ class validation(keras.utils.PyDataset):
         for found in formats:
             chosen = found.select(frames)
             # One history for each sample, 1, 2, … frames long in turn.
-            observed = 1 + np.arange(len(chosen)) % (found.steps - 1)
+            left = found.time_points - found.times[0]
+            most = shared.most_observed(left, found.TINC, config.ahead)
+            observed = 1 + np.arange(len(chosen)) % min(found.steps - 1, most)
             where = observed[:, None] + np.arange(-config.history, config.ahead)
             times = np.clip(found.times[0] + where * found.TINC, 0, found.time_points - 1)
             windows = np.take_along_axis(frames, times[:, :, None, None, None], axis=1)

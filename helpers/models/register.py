@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -83,13 +84,23 @@ def load(weights: str | Path, frame_format: FrameFormat, **options):
             scout in the same folder first, if there is one, unless it is given another `scout` or
             None.
 
+    Warns:
+        UserWarning: the format is of other data than the thesis's, and not what they learned from.
+
     Raises:
         TypeError: an option that there is not.
         ValueError: a path that does not end in .npz.
         FileNotFoundError, CheckpointError: see `helpers.models.weights.load_weights`.
     """
     weights = file_of(weights)
-    model = MODELS[name_of(weights, read_card(weights))]
+    card = read_card(weights)
+    model, learned = MODELS[name_of(weights, card)], card.get("formats", [])
+    if frame_format.name.partition("_of_")[2] and frame_format.name not in learned:
+        warnings.warn(
+            f"{weights.name} learned from {', '.join(learned) or 'other data'}, not from "
+            f"{frame_format.name}: judge it beside persistence before you trust it.",
+            stacklevel=2,
+        )
     known = {
         name
         for each in model.kind.forecaster.__mro__[:-1]

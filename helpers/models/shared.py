@@ -145,6 +145,21 @@ def in_turn(
     return sequences.in_turn(stream, len(formats))
 
 
+def most_observed(time_points: int, step: int, ahead: int) -> int:
+    """Return how many frames may be seen so that the next `ahead` lie in as many time points, too.
+
+    Raises:
+        ValueError: not even one may.
+    """
+    found = (time_points - 1) // step - ahead + 1
+    if found < 1:
+        raise ValueError(
+            f"Of {time_points} time points, every {step} of them a frame, {ahead} frames cannot be "
+            "forecast; take a smaller ahead or TINC."
+        )
+    return found
+
+
 def outputs(config) -> list[str]:
     """Return the names of the outputs of a network that forecasts `ahead` frames."""
     return ["next", "later"] if config.ahead > 1 else ["next"]
@@ -156,8 +171,8 @@ class Examples:
 
     An example is a window of a sample in one of the formats: 1 to all but one of its frames seen,
     of which the network reads the last `config.history`, and the next `config.ahead` to forecast.
-    The window may lie anywhere at least `border` time points from both ends of a sample, may be
-    turned and mirrored, and may run backwards.
+    The window may lie anywhere at least `border` time points from both ends of a sample, or in the
+    middle of one too short for that; may be turned and mirrored, and may run backwards.
 
     Attributes:
         split: a `helpers.records.PackedSplit`.
@@ -194,16 +209,19 @@ class Examples:
         observed = np.minimum(rng.integers(1, longest + 1), config.history)
         if self.fives:
             observed[rng.random(size) < self.fives] = min(ROLLOUT_HISTORY, config.history)
+        points = self.split.shape[0]
+        most = [most_observed(points, found.TINC, config.ahead) for found in self.formats]
+        observed = np.minimum(observed, np.array(most)[chosen])
         span = (observed + config.ahead - 1) * strides
-        free = np.maximum(self.split.shape[0] - 2 * self.border - span, 1)
-        start = self.border + (rng.random(size) * free).astype(int)
+        border = np.clip((points - 1 - span) // 2, 0, self.border)
+        start = border + (rng.random(size) * (points - 2 * border - span)).astype(int)
         # Frames before the observed ones are read, too, and struck out afterwards.
         places = np.arange(-config.history, config.ahead)
         times = start[:, None] + (observed[:, None] + places) * strides[:, None]
-        times = np.clip(times, 0, self.split.shape[0] - 1)
+        times = np.clip(times, 0, points - 1)
         if self.augment:
             backwards = rng.integers(2, size=size).astype(bool)
-            times[backwards] = self.split.shape[0] - 1 - times[backwards]
+            times[backwards] = points - 1 - times[backwards]
         frames = self.split.frames(samples, times)
         if self.augment:
             frames = sequences.apply_symmetries(frames, rng.integers(48, size=size))

@@ -15,6 +15,7 @@ from helpers.pictures.curves import (
     learning_curves,
     loss_curves,
     over_horizon,
+    seeds,
 )
 from helpers.pictures.frames import compare_slices, orthogonal_slices, posteriors, slices
 from helpers.pictures.process import surface_mesh

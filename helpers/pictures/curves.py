@@ -171,6 +171,51 @@ def loss_curves(
 
 
 @style()
+def seeds(
+    groups: Mapping, *, xlabel: str, ylabel: str, persistence: float | None = None
+) -> Picture:
+    """Draw runs over the value of a knob: a dot for each seed, a line through the means.
+
+    The axis across has steps of equal ratio where the values lie far apart; the axis upward shows
+    what the runs span, with persistence where it is near.
+
+    Args:
+        groups: name -> (x, y), (N,) each: the values of the knob, numbers or words, and a figure
+            of each run.
+        persistence: its figure, drawn as a line.
+    """
+    figure, axes = _axes(xlabel, ylabel)
+    figure.about = "Runs as dots, with a line through the means over their seeds."
+    drawn = looks(groups)
+    values = sorted({value for x, _ in groups.values() for value in x})
+    numbers = not any(isinstance(value, str) for value in values)
+    places = dict(zip(values, map(float, values if numbers else range(len(values)))))
+    if numbers and values[0] > 0 and values[-1] >= 8 * values[0]:
+        axes.set_xscale("log")
+    axes.set_xticks(list(places.values()), [f"{v:g}" if numbers else v for v in values])
+    axes.minorticks_off()
+    for name, (x, y) in groups.items():
+        y = finite(name, y)
+        table = pd.DataFrame({"x": [places[value] for value in x], "y": y})
+        look, means = drawn[name], table.groupby("x")["y"].mean()
+        axes.plot(table["x"], y, **look | {"ls": "", "ms": 7, "alpha": 0.6})
+        axes.plot(means.index, means, label=name, **look | {"marker": "_", "ms": 14})
+    axes.margins(0.1 if len(values) > 1 else 0.5)
+    low, high = axes.get_ylim()
+    if persistence is not None:
+        name = f"persistence {persistence:.3g}"
+        if low - (high - low) < persistence < high + (high - low):
+            axes.axhline(persistence, label=name, **looks([name])[name])
+        else:
+            say = {"transform": axes.transAxes, "ha": "right", "fontsize": 9, "color": INK}
+            above = persistence > high
+            axes.text(0.99, 0.95 if above else 0.02, f"{name} {'↑' if above else '↓'}", **say)
+            figure.about += f" What is shown lies {'below' if above else 'above'} {name}."
+    legend(figure, "dots: seeds; line: their mean")
+    return figure
+
+
+@style()
 def bars(table: Mapping, *, label: str = "samples", category_label: str = "") -> Picture:
     """Draw a table as grouped bars, for example the class balance of the splits.
 

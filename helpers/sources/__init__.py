@@ -1,1 +1,1 @@
-"""Where data come from: the thesis's records, and sets that the simulated world makes."""
+"""Where data come from: the thesis's records, sets of the simulated world, people's own."""

@@ -31,6 +31,10 @@ RADII = ((15.0,), (8.6, 17.0), (6.2, 13.5), (4.65, 7.9, 16.4))
 SIZES = (0.53, 1.47)
 JITTER = 0.12
 
+# In place of both labels of a sample whose cavities nobody has counted: people's own data.
+UNLABELLED = np.full(4, 255, np.uint8)
+UNLABELLED.flags.writeable = False
+
 # The order in which `random_rotation` turns by angles: the last of the four axes is moved first.
 _PLANES = ((2, 3), (1, 3), (1, 2), (0, 3), (0, 2), (0, 1))
 
@@ -180,7 +184,8 @@ class Sample:
 
     Attributes:
         frames: uint8 (T, D, H, W), values 0 and 1; 1 = some of the voxel lies in a cavity.
-        betti: uint8 (4,), Betti numbers b0…b3 of the material around the cavities.
+        betti: uint8 (4,), Betti numbers b0…b3 of the material around the cavities; `UNLABELLED`,
+            in both labels, where nobody has counted them.
         objects: uint8 (4,), how many cavities of each kind in `SOLIDS`.
         sample_id: its number in a data set.
         solids: the cavities themselves; empty for a sample that was read from a file.
@@ -196,8 +201,12 @@ class Sample:
 
     @property
     def file_name(self) -> str:
-        """Its file name in the thesis layout, for example `4d_mixed_#7_12_16.tfrecords`."""
-        cavities = int(np.sum(self.objects, dtype=int))
+        """Its file name in the thesis layout, for example `4d_mixed_#7_12_16.tfrecords`.
+
+        The second number counts the cavities; 255 in an `UNLABELLED` sample.
+        """
+        counted = not np.array_equal(self.objects, UNLABELLED)
+        cavities = int(np.sum(self.objects, dtype=int)) if counted else 255
         return f"4d_mixed_#{self.sample_id}_{cavities}_{self.frames.shape[-1]}.tfrecords"
 
 

@@ -9,6 +9,7 @@ from answers import says
 from notebook_code import definition
 
 from helpers import exercises, workshop
+from helpers.panels import runs
 from helpers.panels.settings import Settings
 
 
@@ -36,18 +37,14 @@ test_effect = says(
 )
 
 
-def within(log, seconds):
-    return log[log.seconds <= seconds]["val_jaccard"].min()
-
-
-test_best_within = says(
-    exercises.check_best_within,
-    (within, "solved"),
-    (lambda g, s: g["val_jaccard"].min(), "the whole run"),
-    (lambda g, s: g[g.seconds <= s]["val_jaccard"].iloc[-1], "the last round"),
-    (lambda g, s: g[g.seconds < s]["val_jaccard"].min(), "exactly then"),
-    (lambda g, s: min(g[g.seconds <= s]["val_jaccard"]), "return NaN"),
-    (lambda g, s: 0.5, "expected"),
+MEANS = {8: 0.33, 32: 0.30}
+test_knob = says(
+    exercises.check_knob,
+    ((None, {}, MEANS.get), "Say first"),
+    ((8, {32: 0.3}, MEANS.get), "at least two"),
+    ((128, MEANS, MEANS.get), "have not trained it"),
+    ((8, MEANS | {8: 0.2}, MEANS.get), "again from the same seed it is 0.3300"),
+    ((8, MEANS, MEANS.get), "solved"),  # a wrong guess is a guess
 )
 
 
@@ -75,24 +72,10 @@ def test_the_shipped_runs_are_those_of_the_notebook():
     assert table["seed"].nunique() == 3
     assert not table.duplicated(["model", "knob", "value", "seed"]).any()
     assert table["persistence"].nunique() == 1
-    assert (table["best"] <= table["last"] + 1e-9).all()
 
 
-def test_the_summary_taught_is_right():
-    known = {"np": np, "pd": pd}
-    summary = definition("09", "summary", **known)
-    rows = pd.DataFrame(
-        {
-            "knob": "width",
-            "value": [8, 8, 32, 32],
-            "best": [0.3, 0.4, 0.2, 0.2],
-            "persistence": 0.36,
-            "parameters": [10, 10, 20, 20],
-            "seed": [1, 2, 1, 2],
-        }
-    )
-    found = summary(rows, "width")
-    assert list(found.index) == [8, 32] and found["runs"].tolist() == [2, 2]
-    assert found["mean"].tolist() == pytest.approx([0.35, 0.2])
-    assert found.loc[8, ["lowest", "highest"]].tolist() == [0.3, 0.4]
-    assert found["against persistence"].tolist() == pytest.approx([-0.01, -0.16])
+def test_the_spread_taught_is_that_of_the_panel():
+    rows = pd.DataFrame({"width": [8, 8, 32, 32], "best": [0.3, 0.4, 0.2, 0.2]})
+    taught = definition("09", "spread", pd=pd)(rows, "width")
+    pd.testing.assert_frame_equal(taught, runs.spread(rows, "width"))
+    assert taught.loc[8].tolist() == pytest.approx([0.35, 0.1 / 2**0.5, 2])

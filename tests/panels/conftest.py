@@ -22,7 +22,7 @@ def splits(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def short_rounds(monkeypatch):
     """Validate after each step, so that runs of four steps have something to show."""
-    monkeypatch.setattr(settings, "ROUND", (1, 250))
+    monkeypatch.setattr(settings, "ROUND", (1, 100))
 
 
 @pytest.fixture

@@ -259,6 +259,23 @@ def test_loss_curves_of_several_trainings():
         pictures.loss_curves({"x": {"step": [1], "loss": [np.nan]}}, columns=["loss"])
 
 
+def test_seeds_are_dots_around_their_mean():
+    groups = {"CNN": ([1, 1, 8], [0.30, 0.32, 0.28])}
+    figure = pictures.seeds(groups, xlabel="history", ylabel="best", persistence=0.36)
+    (axes,) = figure.axes
+    assert line(axes, "CNN").get_xydata().tolist() == pytest.approx(
+        np.array([[1, 0.31], [8, 0.28]])
+    )
+    assert axes.lines[0].get_ydata().tolist() == [0.30, 0.32, 0.28]
+    assert axes.get_xscale() == "log" and "persistence 0.36" in legend_texts(figure)
+    # The axis shows what the runs span: persistence is a word where it is far.
+    figure = pictures.seeds(groups, xlabel="history", ylabel="best", persistence=0.9)
+    assert figure.axes[0].get_ylim()[1] < 0.4 and "below persistence 0.9" in figure.alt
+    words = pictures.seeds({"CNN": (["a", "b"], [1, 2])}, xlabel="model", ylabel="best").axes[0]
+    assert [tick.get_text() for tick in words.get_xticklabels()] == ["a", "b"]
+    assert words.get_xscale() == "linear"
+
+
 @pytest.mark.parametrize("draw", ["result_distributions", "long_term_curves", "comparison"])
 def test_results_that_cannot_be_compared_are_told(results, draw):
     draw = getattr(pictures, draw)

@@ -72,6 +72,7 @@ def test_every_figure_says_what_it_shows(sequence, results):
         "differences": pictures.differences({"a": [[0.1], [0.2]]}, [1], ylabel="y"),
         "learning_curves": pictures.learning_curves(log, distance="val_loss", persistence=0.45),
         "loss_curves": pictures.loss_curves({"a": log}),
+        "seeds": pictures.seeds({"CNN": ([1, 8], [0.3, 0.2])}, xlabel="history", ylabel="best"),
         "bars": pictures.bars({"a": {"x": 3}}),
         "stack": pictures.stack([("frame", "(16, 16, 16, 1)"), ("patches", "(8, 8, 8, 8)")]),
         "result_distributions": pictures.result_distributions(results),
