@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +19,6 @@ from helpers.sequences import FrameFormat
 
 keras = workshop.keras()
 from keras import layers, ops  # noqa: E402  (after Keras has its backend)
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 READ, KEPT = 32, 16  # channels of a voxel: while its past is read, and on the way to its patch
 
@@ -269,27 +265,6 @@ class validation(keras.utils.PyDataset):
     def __getitem__(self, number: int) -> tuple:
         part = [found[32 * number :][:32] for found in self.parts]
         return example(self.config, *part, np.ones(len(part[0]), np.float32))
-
-
-def from_windows(config: Config, frame_format: FrameFormat, history, target) -> tuple:
-    """Turn a batch of `Windows`, (B, T, D, H, W, 1) and (B, D, H, W, 1), into what `fit` reads."""
-    import tensorflow as tf  # whose pipeline it is
-
-    step = tf.fill(tf.shape(history)[:1], frame_format.TINC)
-    past = past_of(config, history[..., 0], step)
-    return {"past": past}, {"next": tf.transpose(target, (0, 4, 1, 2, 3))}
-
-
-def past_of(config: Config, frames: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-    """Do what `inputs` does with frames that were all observed, in a pipeline of tf.data."""
-    import tensorflow as tf
-
-    def make(frames, step):
-        return inputs(config, frames, np.full(len(frames), config.history), step)
-
-    past = tf.numpy_function(make, [frames, step], tf.float32, stateful=False)
-    past.set_shape((None, *[config.grid] * 3, channels(config)))
-    return past
 
 
 def compile_options(

@@ -13,7 +13,7 @@ from helpers.models.cnn import Config
 from helpers.models.shared import Examples
 from helpers.models.weights import save_weights
 from helpers.rollout import next_frames, rollout
-from helpers.sequences import T20_TINC1, T40_TINC2, T80_TINC4, THESIS_FORMATS, FrameFormat, Windows
+from helpers.sequences import T20_TINC1, T40_TINC2, T80_TINC4, THESIS_FORMATS, FrameFormat
 
 GRID = 8
 SMALL = Config(history=6, ahead=3, width=8, blocks=2, grid=GRID)
@@ -218,19 +218,6 @@ def test_validation_has_every_length(split):
     np.testing.assert_array_equal(np.moveaxis(past[number, ..., 16:19], -1, 0) > 0, chosen[:3])
     np.testing.assert_array_equal(following[number, 0], chosen[3])
     np.testing.assert_array_equal(later[number], chosen[4:6])
-
-
-def test_windows_of_a_pipeline_are_read_alike(split):
-    """In tf.data, the windows of the laboratory become what NumPy makes of them."""
-    from helpers import sequences
-
-    config = Config(history=3, ahead=1, width=8, blocks=1)
-    data = sequences.from_packed(split, T40_TINC2, Windows(3), batch_size=5)
-    history, target = next(iter(data))
-    inputs, targets = cnn.from_windows(config, T40_TINC2, history, target)
-    expected = cnn.inputs(config, history.numpy()[..., 0], np.full(5, 3), np.full(5, 2))
-    np.testing.assert_array_equal(inputs["past"], expected)
-    np.testing.assert_array_equal(targets["next"][:, 0], target[..., 0])
 
 
 # Files, training, errors
