@@ -62,8 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--grid", type=int, choices=own.GRIDS, help="voxels along an edge")
     command.add_argument("--pool", default="max", choices=("max", "mean"), help="how to reduce")
     command.add_argument("--crop", action="store_true", help="crop to a cube, do not pad")
-    command.add_argument("--every", type=int, default=1, help="keep every so many-th time point")
-    command.add_argument("--split", default="sequence", choices=("sequence", "time"))
+    command.add_argument("--every", type=int, default=1, help="2 keeps every second time point")
+    parts = {"choices": ("sequence", "time"), "help": "whole sequences, or each one in time"}
+    command.add_argument("--split", default="sequence", **parts)
     command.add_argument("--length", type=int, help="cut into pieces of so many time points")
     command.add_argument("--time-axis", type=int, help="which axis of a NumPy array is time")
     command.add_argument("--array", help="which array of a .npz or a VTK image")

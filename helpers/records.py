@@ -79,8 +79,8 @@ def record_paths(folder: str | Path, limit: int | None = None) -> list[Path]:
         limit = _checks.whole("limit", limit, 1)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: expected a folder of records, found no such folder.")
-    there = sorted(name for name in os.listdir(folder) if name.endswith(".tfrecords"))
-    names = [name for name in there if not name.startswith(".")]
+    names = [name for name in os.listdir(folder) if name.endswith(".tfrecords")]
+    names = sorted(name for name in names if not name.startswith("."))
     if not names:
         raise bad(
             folder,

@@ -58,8 +58,12 @@ class FrameFormat:
     def name(self) -> str:
         """The thesis's name, for example `T20_TINC1`; `T20_TINC1_of_30` of other data."""
         name = f"T{self.T}_TINC{self.TINC}"
-        others = self.own or self.time_points != 128
-        return f"{name}_of_{self.time_points}" if others else name
+        return f"{name}_of_{self.time_points}" if self.foreign else name
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is of other data than the thesis's."""
+        return self.own or self.time_points != 128
 
     @property
     def steps(self) -> int:
@@ -185,7 +189,7 @@ def from_packed(
             f"{frame_format.time_points}; write FrameFormat({frame_format.T}, "
             f"{frame_format.TINC}, time_points={split.shape[0]})."
         )
-    if frame_format.name in FORMATS and getattr(split, "objects", True) is None:
+    if frame_format.name in FORMATS and split.objects is None:
         raise ValueError(
             f"{frame_format.name} is the thesis's name, and these samples are none of cavities; "
             f"write FrameFormat({frame_format.T}, {frame_format.TINC}, own=True)."

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import errno
 import os
 import shutil
 import signal
@@ -39,6 +40,25 @@ def pytest_collection_modifyitems(items):
 def rng() -> np.random.Generator:
     """A generator with a fixed seed."""
     return np.random.default_rng(20)
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """A function that lets the disk be full when so many records are to be written."""
+    from helpers import records
+
+    def fill(number: int) -> None:
+        write, count = records.write_sample, []
+
+        def full(*arguments):
+            count.append(0)
+            if len(count) == number:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(*arguments)
+
+        monkeypatch.setattr(records, "write_sample", full)
+
+    return fill
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Sets of generated samples, and the command line."""
 
-import errno
 import json
 import os
 import signal
@@ -114,16 +113,8 @@ def test_the_sample_set_of_the_course_bears_its_mark(sample_set):
     }
 
 
-def test_generate_interrupted(tmp_path, small_world, monkeypatch, capsys):
-    write, count = records.write_sample, []
-
-    def full(*arguments):
-        count.append(0)
-        if len(count) == 5:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return write(*arguments)
-
-    monkeypatch.setattr(records, "write_sample", full)
+def test_generate_interrupted(tmp_path, small_world, full_disk, capsys):
+    full_disk(5)
     assert commands.main(arguments(tmp_path / "sample")) == 1
     assert "the disk is full" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []

@@ -1,6 +1,5 @@
 """People's own data: arrays and files become records, and go all the way through the course."""
 
-import errno
 import json
 import os
 import re
@@ -394,21 +393,13 @@ def test_bad_files_are_named(tmp_path, capsys, write, message):
     assert os.listdir(tmp_path) == ["in"]
 
 
-def test_what_exists_is_left_alone(tmp_path, monkeypatch, capsys):
+def test_what_exists_is_left_alone(tmp_path, full_disk):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "mine.txt").touch()
     with pytest.raises(FileExistsError, match="choose another name"):
         own.from_arrays(balls(3), tmp_path / "set")
     assert os.listdir(tmp_path / "set") == ["mine.txt"]
-    write, count = records.write_sample, []
-
-    def full(*arguments):
-        count.append(0)
-        if len(count) == 3:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return write(*arguments)
-
-    monkeypatch.setattr(records, "write_sample", full)
+    full_disk(3)
     with pytest.raises(OSError, match="other: the disk is full"):
         own.from_arrays(balls(3), tmp_path / "other")
     assert os.listdir(tmp_path) == ["set"]

@@ -95,7 +95,7 @@ def load(weights: str | Path, frame_format: FrameFormat, **options):
     weights = file_of(weights)
     card = read_card(weights)
     model, learned = MODELS[name_of(weights, card)], card.get("formats", [])
-    if frame_format.name.partition("_of_")[2] and frame_format.name not in learned:
+    if frame_format.foreign and frame_format.name not in learned:
         warnings.warn(
             f"{weights.name} learned from {', '.join(learned) or 'other data'}, not from "
             f"{frame_format.name}: judge it beside persistence before you trust it.",

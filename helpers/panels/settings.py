@@ -74,8 +74,8 @@ TIPS = {
     "jaccard_weight": "Loss: weight of the soft Jaccard distance beside the cross-entropy",
     "adversarial": "Loss of a WGAN-GP: weight of the critic's opinion",
     "penalty": "Loss of a critic: weight of the gradient penalty",
-    "critic_steps": "So many times the critic learns from a batch, the generator once",
-    "steps": "So many batches",
+    "critic_steps": "How often the critic learns from a batch; the generator learns from it once",
+    "steps": "How many batches it learns from",
     "seed": "Of weights and batches: the same settings with the same seed give the same run",
 }
 

@@ -157,7 +157,7 @@ def reduce(frames: np.ndarray, edge: int, how: str = "max") -> tuple[np.ndarray,
         raise ValueError(f"frames of {frames.shape[1:]} cannot become {edge}³: take cube() first.")
     share = frames.reshape(-1, edge, size, edge, size, edge, size).mean(axis=(2, 4, 6))
     rule, found = ("any of them is", share > 0) if how == "max" else ("half are", share >= 0.5)
-    return found.view(np.uint8), f"of {size}³ voxels each, one was made: filled where {rule}"
+    return found.view(np.uint8), f"blocks of {size}³ voxels became one: filled where {rule}"
 
 
 def fit(
@@ -183,7 +183,7 @@ def fit(
 
 
 def resample(frames: np.ndarray, every: int) -> tuple[np.ndarray, str]:
-    """Keep the first time point and each one that is `every` after another that is kept."""
+    """Keep the first time point, and from there on one in `every`."""
     found = frames[:: _checks.whole("every", every, 1)]
     return found, f"{len(found)} of {len(frames)} time points kept"
 
