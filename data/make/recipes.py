@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -209,6 +210,17 @@ def _wgan_gp(config=wgan_gp.shipped) -> tuple[dict, dict]:
     }
 
 
+def _wgan_gp_thesis(frames: int) -> tuple[dict, dict]:
+    """The thesis's WGAN-GP, with its rates of 1e-4, in batches of 4 for its 32."""
+    plan = {"batch_size": 4, "learning_rate": 1e-4, "warm_up": 0, "weight_decay": 0.0}
+    return plan | {"validate_every": 5}, {
+        "model": "wgan_gp",
+        "config": wgan_gp.thesis(frames),
+        "learned": {"critic_rate": 1e-4},
+        "checked": 38,
+    }
+
+
 RECIPES: dict[str, Callable[..., tuple[dict, dict]]] = {
     "convlstm": _convlstm,
     "convlstm_thesis": _convlstm_thesis,
@@ -216,6 +228,8 @@ RECIPES: dict[str, Callable[..., tuple[dict, dict]]] = {
     "surfacenet": _surfacenet,
     "scout": _scout,
     "wgan_gp": _wgan_gp,
+    "wgan_gp_thesis_1": functools.partial(_wgan_gp_thesis, 1),
+    "wgan_gp_thesis_3": functools.partial(_wgan_gp_thesis, 3),
 }
 
 
