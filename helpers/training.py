@@ -2,7 +2,7 @@
 
 A model is trained by `compile` and `fit` of Keras. What is here are callbacks, each of which may
 be left out: `Checkpoint` keeps all that is needed to go on exactly, `Stop` ends a training from
-outside. (`helpers.panels.progress.Progress` shows it.)
+outside, and `helpers.panels.progress.Progress` shows how it goes::
 
     checkpoint = Checkpoint(folder, plan)
     start = checkpoint.restore(model)  # 0 where there is none
@@ -212,8 +212,8 @@ class Checkpoint(keras.callbacks.Callback):
             with `val_` before their names.
         step: how many steps are in the checkpoint.
 
-    Raises (from within `fit`):
-        FloatingPointError: a loss, a metric or a weight is no longer finite.
+    Raises:
+        FloatingPointError: within `fit`, a loss, a metric or a weight is no longer finite.
         ValueError: the batches end early; the validation does not give the monitored figure;
             `fit` was not called as this module says at its beginning.
         OSError: the folder cannot be written.
