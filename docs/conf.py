@@ -23,7 +23,12 @@ PAGES = {
         "CONTRIBUTING",
         "CHANGELOG",
     ],
-    "Data and results": ["data/README", "data/weights/README", "data/results/README"],
+    "Data and results": [
+        "data/README",
+        "data/weights/README",
+        "data/results/README",
+        "data/make/README",
+    ],
     "Code": ["docs/api"],
 }
 include_patterns = ["README.md", *(f"{page}.*" for pages in PAGES.values() for page in pages)]
