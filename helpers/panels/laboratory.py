@@ -127,22 +127,22 @@ class Laboratory(ipywidgets.VBox):
         self.session.stop()
         self._say("Stopping after the step at hand …" if running else "No run is being trained.")
 
-    def resume(self, run: int | None = None) -> int | None:
-        """Go on with a run, the chosen one unless told; return its number, or None if refused."""
-        return self._begin(lambda: self.session.resume(self._one(run), wait=False))
+    def resume(self) -> int | None:
+        """Go on with the chosen run; return its number, or None if it was refused."""
+        return self._begin(lambda: self.session.resume(self._one(), wait=False))
 
-    def another_seed(self, run: int | None = None) -> int | None:
-        """Train the settings of a run, the chosen one unless told, with the next seed."""
+    def another_seed(self) -> int | None:
+        """Train the settings of the chosen run with the next seed."""
 
         def start() -> int:
-            settings = self.session.read(self._one(run)).settings
-            return self.session.start(self.session.another_seed(settings), wait=False)
+            settings = self.session.another_seed(self.session.read(self._one()).settings)
+            return self.session.start(settings, wait=False)
 
         return self._begin(start)
 
-    def copy(self, run: int | None = None) -> None:
-        """Take over the settings of a run, the chosen one unless told."""
-        self._begin(lambda: self.set(**vars(self.session.read(self._one(run)).settings)))
+    def copy(self) -> None:
+        """Take over the settings of the chosen run."""
+        self._begin(lambda: self.set(**vars(self.session.read(self._one()).settings)))
 
     def compare(self, *runs: int) -> None:
         """Choose runs, and draw them beside each other."""
@@ -185,9 +185,9 @@ class Laboratory(ipywidgets.VBox):
         table = self.session.table()
         return differing(table[table["run"].isin(runs)]) == ["seed"]
 
-    def _one(self, run: int | None) -> int:
-        """Return the run that is meant: of several that differ by their seeds, the latest."""
-        chosen = self._chosen.value if run is None else (run,)
+    def _one(self) -> int:
+        """Return the chosen run: of several that differ by their seeds, the latest."""
+        chosen = self._chosen.value
         if not chosen or not self._alike(*chosen):
             raise RunError(f"{len(chosen)} runs are chosen; choose one in the list of runs.")
         return max(chosen)
@@ -215,14 +215,12 @@ class Laboratory(ipywidgets.VBox):
 
     def _draw_slices(self) -> None:
         """Draw the chosen sequence of the run at hand: from what was forecast, no model is run."""
-        run, sample = self.session.run, self._sample.value
-        forecasts, pair = self.session.forecast(run), (None, None)
-        if forecasts is not None and sample < len(forecasts):
-            settings = self.session.read(run).settings
+        sample, forecasts, pair = self._sample.value, self.session.forecast, (None, None)
+        if forecasts is not None:
+            settings = self.session.read(self.session.run).settings
             form = settings.frame_format
             last, truth = form.select(self.session.frames)[sample, -2:].astype(np.float32)
-            found = {settings.model: forecasts[sample] / np.float32(255)}
-            pair = beside(last, truth, found, *form.times[-2:])
+            pair = beside(last, truth, {settings.model: forecasts[sample]}, *form.times[-2:])
         put(self._shades, "Last observed frame, truth and forecast", pair[0])
         put(self._errors, "Errors of forecast and persistence", pair[1])
 

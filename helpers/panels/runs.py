@@ -5,15 +5,13 @@ There are no widgets here; `helpers.panels.laboratory` puts buttons in front of 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from helpers import _files, metrics, records, rollout, training, workshop
@@ -23,9 +21,8 @@ from helpers.sequences import FrameFormat
 tf = workshop.tensorflow()
 
 import keras  # noqa: E402  (after the quiet import of TensorFlow)
-from tensorflow.python.framework import ops  # noqa: E402
 
-RUN, FORECAST, LOCK = "run.json", "forecast.npy", "lock"
+RUN, LOCK = "run.json", "lock"
 REMEDY = "choose another folder: Laboratory(folder=...)"
 MONITOR, ROLLOUT = "val_jaccard", "val_rollout"
 COLUMNS = ["run", "status", *(field.name for field in dataclasses.fields(Settings)), "parameters"]
@@ -136,6 +133,8 @@ class Session:
     Attributes:
         frames: of the validation sequences, at all times: uint8 (N, 128, D, H, W).
         run: the number of the latest run that was begun here, or None.
+        forecast: (N, D, H, W), what it forecast in its latest round for the last frame of each
+            validation sequence; None before its first one.
         message: what went wrong with it, in words.
         watch: gives more Keras callbacks for a training that nobody waits for; it gets its run,
             checkpoint and stop.
@@ -151,7 +150,7 @@ class Session:
         self.frames = split.frames(slice(count))
         mark = next(iter(self.training_split.checksum.values()), "")[:6]
         self.data = f"{len(self.training_split)} + {len(self.frames)} sequences, {mark}"
-        self.run, self.message, self._at_hand = None, "", None
+        self.run, self.forecast, self.message, self._at_hand = None, None, "", None
         self.watch: Callable = lambda run, checkpoint, stop: []
         self.ended: Callable = lambda: None
         self._thread: threading.Thread | None = None
@@ -178,15 +177,6 @@ class Session:
                 rows.append({"run": number, "status": "damaged or of another version"})
         # Whole numbers stay whole where some are missing.
         return pd.DataFrame(rows, columns=COLUMNS).convert_dtypes(convert_floating=False)
-
-    def forecast(self, run: int | None) -> np.ndarray | None:
-        """Return what a run forecast in its latest round for the last frame of each sequence.
-
-        uint8 (N, D, H, W), 0…255 for probabilities 0…1, in the order of the validation sequences;
-        None before its first round.
-        """
-        path = self.folder / f"{run or 0:04}" / FORECAST
-        return np.load(path) if path.exists() else None
 
     def forecaster(self, run: int) -> rollout.Forecaster:
         """Return the best weights of a run as a forecaster for `helpers.rollout`.
@@ -215,9 +205,7 @@ class Session:
         """Whether a run is being trained."""
         return self._at_hand is not None
 
-    def judge(
-        self, forecaster: rollout.Forecaster, frame_format: FrameFormat
-    ) -> tuple[dict[str, float], np.ndarray]:
+    def judge(self, forecaster: rollout.Forecaster, frame_format: FrameFormat) -> tuple:
         """Return both distances of a forecaster, and its forecasts of the last frames."""
         frames = frame_format.select(self.frames)
         first = frames.shape[1] - TARGETS
@@ -289,7 +277,8 @@ class Session:
             if self._thread:
                 self._thread.join()  # it may be drawing still
             run = prepare()
-            self.run, self.message, self._at_hand = run.number, "", run.number
+            self.run = self._at_hand = run.number
+            self.forecast, self.message = None, ""
             self._stopping.clear()
             # A kernel that is shut down does not wait for it. The files are whole at any moment.
             watch = (lambda *known: []) if wait else self.watch
@@ -306,7 +295,7 @@ class Session:
         """Train a run to its end, whatever that is; nothing is raised from here."""
         tf.get_logger().setLevel("ERROR")  # models traced anew would warn in whatever cell runs
         try:
-            with _files.lock(run.place / LOCK, REMEDY, wait=False), _gradients_forgotten():
+            with _files.lock(run.place / LOCK, REMEDY, wait=False):
                 run.write()
                 try:
                     ended = self._fit(run, watch)
@@ -348,23 +337,5 @@ class _Judged(training.Checkpoint):
             except ValueError as error:  # what it forecasts are no probabilities
                 raise FloatingPointError(f"Training diverged: {error}") from error
             logs.update(figures)
-            with _files.replacing(self.folder / FORECAST) as file:
-                np.save(file, np.round(255 * last).astype(np.uint8))
+            self.session.forecast = last
         super().on_epoch_end(epoch, logs)
-
-
-@contextlib.contextmanager
-def _gradients_forgotten() -> Iterator[None]:
-    """Let go of what TensorFlow would keep of each model: 11 MB a run, 30 MB of a WGAN-GP.
-
-    Whatever has a gradient of its own, as silu has, is registered under a new name each time that a
-    model is traced, and holds its graph for ever. There is no public way to take it out again.
-    """
-    registered = getattr(ops.gradient_registry, "_registry", {})
-    before = set(registered)
-    try:
-        yield
-    finally:
-        for name in set(registered) - before:
-            if name.startswith("CustomGradient-"):
-                del registered[name]

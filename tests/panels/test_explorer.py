@@ -57,8 +57,6 @@ def test_a_model_that_raises_is_told(frames):
     assert panel._text.value == "" and "good" in panel.distances
 
 
-def test_what_cannot_be(frames):
-    with pytest.raises(ValueError, match="at least one"):
-        Explorer({}, frames, T20_TINC1)
+def test_frames_of_another_format_are_refused():
     with pytest.raises(ValueError, match="pass frame_format.select"):
         Explorer({"p": rollout.Persistence()}, np.zeros((1, 21, 4, 4, 4)), T20_TINC1)

@@ -24,9 +24,22 @@ def ended(panel, run):
     return run
 
 
-def test_a_run(panel, splits):
+def test_start_stop_continue_add_a_seed_and_restart(panel, splits, capfd):
     panel.set(**TINY, learning_rate=0.005)
-    assert ended(panel, panel.start()) == 1
+
+    def start_twice():
+        panel.start()
+        # A second start is refused, politely, and changes nothing.
+        assert panel.start() is None
+        assert "Run 1 is being trained. Stop it first" in panel._message.value
+        ended(panel, 1)
+
+    stop_at(panel.session, 2, start_twice)
+    assert panel.session.numbers() == [1] and panel.session.read(1).status == "stopped"
+    assert "stopped" in panel._display.line.value
+    panel.stop()
+    assert "No run is being trained" in panel._message.value
+    assert ended(panel, panel.resume()) == 1
     shown = panel._display
     assert "step 4 of 4 · done" in shown.line.value
     assert (shown.bar.value, shown.bar.max) == (4, 4)
@@ -37,59 +50,28 @@ def test_a_run(panel, splits):
     before = panel._shades.value
     panel._sample.value = 2
     assert panel._shades.value != before
+    assert panel.resume() is None and "all its steps" in panel._message.value
+    assert ended(panel, panel.another_seed()) == 2
+    assert panel.session.table()["seed"].tolist() == [1, 2]
+    # Seeds stand beside each other, with their mean and spread.
+    assert panel._chosen.value == (1, 2)
+    assert "<th>spread</th>" in panel._comparison.value and "dots" in panel._comparison.value
+    assert capfd.readouterr() == ("", "")
     # The same after a restart.
     again = Laboratory(session=Session(panel.session.folder, **splits))
     assert again._table.value == panel._table.value
-    assert [run for _, run in again._chosen.options] == [1]
-    again.copy(1)
+    assert [run for _, run in again._chosen.options] == [1, 2]
+    again.compare(1)
+    again.copy()
     assert again.settings == Settings(**TINY, learning_rate=0.005)
-
-
-def test_in_the_background(panel, capfd):
-    panel.set(**TINY | {"steps": 2000})
-
-    def start_twice():
-        panel.start()
-        # A second start is refused, politely, and changes nothing.
-        assert panel.start() is None
-        assert "Run 1 is being trained. Stop it first" in panel._message.value
-        ended(panel, 1)
-
-    stop_at(panel.session, 20, start_twice)
-    assert panel.session.numbers() == [1]
-    assert "stopped" in panel._display.line.value
-    assert panel.session.read(1).status == "stopped"
-    panel.stop()
-    assert "No run is being trained" in panel._message.value
-    assert capfd.readouterr() == ("", "")
-
-
-def test_continue_and_add_a_seed(panel):
-    panel.set(**TINY)
-    stop_at(panel.session, 2, lambda: ended(panel, panel.start()))
-    assert ended(panel, panel.resume()) == 1
-    assert len(panel.session.read(1).log) == 4
-    assert panel.resume() is None and "all its steps" in panel._message.value
-    assert [ended(panel, panel.another_seed()) for _ in range(2)] == [2, 3]
-    assert panel.session.table()["seed"].tolist() == [1, 2, 3]
-    # Seeds stand beside each other, with their mean and spread.
-    assert panel._chosen.value == (1, 2, 3)
-    assert "<th>spread</th>" in panel._comparison.value and "dots" in panel._comparison.value
-    panel.set(width=16)
-    ended(panel, panel.start())
-    assert panel._chosen.value == (4,)
-    panel.compare(1, 4)
-    assert panel.resume() is None
-    assert "2 runs are chosen; choose one" in panel._message.value
 
 
 def test_an_error_leaves_the_laboratory_usable(panel, monkeypatch):
     panel.set(**TINY)
-    with monkeypatch.context() as patch:
-        patch.setattr(Settings, "compiled", lambda *_: (_ for _ in ()).throw(MemoryError("<no>")))
+    monkeypatch.setattr(Settings, "compiled", lambda *_: (_ for _ in ()).throw(MemoryError("<no>")))
+    for _ in range(2):
         assert panel.session.read(ended(panel, panel.start())).status == "failed"
-    assert "MemoryError: &lt;no&gt;" in panel._message.value and "alert" in panel._message.value
-    assert panel.session.read(ended(panel, panel.start())).status == "done"
+        assert "MemoryError: &lt;no&gt;" in panel._message.value and "alert" in panel._message.value
 
 
 def test_knobs_that_a_model_lacks(panel):
@@ -133,6 +115,8 @@ def test_comparison(session):
     panel._over.value = laboratory.VALUES
     panel.compare(1, 4)
     assert PNG in panel._comparison.value
+    assert panel.resume() is None
+    assert "2 runs are chosen; choose one" in panel._message.value
     panel.compare(1, 5)
     panel._judged.value = "next frame"
     assert PNG in panel._comparison.value
