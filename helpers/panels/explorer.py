@@ -27,10 +27,6 @@ class Explorer(ipywidgets.VBox):
         controls: name -> widget: `sample`, `start`, `horizon`, `one` and `other`. Set their `value`
             to steer the panel from code.
         distances: of what is shown: name -> (horizons,).
-
-    Raises:
-        ValueError, TypeError: see `helpers.rollout.checked_history`; more frames than the format
-            has.
     """
 
     def __init__(self, models: Mapping, frames, frame_format: sequences.FrameFormat):

@@ -9,8 +9,8 @@ from helpers.sequences import T20_TINC1
 
 
 @pytest.fixture
-def frames(splits):
-    return T20_TINC1.select(splits["validation_split"].frames(slice(3)))
+def frames(session):
+    return T20_TINC1.select(session.frames[:3])
 
 
 def test_the_distances_are_those_of_rollout(frames):

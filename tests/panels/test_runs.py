@@ -8,7 +8,7 @@ import pytest
 from short_runs import TINY, stop_at, written
 
 from helpers import _files, metrics, rollout
-from helpers.panels import runs, settings
+from helpers.panels import runs
 from helpers.panels.runs import MONITOR, ROLLOUT, RunError, Session, spread
 from helpers.panels.settings import MODELS, Settings
 from helpers.sequences import T80_TINC4
@@ -18,12 +18,10 @@ EIGHT = Settings(**TINY | {"steps": 8})  # validated after each second step
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory, splits):
+def done(tmp_path_factory):
     """A session with one run that is done; tests only read it."""
-    session = Session(tmp_path_factory.mktemp("runs"), **splits)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(settings, "ROUND", (1, 100))
-        session.start(EIGHT)
+    session = Session(tmp_path_factory.mktemp("runs"))
+    session.start(EIGHT)
     return session
 
 
@@ -101,7 +99,7 @@ def test_damage_hides_no_other_run(session, damage, file):
         session.read(7)
 
 
-def test_a_run_stops_within_a_step_and_goes_on_as_if_nothing_had_been(done, session, splits):
+def test_a_run_stops_within_a_step_and_goes_on_as_if_nothing_had_been(done, session):
     run = stop_at(session, 1, lambda: session.start(EIGHT))
     with pytest.raises(FileNotFoundError, match="no round was validated"):
         session.forecaster(run)
@@ -112,7 +110,7 @@ def test_a_run_stops_within_a_step_and_goes_on_as_if_nothing_had_been(done, sess
     assert (found.status, session.table()["step"][0]) == ("stopped", 2)
     found.write()
     assert session.read(run).status == "interrupted"  # as if its kernel had died
-    later = Session(session.folder, **splits)
+    later = Session(session.folder)
     assert later.resume(run) == run
     found = later.read(run)
     assert (found.status, len(found.log)) == ("done", 4)
@@ -140,16 +138,16 @@ def test_a_run_of_another_kernel_is_left_alone(session):
     assert session.read(1).status == "interrupted" and not session.running
 
 
-def test_a_folder_that_cannot_be_written(tmp_path, splits):
+def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    blocked = Session(tmp_path / "file" / "runs", **splits)
+    blocked = Session(tmp_path / "file" / "runs")
     with pytest.raises(OSError, match="choose another folder"):
         blocked.start(Settings(**TINY))
     assert not blocked.running
 
 
 def test_a_forecast_that_is_not_finite(session, monkeypatch):
-    found = np.full((5, 16, 16, 16), np.nan, np.float32)
+    found = np.full((4, 16, 16, 16), np.nan, np.float32)
     monkeypatch.setattr(MODELS["CNN"].kind, "forecaster", lambda *_: lambda history: found)
     run = session.start(Settings(**TINY))
     assert session.read(run).status == "diverged" and "NaN" in session.message
