@@ -14,7 +14,7 @@ OUT = workshop.REPOSITORY / "docs" / "pictures"
 SAMPLE = workshop.REPOSITORY / "data" / "sample" / workshop.SPLITS["test"]
 FORMAT, HISTORY, HORIZON = sequences.T40_TINC2, 5, 5
 # For each picture its weights, and how many of the frames before the first forecast they read.
-MODELS = {"convlstm": ("convlstm_T40_TINC2", 5), "wgan_gp_3": ("wgan_gp", 3)}
+MODELS = {"convlstm": ("convlstm_T40_TINC2", 5), "wgan_gp": ("wgan_gp", 3)}
 
 
 def main() -> None:
