@@ -66,11 +66,7 @@ def _in_keras():
 
 
 def existing(path: str | Path) -> Path:
-    """Return the path if there is such a file.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
+    """Return the path if there is such a file; raise FileNotFoundError otherwise."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
