@@ -14,8 +14,7 @@ def frames(session):
 
 
 def test_the_distances_are_those_of_rollout(frames):
-    names = {"CNN": "cnn", "ConvLSTM": "convlstm_T20_TINC1"}
-    compared = {name: models.load(weights, T20_TINC1) for name, weights in names.items()}
+    compared = {"CNN": models.load("cnn", T20_TINC1), "none": rollout.Persistence()}
     panel = Explorer(compared, frames, T20_TINC1)
     for sample, start in ((0, 5), (2, 12)):
         panel.controls["sample"].value = sample
