@@ -93,16 +93,20 @@ def test_from_training_to_shipped_weights(cache, tmp_path, recipe, capsys):
 
 @pytest.mark.slow
 def test_a_wgan_gp_goes_on_from_a_cnn(cache, tmp_path):
-    def made(model, steps, config):
-        found = recipes.recipe(model, steps)
+    def made(model, steps, config, **options):
+        found = recipes.recipe(model, steps, **options)
         plan = {"batch_size": 2, "warm_up": 1, "validate_every": steps}
         return dataclasses.replace(found.changed(config=vars(config), plan=plan), checked=6)
 
     small = {"history": 2, "ahead": 2, "patch": 1, "width": 4, "blocks": 0}
     config = wgan_gp.Config(noise=1, critic_width=4, critic_steps=2, **small)
     alone, out = tmp_path / "alone.npz", tmp_path / "w.npz"
-    recipes.train(made("cnn", 2, config.alone), DATA, [T20_TINC1], tmp_path / "1")
+    first = made("cnn", 2, config.alone, policy="mixed_bfloat16")
+    recipes.train(first, DATA, [T20_TINC1, T80_TINC4], tmp_path / "1")
     recipes.ship(tmp_path / "1", alone)
+    record = read_card(alone)
+    assert record["model"] == "cnn" and record["policy"] == "mixed_bfloat16"
+    assert cnn.load(alone).compute_dtype == "float32"  # as forecasts are made
     run = recipes.train(made("wgan_gp", 3, config), DATA, [T20_TINC1], tmp_path / "2", start=alone)
     assert run.step == 3 and "val_next_jaccard_per_frame" in run.best
     recipes.ship(tmp_path / "2", out, "last")
@@ -238,24 +242,6 @@ def test_a_scout_is_trained_and_found(cache, tmp_path, monkeypatch):
     assert register.load(path, T20_TINC1, scout=None).scout is None
     (tmp_path / "scout.npz").unlink()
     assert register.load(path, T20_TINC1).scout is None
-
-
-@pytest.mark.slow
-def test_a_cnn_from_training_to_shipped_weights(monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
-    config = cnn.Config(history=4, ahead=2, width=4, blocks=1)
-    plan = dataclasses.replace(recipes.recipe("cnn", 4).plan, validate_every=2, warm_up=1)
-    recipe = recipes.recipe("cnn", 4, policy="mixed_bfloat16")
-    recipe = dataclasses.replace(recipe, config=config, plan=plan)
-    formats = [T20_TINC1, T80_TINC4]
-    history = recipes.train(recipe, DATA, formats, tmp_path / "run")
-    assert history.step == 4 and "val_next_jaccard_per_frame" in history.best
-    path = recipes.ship(tmp_path / "run", tmp_path / "w.npz")
-    record = read_card(path)
-    assert record["model"] == "cnn" and record["policy"] == "mixed_bfloat16"
-    # Forecasts are made in float32.
-    assert cnn.load(path).compute_dtype == "float32"
-    capsys.readouterr()
 
 
 @pytest.mark.slow
