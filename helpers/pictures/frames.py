@@ -29,10 +29,6 @@ def pick(
         prediction: frames of the same shapes, for a second row.
         times, captions: one for each frame; a caption stands in place of the time.
         count: at most so many equally spaced frames, the first and the last among them.
-
-    Raises:
-        TypeError, ValueError: see `_checks.voxels`; no frames; shapes that disagree; not one time
-            or caption for each frame.
     """
     rows = [_frames("frames", frames)]
     if prediction is not None:
