@@ -165,6 +165,15 @@ def skill(table: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
     return _averages(table, pd.DataFrame(gaps), by)
 
 
+def beside_persistence(table: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
+    """Average the Jaccard distances of prediction and persistence, and their difference.
+
+    Returns what `means` does, with the measures `prediction`, `persistence` and `difference`.
+    """
+    table = checked(table)
+    return _averages(table, _beside_persistence(table), by)
+
+
 def paired(table: pd.DataFrame, other: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
     """Average the difference between two models, sample by sample: `table` - `other`.
 

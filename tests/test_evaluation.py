@@ -367,6 +367,13 @@ def test_skill_is_the_paired_difference(rng):
     apart = evaluation.means(table)
     overlap = row(apart).high > row(apart, "persistence_jaccard").low
     assert overlap  # the two intervals alone would not have shown it
+    both = evaluation.beside_persistence(table)
+    for measure, same in {
+        "prediction": row(apart),
+        "persistence": row(apart, "persistence_jaccard"),
+        "difference": found,
+    }.items():
+        assert row(both, measure)[7:] == same[7:]  # mean, low, high, std, n
 
 
 def test_a_part_of_a_table_is_not_averaged_over_horizons(long):

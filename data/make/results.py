@@ -275,15 +275,12 @@ def summary(case: Case, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     theirs = figures[[*by_theirs, "mean"]].rename(columns={"mean": "thesis"})
     parts = []
     for table in tables:
-        means, skill = evaluation.means(table, by), evaluation.skill(table, by)
-        ours = means[means["measure"] == "prediction_jaccard"]
-        found = ours[[*by, "n", "mean", "low", "high"]].rename(columns={"mean": "jaccard"})
-        for name, rows in {
-            "persistence": means[means["measure"] == "persistence_jaccard"],
-            "difference": skill[skill["measure"] == "jaccard"],
-        }.items():
+        means = evaluation.beside_persistence(table, by).set_index("measure")
+        found = means.loc[["prediction"]].rename(columns={"mean": "jaccard"})
+        found = found[[*by, "n", "jaccard", "low", "high"]]
+        for name in ("persistence", "difference"):
             renamed = {"mean": name, "low": f"{name}_low", "high": f"{name}_high"}
-            found = found.merge(rows[[*by, *renamed]].rename(columns=renamed), on=by)
+            found = found.merge(means.loc[[name], [*by, *renamed]].rename(columns=renamed), on=by)
         parts.append(found.merge(theirs, "left", on=by_theirs))
     return pd.concat(parts, ignore_index=True)
 
