@@ -802,14 +802,6 @@ def test_shape_means_count_what_is_undefined(shaped):
     assert math.isnan(line["mean"]) and (line["n"], line["undefined"]) == (0, len(gone))
 
 
-def test_persistence_keeps_its_shape(sequences):
-    table = evaluation.long_term(Persistence(), sequences, history=3, horizon=4, shape=True)
-    for what in ("components", "tunnels", "voids", "surface_mean", "surface_95"):
-        assert table[f"prediction_{what}"].equals(table[f"persistence_{what}"])
-        if what in topology.BETTI:
-            assert table.groupby("sample")[f"persistence_{what}"].nunique().eq(1).all()
-
-
 def test_tables_with_shapes_are_saved_combined_and_checked(shaped, long, tmp_path):
     path = evaluation.save(shaped, tmp_path / "shapes.csv")
     pd.testing.assert_frame_equal(evaluation.load(path), shaped, check_exact=True)
@@ -822,9 +814,7 @@ def test_tables_with_shapes_are_saved_combined_and_checked(shaped, long, tmp_pat
             spoil(shaped, "truth_tunnels", np.nan),
             "truth_tunnels has 1 values that are missing, NaN",
         ),
-        (spoil(shaped, "persistence_voids", -1.0), "first -1.0 in row 3"),
         (spoil(shaped, "prediction_components", 1.5), "first 1.5 in row 3"),
-        (spoil(shaped, "persistence_surface_95", -1.0), "first -1.0 in row 3"),
         (spoil(shaped, "persistence_surface_mean", np.nan), "surface_mean has 1 values"),
     ):
         with pytest.raises(ValueError, match=words):

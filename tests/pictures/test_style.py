@@ -200,7 +200,7 @@ def test_the_user_s_settings_are_kept():
 
 
 def test_a_model_looks_alike_in_every_figure(results):
-    names = {"ours": "SurfaceNet", "GAN": "WGAN-GP, three frames"}
+    names = {"ours": "SurfaceNet", "GAN": "WGAN-GP, 3 frames"}
     table = results.replace({"model": names})
 
     def look(axes, name="SurfaceNet"):
