@@ -461,7 +461,7 @@ FILES = {
     "weights": partial(shipped, "w.npz"),
     "card": partial(shipped, "w.json"),
     "run.json": laboratory,
-    **{name: partial(tables, name) for name in ("summary.csv", "skill_horizons.csv")},
+    **{name: partial(tables, name) for name in ("summary.csv", "horizons.csv")},
     "results.json": partial(tables, "results.json"),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap
@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from helpers._checks import choice, voxels, whole
+from helpers.metrics import jaccard_distance
 from helpers.pictures.style import FAINT, FALSE_ALARM, FILLED, HIT, INK, MISS, Picture, style
 from helpers.world.ideal import Posterior
 
@@ -277,6 +278,33 @@ def posteriors(
         row[0].annotate(label, (0, 0.5), (-26, 0), rotation=90, **place, **middle)
     figure.about = "What is known of a ball narrows with the frames seen; voxels. "
     figure.about += "; ".join(said) + "."
+    return figure
+
+
+@style()
+def film_strip(truth, forecasts: Mapping, *, times: Sequence[int]) -> Picture:
+    """Draw truth and forecasts under each other, a column for each time, maximum over D.
+
+    Args:
+        truth: (T, D, H, W), 0 or 1.
+        forecasts: name -> the same shape, cut to 0 and 1; under each frame stands its distance.
+        times: the time of each of the T frames.
+    """
+    rows = {"truth": truth} | dict(forecasts)
+    figure, panels = _grid(len(rows), len(times), 0.98, gap=(0.06, 0.3), edges=(0.42, 0.3, 0.26))
+    _title(figure, "maximum over D; under each forecast its Jaccard distance")
+    said = []
+    for (name, frames), line in zip(rows.items(), panels):
+        distance = jaccard_distance(truth, pick(frames)[0][0])
+        told = [f"t = {t}" for t in times] if name == "truth" else [f"{d:.2f}" for d in distance]
+        said.append(f"{name} {', '.join(told)}")
+        for panel, frame, text in zip(line, frames, told):
+            _image(panel, np.max(frame, axis=0), SHADES, 1, "D", ticks=False)
+            _below(panel, text)
+        place = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        middle = {"va": "center", "ha": "center", "fontsize": 8}
+        line[0].annotate(name, (0, 0.5), (-12, 0), rotation=90, **place, **middle)
+    figure.about = f"Frames of truth and forecasts, and their distances: {'; '.join(said)}."
     return figure
 
 

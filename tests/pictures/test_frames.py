@@ -90,3 +90,14 @@ def test_a_posterior_narrows_from_column_to_column():
     assert np.array_equal(ahead >= 0.5, frames[3].max(axis=0) == 1)
     with pytest.raises(ValueError, match="frames seen is 4"):
         pictures.posteriors(frames, 2, seen=(4,))
+
+
+def test_a_film_strip_has_a_row_for_each_forecast():
+    truth = np.zeros((2, 4, 4, 4), np.uint8)
+    truth[:, 0, 0, :2] = 1
+    half = truth * (np.arange(4) < 1)
+    figure = pictures.film_strip(truth, {"good": truth, "half": half}, times=[54, 58])
+    assert len(figure.axes) == 3 * 2
+    assert figure.alt.endswith("truth t = 54, t = 58; good 0.00, 0.00; half 0.50, 0.50.")
+    (shown,) = figure.axes[4].images
+    assert shown.get_array().sum() == 1
