@@ -290,21 +290,24 @@ def test_a_cnn_from_training_to_shipped_weights(monkeypatch, tmp_path, capsys):
 @pytest.mark.slow
 def test_ablations_are_networks_and_resume(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
-    tiny = cnn.Config(history=3, ahead=2, width=4, blocks=1)
-    monkeypatch.setattr(cnn, "shipped", lambda: tiny)
-    chosen = ("only the next frame", "T80_TINC4 only")
-    changes = {change: ablations.ABLATIONS["cnn"][change] for change in chosen}
+    changes = {
+        "only the start": {"config": {"width": 4}},
+        "T80_TINC4 only": {"config": {"width": 4}, "formats": ("T80_TINC4",), "times": 2},
+        "shipped": {"weights": "scout"},
+    }
     monkeypatch.setitem(ablations.ABLATIONS, "cnn", changes)
+    monkeypatch.setattr(ablations, "ABLATION_SAMPLES", 4)
     place = DATA, THESIS_FORMATS, tmp_path, tmp_path / "t.csv"
     ablations.ablate("cnn", *place, steps=4, seeds=2)
     # What is there is not trained again.
     monkeypatch.setattr(recipes, "train", None)
     table = ablations.ablate("cnn", *place, steps=4, seeds=2)
-    assert list(table["change"]) == ["only the next frame", "T80_TINC4 only", "persistence"]
-    assert list(table["examples"])[:2] == [48, 48]
-    assert table["T20_TINC1"].isna().tolist() == [False, True, False]
-    # So short a training is still persistence.
-    assert table["T80_TINC4"].std() < 0.02
+    assert list(table["change"]) == [*changes, "persistence"]
+    assert list(table["examples"])[:2] == [32, 64]
+    assert table["T20_TINC1"].isna().tolist() == [False, True, False, False]
+    # So short a training is still persistence, and shipped weights are not.
+    *trained, shipped, null = table["T80_TINC4"]
+    assert max(trained) - min(trained) < 0.02 and shipped < null - 0.05
     # Two seeds are two runs: their mean, their standard deviation, and each of them.
     seeds = table[["T80_TINC4 seed 1", "T80_TINC4 seed 2"]].iloc[:2]
     notes = [json.loads((tmp_path / f"0-{seed}" / recipes.NOTE).read_text()) for seed in (1, 2)]
