@@ -31,15 +31,12 @@ ABLATIONS = {
         "a residual block": {"config": {"width": 64, "blocks": 1}},
         "a residual block on patches": {"config": {"width": 64, "blocks": 1, "patch": 2}},
         "3 residual blocks": {"config": {"width": 64, "blocks": 3, "patch": 2}},
-        "4 times the training": {"config": {"width": 64, "blocks": 3, "patch": 2}, "times": 4},
-        "4 times the training, three convolutions": {"times": 4},
         "the shipped CNN": {"weights": "cnn"},
         "the shipped SurfaceNet": {"weights": "surfacenet"},
     },
     "surfacenet": {
-        "as it is": {},
-        "without a pose": {"config": {"canonical": False}},
-        "without the coarse view": {"config": {"blocks": 0}},
+        "in its pose": {},
+        "as it lies": {"config": {"canonical": False}},
     },
 }
 # What is changed, where it is not the recipe itself: the networks that the notebooks train.
@@ -49,7 +46,7 @@ SMALL = {
         "plan": {"batch_size": 8, "learning_rate": 4e-3},
     },
     "surfacenet": {
-        "config": {"ahead": 1, "radius": 2, "blocks": 1, "width": 96, "layers": 2},
+        "config": {"ahead": 1, "radius": 2, "blocks": 0, "width": 96, "layers": 2},
         "plan": {"batch_size": 16, "learning_rate": 4e-3, "weight_decay": 0.0},
         "drawn": {"scout": None, "voxels": 128},
         "learned": {"muon": False},
@@ -59,7 +56,7 @@ SMALL = {
         "plan": {"learning_rate": 1e-2},
     },
 }
-ABLATION_SAMPLES = 128
+ABLATION_SAMPLES = 64
 
 
 def ablate(
@@ -80,7 +77,7 @@ def ablate(
         folder: for the runs; those that are there are not done again.
         out: the CSV to write: `change`, `parameters`, `million_multiply_adds`, `examples`,
             `minutes` of one run, and for each format the pooled next-frame distance on the first
-            128 validation sequences: its mean over the seeds, their `spread` (standard deviation),
+            64 validation sequences: its mean over the seeds, their `spread` (standard deviation),
             and each by itself; in the last row that of persistence.
         steps: of the recipe's batches; fewer where a batch is larger.
         seeds: so many runs of each, with the seeds 1, 2, …
@@ -98,11 +95,10 @@ def ablate(
             rows.append({"change": change} | _shipped(values["weights"], formats, samples))
             continue
         recipe, values = recipes.recipe(model, steps).changed(**SMALL.get(model, {})), dict(values)
-        length = steps * values.pop("times", 1)
         chosen = [FORMATS[name] for name in values.pop("formats", [each.name for each in formats])]
-        plan = {"warm_up": min(100, length // 4), "decay_from": 0.4, **values.pop("plan", {})}
+        plan = {"warm_up": min(100, steps // 4), "decay_from": 0.4, **values.pop("plan", {})}
         batch_size = plan.get("batch_size", recipe.plan.batch_size)
-        plan["steps"] = plan["validate_every"] = length * recipe.plan.batch_size // batch_size
+        plan["steps"] = plan["validate_every"] = steps * recipe.plan.batch_size // batch_size
         runs = []
         for seed in range(1, seeds + 1):
             print(f"{change}, seed {seed}")

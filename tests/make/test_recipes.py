@@ -292,7 +292,7 @@ def test_ablations_are_networks_and_resume(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
     changes = {
         "only the start": {"config": {"width": 4}},
-        "T80_TINC4 only": {"config": {"width": 4}, "formats": ("T80_TINC4",), "times": 2},
+        "T80_TINC4 only": {"config": {"width": 4}, "formats": ("T80_TINC4",)},
         "shipped": {"weights": "scout"},
     }
     monkeypatch.setitem(ablations.ABLATIONS, "cnn", changes)
@@ -303,7 +303,7 @@ def test_ablations_are_networks_and_resume(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(recipes, "train", None)
     table = ablations.ablate("cnn", *place, steps=4, seeds=2)
     assert list(table["change"]) == [*changes, "persistence"]
-    assert list(table["examples"])[:2] == [32, 64]
+    assert list(table["examples"])[:2] == [32, 32]
     assert table["T20_TINC1"].isna().tolist() == [False, True, False, False]
     # So short a training is still persistence, and shipped weights are not.
     *trained, shipped, null = table["T80_TINC4"]
