@@ -43,11 +43,11 @@ ABLATIONS = {
 SMALL = {
     "cnn": {
         "config": dataclasses.asdict(cnn.plain()) | {"ahead": 1},
-        "plan": {"batch_size": 8, "learning_rate": 4e-3},
+        "plan": {"batch_size": 4, "learning_rate": 4e-3},
     },
     "surfacenet": {
         "config": {"ahead": 1, "radius": 2, "blocks": 0, "width": 96, "layers": 2},
-        "plan": {"batch_size": 16, "learning_rate": 4e-3, "weight_decay": 0.0},
+        "plan": {"batch_size": 8, "learning_rate": 4e-3, "weight_decay": 0.0},
         "drawn": {"scout": None, "voxels": 128},
         "learned": {"muon": False},
     },
