@@ -26,17 +26,11 @@ ABLATIONS = {
         "a memory that sees no neighbours": {"config": {"kernels": (1,)}},
     },
     "cnn": {
-        "three convolutions, from nothing": {"config": {"residual": 0.0}},
-        "the same, from persistence": {},
-        "a residual block": {"config": {"width": 64, "blocks": 1}},
+        "three convolutions": {},
         "a residual block on patches": {"config": {"width": 64, "blocks": 1, "patch": 2}},
-        "3 residual blocks": {"config": {"width": 64, "blocks": 3, "patch": 2}},
+        "three residual blocks": {"config": {"width": 64, "blocks": 3, "patch": 2}},
         "the shipped CNN": {"weights": "cnn"},
         "the shipped SurfaceNet": {"weights": "surfacenet"},
-    },
-    "surfacenet": {
-        "in its pose": {},
-        "as it lies": {"config": {"canonical": False}},
     },
 }
 # What is changed, where it is not the recipe itself: the networks that the notebooks train.
@@ -44,12 +38,6 @@ SMALL = {
     "cnn": {
         "config": dataclasses.asdict(cnn.plain()) | {"ahead": 1},
         "plan": {"batch_size": 4, "learning_rate": 4e-3},
-    },
-    "surfacenet": {
-        "config": {"ahead": 1, "radius": 2, "blocks": 0, "width": 96, "layers": 2},
-        "plan": {"batch_size": 8, "learning_rate": 4e-3, "weight_decay": 0.0},
-        "drawn": {"scout": None, "voxels": 128},
-        "learned": {"muon": False},
     },
     "convlstm": {
         "config": {"filters": (8,), "width": 32, "blocks": 2},
