@@ -27,8 +27,9 @@ ABLATIONS = {
     },
     "cnn": {
         "three convolutions": {},
-        "a residual block on patches": {"config": {"width": 64, "blocks": 1, "patch": 2}},
-        "three residual blocks": {"config": {"width": 64, "blocks": 3, "patch": 2}},
+        "three convolutions, from nothing": {"config": {"residual": 0.0}},
+        "three residual blocks on patches": {"config": {"width": 64, "blocks": 3, "patch": 2}},
+        "one residual block on patches": {"config": {"width": 64, "blocks": 1, "patch": 2}},
         "the shipped CNN": {"weights": "cnn"},
         "the shipped SurfaceNet": {"weights": "surfacenet"},
     },
@@ -37,7 +38,7 @@ ABLATIONS = {
 SMALL = {
     "cnn": {
         "config": dataclasses.asdict(cnn.plain()) | {"ahead": 1},
-        "plan": {"batch_size": 4, "learning_rate": 4e-3},
+        "plan": {"batch_size": 4, "learning_rate": 1e-2},
     },
     "convlstm": {
         "config": {"filters": (8,), "width": 32, "blocks": 2},
