@@ -27,8 +27,9 @@ ABLATIONS = {
     },
     "cnn": {
         "three convolutions": {},
-        "three convolutions, from nothing": {"config": {"residual": 0.0}},
         "three residual blocks on patches": {"config": {"width": 64, "blocks": 3, "patch": 2}},
+        "three convolutions, from nothing": {"config": {"residual": 0.0}},
+        "one residual block on patches": {"config": {"width": 64, "blocks": 1, "patch": 2}},
         "the shipped CNN": {"weights": "cnn"},
         "the shipped SurfaceNet": {"weights": "surfacenet"},
     },
