@@ -28,8 +28,6 @@ ABLATIONS = {
     "cnn": {
         "three convolutions": {},
         "three residual blocks on patches": {"config": {"width": 64, "blocks": 3, "patch": 2}},
-        "three convolutions, from nothing": {"config": {"residual": 0.0}},
-        "one residual block on patches": {"config": {"width": 64, "blocks": 1, "patch": 2}},
         "the shipped CNN": {"weights": "cnn"},
         "the shipped SurfaceNet": {"weights": "surfacenet"},
     },

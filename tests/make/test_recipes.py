@@ -303,7 +303,7 @@ def test_ablations_are_networks_and_resume(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(recipes, "train", None)
     table = ablations.ablate("cnn", *place, steps=4, seeds=2)
     assert list(table["change"]) == [*changes, "persistence"]
-    assert list(table["examples"])[:2] == [32, 32]
+    assert list(table["examples"])[:2] == [16, 16]
     assert table["T20_TINC1"].isna().tolist() == [False, True, False, False]
     # So short a training is still persistence, and shipped weights are not.
     *trained, shipped, null = table["T80_TINC4"]
