@@ -155,53 +155,6 @@ def moving_null(history: ArrayLike, future: ArrayLike) -> np.ndarray:
     return np.delete(np.concatenate([last, future], axis), -1, axis)
 
 
-def changed_voxel_jaccard(
-    last: ArrayLike,
-    truth: ArrayLike,
-    prediction: ArrayLike,
-    *,
-    axes: int | Sequence[int] = FRAME_AXES,
-) -> np.ndarray:
-    """Return the Jaccard distance between the predicted changes and the true changes.
-
-    The true changes are the voxels in which `truth` differs from `last`, the predicted changes
-    those in which `prediction` does. Persistence predicts no change, so it scores 1 wherever
-    something moved; 0 is best. No change at all, true or predicted, is 0.
-
-    Args:
-        last: the last observed frame for each frame of `truth`, in the same shape.
-        truth, prediction, axes: see `jaccard_distance`; a voxel is filled from 0.5 on.
-
-    Returns:
-        float64, the shape of `truth` without `axes`.
-    """
-    (last, truth, prediction), axes = filled_voxels(
-        axes, last=last, truth=truth, prediction=prediction
-    )
-    return _ratio(last ^ truth, last ^ prediction, axes)
-
-
-def volume_bias(
-    truth: ArrayLike, prediction: ArrayLike, *, axes: int | Sequence[int] = FRAME_AXES
-) -> np.ndarray:
-    """Return the predicted filled volume minus the true one, relative to the true one.
-
-    Above 0 the forecast is too full, below 0 too empty; -1 means that nothing was predicted.
-    Where the truth is empty the result is 0 for an empty prediction and NaN for any other, since
-    no relative bias is defined there. Compare over more axes, for example
-    `axes=(-4, -3, -2, -1)`, to weigh frames by their volume and to meet empty truths less often.
-
-    Args:
-        truth, prediction, axes: see `jaccard_distance`; a voxel is filled from 0.5 on.
-
-    Returns:
-        float64, the shape of `truth` without `axes`.
-    """
-    filled, axes = filled_voxels(axes, truth=truth, prediction=prediction)
-    true, guess = (np.count_nonzero(array, axis=axes) for array in filled)
-    return np.where((true == 0) & (guess > 0), np.nan, (guess - true) / np.maximum(true, 1))
-
-
 def births(before: ArrayLike, truth: ArrayLike) -> np.ndarray:
     """Return, for each sample, the share of filled voxels that the frame before does not announce.
 

@@ -252,37 +252,6 @@ def test_moving_null_is_the_true_frame_before(rng):
             metrics.moving_null(frames[:, :4], future)
 
 
-@given(pairs(), st.integers(0, 99))
-def test_changed_voxels_agree_with_sets(pair, seed):
-    truth, prediction = pair
-    last = np.random.default_rng(seed).random(truth.shape) < 0.5
-    found = metrics.changed_voxel_jaccard(last, truth, prediction)
-    for index in np.ndindex(found.shape):
-        expected = by_hand(truth[index] ^ last[index], prediction[index] ^ last[index])
-        assert found[index] == pytest.approx(expected, abs=1e-15)
-
-
-def test_changed_voxels_of_the_null_model_and_of_the_truth(rng):
-    frames = rng.random((3, 4, 4, 4, 4)) < 0.3
-    truth, null = frames[:, 1:], metrics.persistence(frames[:, :1], 3)
-    np.testing.assert_array_equal(metrics.changed_voxel_jaccard(null, truth, null), 1)
-    np.testing.assert_array_equal(metrics.changed_voxel_jaccard(null, truth, truth), 0)
-    np.testing.assert_array_equal(metrics.changed_voxel_jaccard(null, null, null), 0)
-    with pytest.raises(ValueError, match="shapes must agree"):
-        metrics.changed_voxel_jaccard(frames[:, :1], truth, null)
-
-
-def test_volume_bias():
-    truth = np.zeros((4, 2, 2, 2))
-    guess = truth.copy()
-    truth[0, 0, 0], guess[0, 0] = 1, 1  # 2 voxels, forecast 4
-    truth[1] = 1  # 8 voxels, forecast none
-    guess[2] = 1  # none, forecast 8; the last frame is empty in both
-    np.testing.assert_array_equal(metrics.volume_bias(truth, guess), [1, -1, np.nan, 0])
-    pooled = metrics.volume_bias(truth, guess, axes=(-4, -3, -2, -1))
-    assert pooled == pytest.approx((12 - 10) / 10)
-
-
 def test_births_are_voxels_without_a_neighbour_before(rng):
     before, truth = rng.random((2, 3, 2, 5, 5, 5)) < 0.05
     truth[2] = False

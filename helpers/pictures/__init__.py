@@ -16,13 +16,7 @@ from helpers.pictures.curves import (
     over_horizon,
     seeds,
 )
-from helpers.pictures.frames import (
-    compare_slices,
-    film_strip,
-    orthogonal_slices,
-    posteriors,
-    slices,
-)
+from helpers.pictures.frames import compare_slices, film_strip, posteriors, slices
 from helpers.pictures.process import surface_mesh
 from helpers.pictures.results import (
     breakdown,

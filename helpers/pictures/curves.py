@@ -186,8 +186,9 @@ def seeds(
     figure, axes = _axes(xlabel, ylabel)
     figure.about = "Runs as dots, with a line through the means over their seeds."
     drawn = looks(groups)
-    values = sorted({value for x, _ in groups.values() for value in x})
+    values = list(dict.fromkeys(value for x, _ in groups.values() for value in x))
     numbers = not any(isinstance(value, str) for value in values)
+    values = sorted(values) if numbers else values  # words come in the order in which they are told
     places = dict(zip(values, map(float, values if numbers else range(len(values)))))
     if numbers and values[0] > 0 and values[-1] >= 8 * values[0]:
         axes.set_xscale("log")

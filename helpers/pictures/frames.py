@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from helpers._checks import choice, voxels, whole
 from helpers.metrics import jaccard_distance
-from helpers.pictures.style import FAINT, FALSE_ALARM, FILLED, HIT, INK, MISS, Picture, style
+from helpers.pictures.style import FAINT, FALSE_ALARM, FILLED, HIT, MISS, Picture, style
 from helpers.world.ideal import Posterior
 
 AXES = ("D", "H", "W")
@@ -129,38 +129,6 @@ def slices(
         for name, row in cuts.items()
     )
     figure.about += "."
-    return figure
-
-
-@style()
-def orthogonal_slices(
-    frame, position: tuple[int, int, int] | None = None, *, title: str = ""
-) -> Picture:
-    """Draw the three slices across D, H and W that meet in one voxel of a frame.
-
-    Dotted lines in each slice show where the other two are.
-
-    Args:
-        frame: (D, H, W), values 0…1, drawn as shades.
-        position: (d, h, w) of that voxel; the fullest slice of each axis unless told.
-        title: shown above.
-    """
-    frame = voxels("frame", frame, axes=(3,))
-    places = dict(zip(AXES, position or (_fullest(frame, axis) for axis in AXES)))
-    figure, panels = _grid(1, 3, 2.3, gap=(0.5, 0), edges=(0.4, 0.55 if title else 0.3, 0.35))
-    _title(figure, title)
-    said = []
-    for panel, (axis, index) in zip(panels.flat, places.items()):
-        cut = _slice(frame, axis, index)
-        _image(panel, cut, SHADES, 1, axis, ticks=True)
-        panel.set_title(f"slice {axis} = {index}")
-        across, up = _directions(axis)
-        panel.axvline(places[across] + 0.5, color=INK, lw=0.8, ls=":")
-        panel.axhline(places[up] + 0.5, color=INK, lw=0.8, ls=":")
-        said.append(f"slice {axis} = {index} is filled to {100 * cut.mean():.0f} %")
-    size = "×".join(map(str, frame.shape))
-    figure.about = f"Three slices of a frame of {size} voxels" + f", {title}" * bool(title)
-    figure.about += f": {', '.join(said)}."
     return figure
 
 

@@ -47,18 +47,6 @@ def test_a_voxel_is_in_its_place_in_a_slice(one_voxel, axis, index, right, up, n
     np.testing.assert_allclose(place, (right + 0.5, up + 0.5), atol=0.15)
 
 
-def test_orthogonal_slices_meet_in_the_fullest_voxel(one_voxel):
-    figure = pictures.orthogonal_slices(one_voxel, title="one voxel")
-    panels = shown(figure)
-    titles = [panel.get_title() for panel in panels]
-    assert titles == ["slice D = 12", "slice H = 3", "slice W = 1"]
-    assert [panel.images[0].get_array().sum() for panel in panels] == [1, 1, 1]
-    for panel in panels:
-        up, right = np.argwhere(panel.images[0].get_array())[0] + 0.5
-        vertical, horizontal = panel.lines
-        assert vertical.get_xdata()[0] == right and horizontal.get_ydata()[0] == up
-
-
 def test_comparison_tells_misses_and_false_alarms_by_symbol_and_colour(one_voxel):
     prediction = np.zeros((16, 16, 16))
     prediction[12, 5, 7] = 0.8

@@ -251,8 +251,8 @@ def test_seeds_are_dots_around_their_mean():
     # The axis shows what the runs span: persistence is a word where it is far.
     figure = pictures.seeds(groups, xlabel="history", ylabel="best", persistence=0.9)
     assert figure.axes[0].get_ylim()[1] < 0.4 and "below persistence 0.9" in figure.alt
-    words = pictures.seeds({"CNN": (["a", "b"], [1, 2])}, xlabel="model", ylabel="best").axes[0]
-    assert [tick.get_text() for tick in words.get_xticklabels()] == ["a", "b"]
+    words = pictures.seeds({"CNN": (["b", "a"], [1, 2])}, xlabel="model", ylabel="best").axes[0]
+    assert [tick.get_text() for tick in words.get_xticklabels()] == ["b", "a"]
     assert words.get_xscale() == "linear"
 
 

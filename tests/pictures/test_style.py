@@ -63,7 +63,6 @@ def test_every_figure_says_what_it_shows(sequence, results):
     drawn = {
         "slices": pictures.slices(sequence, sequence[::-1], count=3),
         "moving_slice": pictures.moving_slice(),
-        "orthogonal_slices": pictures.orthogonal_slices(sequence[9]),
         "compare_slices": pictures.compare_slices(slow, fast),
         "film_strip": pictures.film_strip(slow, {"a": fast}, times=range(4)),
         "over_horizon": pictures.over_horizon({"ConvLSTM": [0.1, 0.2]}),
