@@ -273,7 +273,7 @@ class Checkpoint(keras.callbacks.Callback):
             else:
                 self._begin(model)
                 self.step, self.rows = 0, []
-            _files.recover(self.folder)
+            _files.clear(self.folder)
             self._owned.close()
             self._owned = owned.pop_all()
         self._settings, self._restored = settings, model

@@ -69,7 +69,6 @@ class Generate(Operation):
             write_sample_set(folder / "set", counts, stage, **options)
 
     def look(self, folder: Path) -> str:
-        _files.recover(folder)
         digests = _files.read_json(folder / "set" / "generated.json")["digests"]
         for split, name in workshop.SPLITS.items():
             assert records.split_digest(folder / "set" / name) == digests[split]

@@ -378,7 +378,7 @@ t.train(sys.argv[1])
         told = []
         other = At(2, lambda: told.append(python("t.train(sys.argv[1])", str(tmp_path)).stderr))
         train(tmp_path, callbacks=[other])
-        assert "InUse" in told[0] and "another process works in this folder" in told[0]
+        assert "InUse" in told[0] and "another process works here" in told[0]
         with _files.lock(tmp_path / training.OWNER, "", wait=False):
             pass  # it has been given back
 

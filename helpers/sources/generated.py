@@ -46,7 +46,7 @@ def write_sample_set(
     counts = {split: _checks.whole(f"counts of {split}", counts.get(split), 0) for split in SPLITS}
     with _files.writing(folder, "choose another folder"):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _files.recover(folder.parent)
+        _files.clear(folder.parent, folder.name)
         if folder.exists() and not overwrite:
             raise FileExistsError(
                 f"{folder}: the folder exists; choose another name, or ask to overwrite it."
