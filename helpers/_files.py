@@ -80,10 +80,10 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def clear(folder: Path, name: str = "") -> None:
-    """Remove what processes that were killed left of `name`, or of all, in a folder of ours."""
-    for left in folder.glob(f".{name}*.tmp"):
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
+def clear(folder: Path) -> None:
+    """Remove what processes that were killed left in a folder that only this one writes to."""
+    for left in folder.glob(".*.tmp"):
+        left.unlink()
 
 
 def _beside(path: str | Path) -> Path:

@@ -24,6 +24,7 @@ training
 models.shared
 convlstm
 models.cnn models.surfacenet models.thesis
+models.aencgan
 wgan_gp
 models.register
 published
