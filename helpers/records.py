@@ -3,7 +3,7 @@
 One file is one sample: a GZIP-compressed TFRecord with one `tf.train.Example` of three bytes
 features, each a raw uint8 buffer: `object4d` (T, D, H, W), `labelBetti` (4,), `labelObjs` (4,).
 Where nobody has counted the cavities, all eight labels are 255, which no count gives: b0 is 1.
-Command line: `python -m helpers {generate,validate,pack,download} --help`.
+Command line: `python -m helpers {generate,validate,download} --help`.
 """
 
 from __future__ import annotations
@@ -89,7 +89,6 @@ def record_paths(folder: str | Path, limit: int | None = None) -> list[Path]:
 
     Raises:
         FileNotFoundError, RecordError: there is no such folder, or no record in it.
-        TypeError, ValueError: the limit is not a whole number of at least 1.
     """
     folder = Path(folder)
     if limit is not None:
@@ -118,7 +117,6 @@ def read_folder(folder: str | Path, *, limit: int | None = None) -> list[Sample]
         A list of `Sample`, all with frames of the shape of the first.
 
     Raises:
-        FileNotFoundError, TypeError, ValueError: as `record_paths`.
         RecordError: the folder is empty or a file is bad; `python -m helpers validate` names all.
     """
     samples = []
@@ -290,16 +288,15 @@ def write_sample(folder: str | Path, sample: Sample) -> Path:
 
     Raises:
         RecordError: the sample breaks the rules of the format.
-        TypeError: voxels or labels are masked.
         FileNotFoundError: the folder does not exist.
         OSError: the file cannot be written, for example because the disk is full.
     """
     folder, what = Path(folder), f"sample {sample.sample_id}"
-    arrays = {
-        name: _checks.unmasked(f"{what}: {name}", getattr(sample, name))
+    frames, betti, objects = (
+        _checks.unmasked(f"{what}: {name}", getattr(sample, name))
         for name in ("frames", "betti", "objects")
-    }
-    sample = replace(sample, **arrays)
+    )
+    sample = replace(sample, frames=frames, betti=betti, objects=objects)
     try:
         _check(sample)
     except RecordError as error:
@@ -393,9 +390,6 @@ class PackedSplit:
 
         Returns:
             uint8 (n, t, D, H, W) in {0, 1}.
-
-        Raises:
-            IndexError: an index lies outside, or `times` has not one row for each sample.
         """
         rows = np.atleast_1d(np.arange(len(self))[samples])  # (n,)
         columns = np.atleast_1d(np.arange(self.shape[0])[times])  # (t,) or (n, t)
@@ -424,7 +418,6 @@ def packed(
         progress: show a bar on stderr when it takes longer than a second.
 
     Raises:
-        FileNotFoundError, TypeError, ValueError: as `record_paths`.
         RecordError: the folder is empty, or a file is bad; `python -m helpers validate` names all.
         OSError: the disk is full, or the cache cannot be written or locked.
     """
