@@ -428,18 +428,24 @@ def packed(
     name = f"{folder.name}-{key[:12]}"
     fingerprint = _fingerprint(paths)
     entry = cache / f"{name}-{fingerprint[:12]}"
-    if split := _opened(entry):
-        return split
-    with _files.writing(cache, REMEDY):
-        cache.mkdir(parents=True, exist_ok=True)
-        with _files.lock(cache / f"{name}.lock", REMEDY):
-            # Another process may have packed while this one waited.
-            split = _opened(entry) or _pack(paths, entry, progress)
-            # What is older, or was left by a process that was killed; who reads it keeps it.
-            for old in cache.iterdir():
-                if old.is_dir() and old.name.lstrip(".").startswith(name) and old != entry:
-                    shutil.rmtree(old, ignore_errors=True)
+    split = _opened(entry)
+    if split is None:
+        with _files.writing(cache, REMEDY):
+            cache.mkdir(parents=True, exist_ok=True)
+            with _files.lock(cache / f"{name}.lock", REMEDY):
+                # Another process may have packed while this one waited.
+                split = _opened(entry) or _pack(paths, entry, progress)
+                _clear(cache, f".{name}", entry)  # begun by a process that was killed
+    # Whoever still reads an old cache keeps it; where that was in use, the next call removes it.
+    _clear(cache, name, entry)
     return split
+
+
+def _clear(cache: Path, begin: str, entry: Path) -> None:
+    """Remove the folders in a cache whose names begin so, but for one."""
+    for old in cache.iterdir():
+        if old.is_dir() and old.name.startswith(begin) and old != entry:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def open_split(data: Path, split: str, limit: int | None = None) -> PackedSplit:
