@@ -12,7 +12,7 @@ HEAD = """\
 # The weights
 
 Each `.npz` holds the numbers of a network, and the JSON beside it says everything about how it was
-trained; this page is made from them by `python -m data.make.cards`. How to load them, and the
+trained; this page is made from them by `make results`. How to load them, and the
 commands that trained them: [data/README.md](../README.md). All figures on the test records:
 [results](../results/README.md).
 
@@ -72,5 +72,10 @@ def page() -> str:
     return "\n".join([HEAD, *(f"{card(path)}\n" for path in sorted(WEIGHTS.glob("*.npz")))])
 
 
-if __name__ == "__main__":
+def write() -> None:
+    """Write the page."""
     PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()

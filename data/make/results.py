@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from data.make import cards
 from helpers import _files, _processes, convlstm, evaluation, metrics, published, records, workshop
 from helpers.models import register, surfacenet
 from helpers.models.shared import ROLLOUT_HISTORY
@@ -654,6 +655,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write(found, options.out or RESULTS, {} if options.out else PAGES)
         if not options.out:
             note_in_cards(found, register.WEIGHTS)
+            cards.write()
     except (OSError, ValueError, CheckpointError, BrokenProcessPool) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
