@@ -12,8 +12,9 @@ HEAD = """\
 # The weights
 
 Each `.npz` holds the numbers of a network, and the JSON beside it says everything about how it was
-trained; this page is made from them by `make results`. How to load them, and the
-commands that trained them: [data/README.md](../README.md). All figures on the test records:
+trained; this page is made from them by `make results`. How to load them:
+[data/README.md](../README.md); the commands that trained them: [data/make](../make/README.md). All
+figures on the test records:
 [results](../results/README.md).
 
 **Licence.** The weights come under the [MIT licence](../../LICENSE), as the code. They were trained
