@@ -10,7 +10,7 @@ import urllib.parse
 from pathlib import Path
 
 import pytest
-from test_browser import CHROMIUM, PATIENCE, sync_api
+from browser.test_browser import CHROMIUM, PATIENCE, sync_api
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 pytestmark = pytest.mark.slow
