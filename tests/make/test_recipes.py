@@ -275,6 +275,7 @@ def test_ablations_are_networks_and_resume(monkeypatch, tmp_path, capsys):
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_cuts_are_compared_by_model_format_and_feedback(cache, tmp_path):
     """For one model: a cut at 0.5 of what is fed back is judged alike, whatever else differs."""
     out = tmp_path / "cuts.csv"
