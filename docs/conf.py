@@ -41,6 +41,7 @@ myst_heading_anchors = 3
 html_theme = "sphinx_book_theme"
 html_title = project
 html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_extra_path = ["index.html"]  # leads to README.html
 html_sourcelink_suffix = ""
 html_copy_source = False

@@ -263,7 +263,8 @@ class Session:
 
     def _begin(self, prepare: Callable[[], Run], watch: Callable | None) -> int:
         """Train the run that `prepare` returns, unless another one is being trained."""
-        if not self._training.acquire(blocking=False):
+        # A run that has just shown its end is still being written down.
+        if not self._training.acquire(timeout=MOMENT):
             raise RunError(
                 f"Run {self.run} is being trained. Stop it first, or wait until it has ended."
             )
