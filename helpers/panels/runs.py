@@ -24,6 +24,7 @@ import keras  # noqa: E402  (after the quiet import of TensorFlow)
 
 RUN, LOCK = "run.json", "lock"
 REMEDY = "choose another folder: Laboratory(folder=...)"
+MOMENT = 3  # seconds
 MONITOR, ROLLOUT = "val_jaccard", "val_rollout"
 COLUMNS = ["run", "status", *(field.name for field in dataclasses.fields(Settings)), "parameters"]
 COLUMNS += ["step", "seconds", "best", "persistence", "rollout", "persistence_rollout", "data"]
