@@ -24,7 +24,6 @@ import keras  # noqa: E402  (after the quiet import of TensorFlow)
 
 RUN, LOCK = "run.json", "lock"
 REMEDY = "choose another folder: Laboratory(folder=...)"
-MOMENT = 3  # seconds
 MONITOR, ROLLOUT = "val_jaccard", "val_rollout"
 COLUMNS = ["run", "status", *(field.name for field in dataclasses.fields(Settings)), "parameters"]
 COLUMNS += ["step", "seconds", "best", "persistence", "rollout", "persistence_rollout", "data"]
@@ -148,6 +147,7 @@ class Session:
         self.data = f"{len(self.training_split)} + {len(self.frames)} sequences, {mark}"
         self.run, self.forecast, self.message = None, None, ""
         self._training, self._stopping = threading.Lock(), threading.Event()
+        self._ending = threading.Event()  # the last step is done, and not all is written down
 
     # The runs
 
@@ -265,10 +265,11 @@ class Session:
     def _begin(self, prepare: Callable[[], Run], watch: Callable | None) -> int:
         """Train the run that `prepare` returns, unless another one is being trained."""
         # A run that has just shown its end is still being written down.
-        if not self._training.acquire(timeout=MOMENT):
+        if not self._training.acquire(blocking=self._ending.is_set()):
             raise RunError(
                 f"Run {self.run} is being trained. Stop it first, or wait until it has ended."
             )
+        self._ending.clear()
         try:
             run = prepare()
             self.run, self.forecast, self.message = run.number, None, ""
@@ -301,7 +302,8 @@ class Session:
         checkpoint, stop = _Judged(self, run), training.Stop(event=self._stopping)
         formats = [settings.frame_format]
         batches = settings.kind.batches(self.training_split, formats, settings.config, plan)
-        callbacks = [stop, *(watch(run, checkpoint, stop) if watch else [])]
+        ending = keras.callbacks.LambdaCallback(on_train_end=lambda logs: self._ending.set())
+        callbacks = [ending, stop, *(watch(run, checkpoint, stop) if watch else [])]
         training.train(settings.compiled(), batches, checkpoint, callbacks=callbacks)
         return "stopped" if stop.reason else "done"
 
