@@ -2,19 +2,8 @@
 
 A model is trained by `compile` and `fit` of Keras. What is here are callbacks, each of which may
 be left out: `Checkpoint` keeps all that is needed to go on exactly, `Stop` ends a training from
-outside, and `helpers.panels.progress.Progress` shows how it goes::
-
-    checkpoint = Checkpoint(folder, plan)
-    start = checkpoint.restore(model)  # 0 where there is none
-    model.fit(
-        batches(start),
-        initial_epoch=checkpoint.epoch,
-        epochs=plan.epochs,
-        steps_per_epoch=plan.epoch,
-        validation_data=validation,
-        callbacks=[checkpoint, Stop(folder)],
-        shuffle=False,  # the batches have an order of their own
-    )
+outside, and `helpers.panels.progress.Progress` shows how it goes. `train`, at the end of this file,
+puts them together.
 """
 
 from __future__ import annotations
@@ -196,7 +185,7 @@ class Checkpoint(keras.callbacks.Callback):
     Raises:
         FloatingPointError: within `fit`, a loss, a metric or a weight is no longer finite.
         ValueError: the batches end early; the validation does not give the monitored figure;
-            `fit` was not called as this module says at its beginning.
+            `fit` was not called as `train` does it.
         OSError: the folder cannot be written.
     """
 
@@ -437,7 +426,7 @@ def train(
             steps_per_epoch=plan.epoch,
             validation_data=validation,
             callbacks=callbacks,
-            shuffle=False,
+            shuffle=False,  # the batches have an order of their own
             verbose=0,
         )
     except KeyboardInterrupt:
