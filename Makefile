@@ -4,6 +4,7 @@
 # make check       lint and spelling alone, in seconds
 # make test-all    that, and all that is slow: solutions, the browser, the thesis's records
 # make notebooks   make the solutions' pages and run all notebooks again, keeping their outputs
+# make site        the course as web pages, in build/site
 # make bench       measure, each figure beside its baseline
 # make results     judge the shipped weights again: make results DATA=<folder in thesis layout>
 # make data        make the sample set in data/sample again
@@ -34,7 +35,7 @@ endef
 
 export JUPYTER_PLATFORM_DIRS ?= 1
 
-.PHONY: lab reset check test test-all newest notebooks bench results data clean again
+.PHONY: lab reset check test test-all newest notebooks site bench results data clean again
 
 lab: $(READY)
 	@$(BIN)/python -I -m helpers lab $(ARGS)
@@ -64,6 +65,10 @@ newest: $(TESTS)
 notebooks: $(TESTS)
 	$(BIN)/python tests/solutions.py
 	$(BIN)/python tests/run_notebooks.py execute $(ARGS)
+
+site: $(TESTS)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -b html -c docs . build/site
+	@echo "build/site/index.html"
 
 bench: $(TESTS)
 	$(BIN)/python -m tests.benchmarks $(ARGS)

@@ -71,9 +71,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=1, help="of the choice of sequences")
     command = add("validate", _validate, "check records, or all records in folders")
     command.add_argument("paths", type=Path, nargs="+", metavar="PATH")
-    command = add("pack", _pack, "make the packed cache of a folder in thesis layout")
-    command.add_argument("folder", type=Path)
-    command.add_argument("--cache", type=Path, help="where caches are kept")
     command = add("download", _download, "fetch the full thesis set")
     command.add_argument("folder", type=Path, nargs="?", help="default: the user's cache folder")
     return parser
@@ -122,7 +119,8 @@ def _own(chosen: argparse.Namespace) -> None:
 def _validate(chosen: argparse.Namespace) -> int:
     count, bad = 0, []
     for path in chosen.paths:
-        folders = (_splits(path).values() or [path]) if path.is_dir() else []
+        folders = [each for name in SPLITS.values() if (each := path / name).is_dir()]
+        folders = folders or [path] * path.is_dir()
         for paths in [records.record_paths(folder) for folder in folders] or [[path]]:
             found = records.read_each(paths, lambda sample: None)
             options = {"total": len(paths), "desc": paths[0].parent.name, "unit": "file"}
@@ -132,24 +130,6 @@ def _validate(chosen: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
     print(f"{count - len(bad)} good, {len(bad)} bad")
     return 1 if bad else 0
-
-
-def _pack(chosen: argparse.Namespace) -> None:
-    splits = _splits(chosen.folder)
-    if not splits:
-        raise FileNotFoundError(
-            f"{chosen.folder}: expected a folder with {', '.join(SPLITS.values())}, found none of "
-            "them."
-        )
-    for split, folder in splits.items():
-        found = records.packed(folder, chosen.cache)
-        print(f"{split}: {len(found)} samples of {found.shape} in {found.folder}")
-
-
-def _splits(folder: Path) -> dict[str, Path]:
-    """Return the split folders that are there, by the name of the split."""
-    found = {split: folder / name for split, name in SPLITS.items()}
-    return {split: path for split, path in found.items() if path.is_dir()}
 
 
 def _download(chosen: argparse.Namespace) -> None:

@@ -185,12 +185,7 @@ def voxels(
 
 
 def finite(name: str, array: ArrayLike) -> np.ndarray:
-    """Return numbers as a plain NumPy array, or say what is wrong with them.
-
-    Raises:
-        TypeError: they are no real numbers, or some are masked.
-        ValueError: there are none, or some are NaN or infinite.
-    """
+    """Return numbers as a plain NumPy array, or say what is wrong with them."""
     array = unmasked(name, array)
     if array.dtype.kind not in "buif":
         raise TypeError(f"{name} has dtype {array.dtype}; expected numbers.")

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import errno
-import functools
 import hashlib
 import json
 import os
-import platform
-import re
 import shutil
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import filelock
-import psutil
 
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 REFUSED = (
     *FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EFBIG, errno.EIO
 )  # fmt: skip
-# A name of `_beside`: what it is for, on which computer, by which process, since when.
-LEFT = re.compile(r"\.(.+)\.([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]{8}\.(tmp|old)")
 SEAL = "digest"  # of a mapping in a JSON file: its entry with the digest of all others
 
 
@@ -41,10 +35,9 @@ def replacing_by(path: str | Path) -> Iterator[Path]:
     """Give a name beside `path`; the file under it takes its place in one step, or leaves no trace.
 
     The file is on the disk before it gets its name, so that even a power cut leaves one of the two.
-    What processes that were killed have left in the folder is cleared, see `recover`.
+    A process that is killed leaves a hidden file, see `clear`.
     """
-    _recover_once(Path(path).parent)
-    temporary = _beside(path, "tmp")
+    temporary = _beside(path)
     try:
         yield temporary
         sync(temporary)
@@ -68,12 +61,10 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
 def replacing_folder(path: str | Path) -> Iterator[Path]:
     """Give an empty folder beside `path` that takes its place at the end, or leaves no trace.
 
-    A folder cannot replace another in one step: the one before is moved aside, and moved back by
-    `recover` if the process dies in between.
+    A folder cannot replace another in one step: the one before is moved aside.
     """
     path = Path(path).resolve()  # where a link leads to, not the link
-    recover(path.parent)
-    temporary, old = _beside(path, "tmp"), _beside(path, "old")
+    temporary, old = _beside(path), _beside(path)
     try:
         temporary.mkdir()
         yield temporary
@@ -89,44 +80,15 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def recover(folder: str | Path) -> None:
-    """Clear what processes that were killed left in a folder; bring back what they moved aside."""
-    for left in Path(folder).glob(".*"):
-        match = LEFT.fullmatch(left.name)
-        if not match or _lives(*match.groups()[1:4]):
-            continue
-        with suppress(OSError):
-            if match[5] == "old" and not left.with_name(match[1]).exists():
-                os.replace(left, left.with_name(match[1]))
-            elif left.is_dir():
-                shutil.rmtree(left)
-            else:
-                left.unlink()
+def clear(folder: Path) -> None:
+    """Remove what processes that were killed left in a folder that only this one writes to."""
+    for left in folder.glob(".*.tmp"):
+        left.unlink()
 
 
-_recover_once = functools.cache(recover)  # a folder may hold thousands of files
-
-
-def _beside(path: str | Path, kind: str) -> Path:
-    """Return a hidden name in the same folder that nobody else has, and that tells whose it is."""
-    process = psutil.Process()
-    whose = f"{_computer()}-{process.pid}-{process.create_time():.0f}-{uuid.uuid4().hex[:8]}"
-    return Path(path).with_name(f".{Path(path).name}.{whose}.{kind}")
-
-
-def _lives(computer: str, process: str, since: str) -> bool:
-    """Tell whether a process lives, or may live: of another computer, nobody here can tell."""
-    if computer != _computer():
-        return True
-    try:
-        # Its number may belong to another one by now; and the clock may have been set.
-        return abs(psutil.Process(int(process)).create_time() - int(since)) < 60
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _computer() -> str:
-    return digest(platform.node().encode())[:8]
+def _beside(path: str | Path) -> Path:
+    """Return a hidden name in the same folder that nobody else has."""
+    return Path(path).with_name(f".{Path(path).name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
 def sync(path: Path) -> None:
@@ -163,30 +125,21 @@ def lock(
 
     Args:
         path: of an empty file that is made and kept.
-        remedy: what to do where the file system knows no locks, or where another process holds
-            it, for example "choose another folder".
+        remedy: what to do where it cannot be had, for example "choose another folder".
         wait: for the process that holds it, with a warning that says so.
         again: let this process take it several times; it is free when each has given it back.
 
     Raises:
         InUse: another process holds it, and `wait` is False.
-        OSError: locks do not work in this folder.
     """
-    path = Path(path)
     held = filelock.FileLock(path, timeout=0, is_singleton=again, thread_local=not again)
+    told = f"{path}: another process works here, or this file system knows no locks"
     try:
         held.acquire()
-    except (OSError, NotImplementedError) as error:
-        # Some systems say "held by another" where they mean "I cannot lock".
-        _try_locks(path.parent, remedy)
-        if not isinstance(error, filelock.Timeout):
-            raise
+    except filelock.Timeout:
         if not wait:
-            raise InUse(
-                f"{path.parent}: another process works in this folder. Wait until it has ended, "
-                f"or {remedy}."
-            ) from None
-        warnings.warn(f"Another process works on {path}; waiting.", stacklevel=3)
+            raise InUse(f"{told}. Wait until the other one has ended, or {remedy}.") from None
+        warnings.warn(f"{told}; waiting. To go on at once, {remedy}.", stacklevel=3)
         held.acquire(timeout=-1)
     try:
         yield
@@ -194,66 +147,30 @@ def lock(
         held.release()
 
 
-def _try_locks(folder: Path, remedy: str) -> None:
-    """Lock a fresh file, which nobody else can hold."""
-    fresh = _beside(folder / "try", "lock")
-    try:
-        with filelock.FileLock(fresh, timeout=0):
-            pass
-    except (OSError, NotImplementedError) as error:
-        if not fresh.exists():
-            raise
-        raise OSError(
-            f"{folder}: files cannot be locked on this file system ({error}), so two processes "
-            f"could spoil each other's work; {remedy}."
-        ) from error
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
 # JSON and digests
 
 
 def read_json(path: str | Path) -> Any:
-    """Return what a JSON file holds.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged.
-    """
-    try:
-        return json.loads(Path(path).read_bytes().decode("utf-8", "surrogateescape"))
-    except RecursionError as error:
-        raise ValueError(f"{path}: damaged JSON ({error})") from error
+    """Return what a JSON file holds; a damaged one is a ValueError."""
+    # A path in it may hold bytes that are no text; they are kept as they are.
+    return json.loads(Path(path).read_text("utf-8", "surrogateescape"))
 
 
 def write_json(path: str | Path, found: Any) -> None:
-    """Write what JSON can hold in place of the file before, in one step.
-
-    Raises:
-        TypeError: JSON cannot hold it.
-        OSError: the folder cannot be written.
-    """
+    """Write what JSON can hold in place of the file before, in one step."""
+    text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
     with replacing(path) as file:
-        text = json.dumps(found, indent=2, ensure_ascii=False)
-        # A path may hold bytes that are no text; they are written as they are.
-        file.write(text.encode("utf-8", "surrogateescape") + b"\n")
+        file.write(text.encode("utf-8", "surrogateescape"))
 
 
 def sealed(found: Mapping) -> dict:
     """Return what JSON makes of a mapping, with a digest of all of it: `unsealed` checks it."""
-    if SEAL in found:
-        raise ValueError(f"an entry is called {SEAL!r}, as the seal is; take another name.")
     found = json.loads(json.dumps(dict(found)))
     return {**found, SEAL: digest(json.dumps(found, sort_keys=True).encode())}
 
 
 def unsealed(found: Mapping) -> dict:
-    """Return a mapping that was read from a JSON file, without its seal.
-
-    Raises:
-        ValueError: it is not what was written.
-    """
+    """Return a sealed mapping without its seal; a ValueError if it is not what was sealed."""
     if not isinstance(found, Mapping):
         raise ValueError("it holds no mapping")
     found = dict(found)

@@ -54,9 +54,6 @@ def reset_copy(number: str, notebooks: Path, work: Path) -> tuple[Path, Path | N
 
     Returns:
         The fresh copy, and the new name of the old one, if there was one.
-
-    Raises:
-        ValueError: not one notebook's name begins so.
     """
     course = sorted(path.name for path in notebooks.glob("*.ipynb"))
     names = [name for name in course if number and name.startswith(number)]

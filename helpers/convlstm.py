@@ -62,9 +62,6 @@ class Config:
         residual: the logits start from ± this value, + where the last frame is filled, so that an
             untrained network is persistence; 0 adds nothing.
         grid: voxels along the edge of a frame.
-
-    Raises:
-        TypeError, ValueError: one of them breaks the rules above.
     """
 
     filters: tuple[int, ...] = field(least=1, whole=True, several=True)
@@ -328,11 +325,7 @@ def multiply_adds(config: Config) -> int:
 
 
 def load(path: str | Path) -> ConvLSTM:
-    """Return the model of shipped weights: `NAME.npz` with its card `NAME.json` beside it.
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `helpers.models.weights.load_model`.
-    """
+    """Return the model of shipped weights: `NAME.npz` with its card `NAME.json` beside it."""
     return load_model(path, Config, build, "ConvLSTM")
 
 
@@ -384,9 +377,6 @@ class ConvLSTMForecaster:
         model: from `build` or `load`.
         frame_format: of the histories it will see; it is not told, and forecasts any.
         name: how tables and figures call it.
-
-    Raises:
-        TypeError: not a `ConvLSTM`.
     """
 
     def __init__(
@@ -409,11 +399,7 @@ class ConvLSTMForecaster:
         return self._forecast(frames[:, -1], state)
 
     def advance(self, frame, state: State) -> tuple[np.ndarray, State]:
-        """Read one more frame (B, D, H, W); return the forecast of the next one and the memory.
-
-        Raises:
-            ValueError: the memory is of another number of sequences.
-        """
+        """Read one more frame (B, D, H, W); return the forecast of the next one and the memory."""
         frame = self._checked(np.expand_dims(frame, 1), "frame")[:, 0]
         remembered = len(state[0][0])
         if len(frame) != remembered:

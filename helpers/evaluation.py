@@ -165,6 +165,15 @@ def skill(table: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
     return _averages(table, pd.DataFrame(gaps), by)
 
 
+def beside_persistence(table: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
+    """Average the Jaccard distances of prediction and persistence, and their difference.
+
+    Returns what `means` does, with the measures `prediction`, `persistence` and `difference`.
+    """
+    table = checked(table)
+    return _averages(table, _beside_persistence(table), by)
+
+
 def paired(table: pd.DataFrame, other: pd.DataFrame, by: str | Sequence[str] = BY) -> pd.DataFrame:
     """Average the difference between two models, sample by sample: `table` - `other`.
 
@@ -233,26 +242,24 @@ def skill_horizon(table: pd.DataFrame) -> pd.DataFrame:
         horizon in the table, where `steps` equal to it means "or more"; `n` samples;
         `time_points`, which is steps × TINC (NaN where the format's name has no TINC).
     """
-    table = checked(table)
-    return _below_0(table, _beside_persistence(table)["difference"])
+    return _below(table, table["persistence_jaccard"])
 
 
 def trust_horizon(table: pd.DataFrame) -> pd.DataFrame:
     """Find the last step up to which a model's mean Jaccard distance is below `TRUSTED`.
 
-    Returns what `skill_horizon` does, with the distance less `TRUSTED` as the difference.
+    Returns what `skill_horizon` does, with `TRUSTED` in the place of persistence.
     """
-    table = checked(table)
-    return _below_0(table, table["prediction_jaccard"] - TRUSTED)
+    return _below(table, TRUSTED)
 
 
-def _below_0(table: pd.DataFrame, difference: pd.Series) -> pd.DataFrame:
-    """Find up to which step a mean difference is below 0; see `skill_horizon`."""
+def _below(table: pd.DataFrame, limit: pd.Series | float) -> pd.DataFrame:
+    """Find up to which step a mean distance is below a limit; see `skill_horizon`."""
     if not table["protocol"].eq(ROLLOUT).all():
         raise ValueError("The table is of next frames; a horizon needs rollouts: long_term.")
     by, found = ["model", "format", "cut", "history"], []
-    for key, rows in table.assign(difference=difference).groupby(by, sort=False):
-        values = rows.pivot(index="sample", columns="horizon", values="difference")
+    for key, rows in table.assign(gap=table["prediction_jaccard"] - limit).groupby(by, sort=False):
+        values = rows.pivot(index="sample", columns="horizon", values="gap")
         longest = max(values)
         if values.shape[1] < longest or values.isna().any(axis=None):
             raise ValueError(
@@ -271,20 +278,13 @@ def _below_0(table: pd.DataFrame, difference: pd.Series) -> pd.DataFrame:
     return found.assign(time_points=found["steps"] * step)
 
 
-def overview(
-    table: pd.DataFrame,
-    *,
-    protocol: str | None = None,
-    thesis: Sequence[str] | None = None,
-    digits: int = 4,
-) -> pd.DataFrame:
+def overview(table: pd.DataFrame, *, protocol: str | None = None, digits: int = 4) -> pd.DataFrame:
     """Write mean Jaccard distances ± their standard deviation between samples: a line per model.
 
-    Where a table holds several protocols, name one; see `lines` for `thesis`. Returns strings with
-    so many digits after the point in the columns (format, horizon), "missing" where a model was
-    not judged.
+    Where a table holds several protocols, name one. Returns strings with so many digits after the
+    point in the columns (format, horizon), "missing" where a model was not judged.
     """
-    found = lines(table, protocol=protocol, thesis=thesis)
+    found = lines(table, protocol)
     pairs = zip(found["mean"], found["std"])
     found["text"] = [f"{mean:.{digits}f} ± {std:.{digits}f}" for mean, std in pairs]
     written = found.pivot(index="name", columns=["format", "horizon"], values="text")
@@ -294,14 +294,12 @@ def overview(
     return written.reindex(index=names, columns=columns).fillna("missing")
 
 
-def lines(
-    table: pd.DataFrame, *, protocol: str | None = None, thesis: Sequence[str] | None = None
-) -> pd.DataFrame:
+def lines(table: pd.DataFrame, protocol: str | None = None) -> pd.DataFrame:
     """Average what belongs into one figure: models, null models, the thesis's published figures.
 
-    Of the thesis's models all are set beside, in the same protocol and formats, or those named in
-    `thesis`. A model that is persistence itself is shown as the null model only. Where histories
-    differ, names say which: what is forecast from other frames is another task.
+    The thesis's models are set beside in the same protocol and formats. A model that is
+    persistence itself is shown as the null model only. Where histories differ, names say which:
+    what is forecast from other frames is another task.
 
     Returns:
         Columns: `name`, what a legend says; `kind`: `"model"`, `"persistence"`, `"moving null"`
@@ -322,12 +320,9 @@ def lines(
     found = found[null | ~found["model"].isin(null_models(table))]
     # All models of a format agree in persistence, so its first mean is that of each of them.
     found = found.drop_duplicates(["name", "kind", "format", "history", "horizon"])
-    theirs = published.thesis_figures()
-    known = list(theirs["model"].unique())
-    shown = {column: table[column].unique() for column in ("format", "protocol")}
-    shown["model"] = known if thesis is None else _chosen("thesis", thesis, known)
-    shown["measure"] = ["prediction_jaccard"]
-    theirs = theirs[theirs[[*shown]].isin(shown).all(axis=1)]
+    theirs = published.thesis_figures().query("measure == 'prediction_jaccard'")
+    for column in ("format", "protocol"):
+        theirs = theirs[theirs[column].isin(table[column])]
     theirs = theirs.assign(name="thesis: " + theirs["model"], kind="thesis")
     found = pd.concat([found, theirs], ignore_index=True)
     found = found.sort_values("kind", key=lambda kind: kind.map(kinds.index), kind="stable")

@@ -18,23 +18,18 @@ EMPTY = 0.3  # a frame whose voxels are all less likely filled is cut to an empt
 
 
 def jaccard_distance(
-    truth: ArrayLike,
-    prediction: ArrayLike,
-    *,
-    axes: int | Sequence[int] = FRAME_AXES,
-    threshold: float = 0.5,
+    truth: ArrayLike, prediction: ArrayLike, *, axes: int | Sequence[int] = FRAME_AXES
 ) -> np.ndarray:
     """Return the Jaccard distance 1 - |A ∩ B| / |A ∪ B| between the filled voxels of two arrays.
 
-    A voxel is filled where its value is at or above the threshold, in the truth and in the
-    prediction. Empty against empty is 0, as in the thesis (about 1.2 % of its frame pairs).
+    A voxel is filled where its value is 0.5 or more, in the truth and in the prediction. Empty
+    against empty is 0, as in the thesis (about 1.2 % of its frame pairs).
 
     Args:
         truth: bool, integer or float of any shape, for example (B, T, D, H, W); values 0…1.
         prediction: same shape as `truth`; values 0…1, for example probabilities.
         axes: the axes that hold the voxels of one comparison. With a channel axis, as in
             (B, T, D, H, W, 1), write `axes=(-4, -3, -2, -1)`.
-        threshold: above 0, at most 1.
 
     Returns:
         float64, the shape of `truth` without `axes`; 0 is a perfect match, 1 no common voxel.
@@ -46,7 +41,7 @@ def jaccard_distance(
 
     Source: P. Jaccard, 1912; union and intersection as in the thesis's evaluation.
     """
-    (truth, prediction), axes = filled_voxels(axes, threshold, truth=truth, prediction=prediction)
+    (truth, prediction), axes = filled_voxels(axes, truth=truth, prediction=prediction)
     return _ratio(truth, prediction, axes)
 
 
@@ -61,9 +56,6 @@ def per_frame(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
 
     Returns:
         float64 (...): one distance per sample.
-
-    Raises:
-        TypeError, ValueError: see `jaccard_distance`; fewer than four axes; no frames.
     """
     truth, prediction = _sequences(truth=truth, prediction=prediction)
     return jaccard_distance(truth, prediction).mean(axis=-1)
@@ -155,53 +147,6 @@ def moving_null(history: ArrayLike, future: ArrayLike) -> np.ndarray:
     return np.delete(np.concatenate([last, future], axis), -1, axis)
 
 
-def changed_voxel_jaccard(
-    last: ArrayLike,
-    truth: ArrayLike,
-    prediction: ArrayLike,
-    *,
-    axes: int | Sequence[int] = FRAME_AXES,
-) -> np.ndarray:
-    """Return the Jaccard distance between the predicted changes and the true changes.
-
-    The true changes are the voxels in which `truth` differs from `last`, the predicted changes
-    those in which `prediction` does. Persistence predicts no change, so it scores 1 wherever
-    something moved; 0 is best. No change at all, true or predicted, is 0.
-
-    Args:
-        last: the last observed frame for each frame of `truth`, in the same shape.
-        truth, prediction, axes: see `jaccard_distance`; a voxel is filled from 0.5 on.
-
-    Returns:
-        float64, the shape of `truth` without `axes`.
-    """
-    (last, truth, prediction), axes = filled_voxels(
-        axes, last=last, truth=truth, prediction=prediction
-    )
-    return _ratio(last ^ truth, last ^ prediction, axes)
-
-
-def volume_bias(
-    truth: ArrayLike, prediction: ArrayLike, *, axes: int | Sequence[int] = FRAME_AXES
-) -> np.ndarray:
-    """Return the predicted filled volume minus the true one, relative to the true one.
-
-    Above 0 the forecast is too full, below 0 too empty; -1 means that nothing was predicted.
-    Where the truth is empty the result is 0 for an empty prediction and NaN for any other, since
-    no relative bias is defined there. Compare over more axes, for example
-    `axes=(-4, -3, -2, -1)`, to weigh frames by their volume and to meet empty truths less often.
-
-    Args:
-        truth, prediction, axes: see `jaccard_distance`; a voxel is filled from 0.5 on.
-
-    Returns:
-        float64, the shape of `truth` without `axes`.
-    """
-    filled, axes = filled_voxels(axes, truth=truth, prediction=prediction)
-    true, guess = (np.count_nonzero(array, axis=axes) for array in filled)
-    return np.where((true == 0) & (guess > 0), np.nan, (guess - true) / np.maximum(true, 1))
-
-
 def births(before: ArrayLike, truth: ArrayLike) -> np.ndarray:
     """Return, for each sample, the share of filled voxels that the frame before does not announce.
 
@@ -269,7 +214,7 @@ def summary(values: ArrayLike) -> Summary:
     return Summary(float(values.mean()), std, values.size)
 
 
-def keras_jaccard(protocol: str = "pooled", *, name: str | None = None):
+def keras_jaccard(protocol: str = "pooled"):
     """Return a `keras.metrics.Metric` of the mean Jaccard distance, the same as NumPy's.
 
     Truth and prediction are (B, T, D, H, W) or (B, D, H, W), with or without a channel axis of
@@ -279,18 +224,14 @@ def keras_jaccard(protocol: str = "pooled", *, name: str | None = None):
     result NaN.
 
     Args:
-        protocol: `"pooled"` or `"per_frame"`; without a time axis both are the same.
-        name: shown by `fit`; by default `jaccard_pooled` or `jaccard_per_frame`.
-
-    Raises:
-        ValueError: no such protocol; later, shapes that disagree.
+        protocol: `"pooled"` or `"per_frame"`; without a time axis both are the same. `fit` shows it
+            as `jaccard_pooled` or `jaccard_per_frame`.
     """
     import keras
 
     _checks.choice("protocol", protocol, ("pooled", "per_frame"))
-    distances = keras.saving.register_keras_serializable("forecasting_4d")(_keras_distances)
-    name = name or f"jaccard_{protocol}"
-    return keras.metrics.MeanMetricWrapper(distances, name, "float64", protocol=protocol)
+    options = {"name": f"jaccard_{protocol}", "dtype": "float64", "protocol": protocol}
+    return keras.metrics.MeanMetricWrapper(_keras_distances, **options)
 
 
 def _keras_distances(y_true, y_pred, protocol: str):
@@ -335,14 +276,9 @@ def _ratio(one: np.ndarray, other: np.ndarray, axes: tuple[int, ...]) -> np.ndar
 
 
 def filled_voxels(
-    axes: int | Sequence[int] = FRAME_AXES, threshold: float = 0.5, **arrays: ArrayLike
+    axes: int | Sequence[int] = FRAME_AXES, **arrays: ArrayLike
 ) -> tuple[list[np.ndarray], tuple[int, ...]]:
-    """Check arrays of one shape: which of their voxels are filled, as bool, and the axes.
-
-    Raises:
-        TypeError, ValueError: see `jaccard_distance`.
-    """
-    threshold = _checks.number("threshold", threshold, above=0, most=1)
+    """Check arrays of one shape: which of their voxels are filled, as bool, and the axes."""
     checked = {name: _checks.voxels(name, array) for name, array in arrays.items()}
     shapes = {name: array.shape for name, array in checked.items()}
     if len(set(shapes.values())) > 1:
@@ -356,7 +292,7 @@ def filled_voxels(
         )
     if 0 in [shape[axis] for axis in chosen]:
         raise ValueError(f"There are no voxels to compare along axes {axes} of shape {shape}.")
-    filled = [found if found.dtype == bool else found >= threshold for found in checked.values()]
+    filled = [found if found.dtype == bool else found >= 0.5 for found in checked.values()]
     return filled, chosen
 
 

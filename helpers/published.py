@@ -61,8 +61,7 @@ def save_results(found: dict[str, pd.DataFrame], folder: Path) -> None:
 def course_results(folder: Path = COURSE_RESULTS) -> dict[str, pd.DataFrame]:
     """Return the course's own figures on the thesis's test set, as `make results` wrote them.
 
-    The tables, `summary`, `skill_horizons` and, once it is made, `paired`, are explained in
-    data/results/README.md.
+    The tables, `summary`, `horizons`, `costs` and `paired`, are explained in data/README.md.
 
     Raises:
         ValueError: a table is not as it was written, or not of the same time as the others.

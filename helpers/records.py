@@ -3,34 +3,51 @@
 One file is one sample: a GZIP-compressed TFRecord with one `tf.train.Example` of three bytes
 features, each a raw uint8 buffer: `object4d` (T, D, H, W), `labelBetti` (4,), `labelObjs` (4,).
 Where nobody has counted the cavities, all eight labels are 255, which no count gives: b0 is 1.
-Command line: `python -m helpers {generate,validate,pack,download} --help`.
+Command line: `python -m helpers {generate,validate,download} --help`.
 """
 
 from __future__ import annotations
 
+import errno
+import gzip
 import hashlib
 import math
 import os
+import re
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from helpers import _checks, _files, _tfrecord
-from helpers._tfrecord import FEATURES, NAME, RecordError, bad
-from helpers.workshop import REMEDY, SPLITS, cache_folder, tensorflow
-from helpers.world.cavities import UNLABELLED, Sample
+from helpers import _checks, _files
+from helpers.workshop import REMEDY, SPLITS, cache_folder, cores, tensorflow
+from helpers.world.cavities import UNLABELLED, Sample, betti_numbers
 
-__all__ = ["FEATURES", "NAME", "PackedSplit", "RecordError"]  # those that come from elsewhere
-
+FEATURES = ("object4d", "labelBetti", "labelObjs")
+NAME = re.compile(r"4d_mixed_#(\d+)_(\d+)_(\d+)\.tfrecords")
 LABELS = np.dtype([("betti", "u1", (4,)), ("objects", "u1", (4,)), ("sample_id", "<i8")])
 PACKED_FILES = ("frames.bits", "labels.npy")
 PACKED_FORMAT = 3
 BATCH = 256
+
+
+class RecordError(ValueError):
+    """A record, a packed split or an archive is not what it must be; `path` says which one."""
+
+    def __init__(self, message: str, path: str | Path | None = None):
+        super().__init__(message)
+        self.path = path and Path(path)
+
+
+def _bad(path: Path, problem: object) -> RecordError:
+    """Return the error that says what is wrong with a path."""
+    return RecordError(f"{path}: {problem}", path)
 
 
 # Reading
@@ -56,10 +73,10 @@ def read_sample(path: str | Path) -> Sample:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a record, found no such file; check the path.")
-    (found,) = read_each([path])
-    if isinstance(found, RecordError):
-        raise found
-    return found
+    try:
+        return _parsed(path.name, _payload(path))
+    except RecordError as error:
+        raise _bad(path, error) from error
 
 
 def record_paths(folder: str | Path, limit: int | None = None) -> list[Path]:
@@ -72,7 +89,6 @@ def record_paths(folder: str | Path, limit: int | None = None) -> list[Path]:
 
     Raises:
         FileNotFoundError, RecordError: there is no such folder, or no record in it.
-        TypeError, ValueError: the limit is not a whole number of at least 1.
     """
     folder = Path(folder)
     if limit is not None:
@@ -82,7 +98,7 @@ def record_paths(folder: str | Path, limit: int | None = None) -> list[Path]:
     names = [name for name in os.listdir(folder) if name.endswith(".tfrecords")]
     names = sorted(name for name in names if not name.startswith("."))
     if not names:
-        raise bad(
+        raise _bad(
             folder,
             "expected files named 4d_mixed_#…_….tfrecords, found none; give one of the folders "
             f"{', '.join(SPLITS.values())}.",
@@ -101,7 +117,6 @@ def read_folder(folder: str | Path, *, limit: int | None = None) -> list[Sample]
         A list of `Sample`, all with frames of the shape of the first.
 
     Raises:
-        FileNotFoundError, TypeError, ValueError: as `record_paths`.
         RecordError: the folder is empty or a file is bad; `python -m helpers validate` names all.
     """
     samples = []
@@ -124,32 +139,131 @@ def read_each(
     Yields:
         What `convert` made of each file, or the `RecordError` of a bad one.
     """
-    tensorflow()
+    tensorflow()  # before the threads
 
     def read(path: Path) -> tuple[tuple[int, ...], Any]:
         try:
-            sample = _tfrecord.read(path)
-        except RecordError as error:
-            return (), error
+            sample = read_sample(path)
+        except (RecordError, FileNotFoundError) as error:  # it may be gone since it was listed
+            return (), error if isinstance(error, RecordError) else RecordError(str(error), path)
         return sample.frames.shape, convert(sample)
 
     expected = None
-    with ThreadPoolExecutor(_tfrecord.workers()) as pool:
+    with ThreadPoolExecutor(min(8, cores())) as pool:
         for start in range(0, len(paths), BATCH):
             chosen = paths[start : start + BATCH]
-            found = dict(zip(chosen, pool.map(read, chosen)))
-            refused = _tfrecord.refused([path for path, (shape, _) in found.items() if shape])
-            for path, (shape, content) in found.items():
-                if path in refused:
-                    yield bad(path, refused[path])
-                elif shape and shape != (expected := expected or shape):
-                    yield bad(
+            done = list(pool.map(read, chosen))  # so that nothing is under way if nobody goes on
+            for path, (shape, found) in zip(chosen, done):
+                if shape and shape != (expected := expected or shape):
+                    found = _bad(
                         path,
                         f"expected frames of shape {expected} as in the records before it, found "
                         f"{shape}; keep records of different sizes in different folders.",
                     )
-                else:
-                    yield content
+                yield found
+
+
+def _payload(path: Path) -> bytes:
+    """Unpack a file and return the bytes of its only example.
+
+    GZIP's checksum guards all of it, so those of the TFRecord inside are not computed again.
+    """
+    packed = path.read_bytes()
+    try:
+        data = gzip.decompress(packed)
+    except EOFError:
+        raise RecordError(
+            f"expected a whole GZIP file, found one that is cut short after {len(packed)} bytes; "
+            "get it again."
+        ) from None
+    except (OSError, zlib.error) as error:
+        raise RecordError(
+            f"expected a GZIP-compressed TFRecord, found damaged data or something else ({error}); "
+            "get it again, or write it with write_sample."
+        ) from error
+    length = int.from_bytes(data[:8], "little")
+    # A TFRecord: length (8 bytes), its checksum (4), the data, their checksum (4).
+    if len(data) != 16 + length:
+        raise RecordError(
+            f"expected a TFRecord with one example, found {len(data)} bytes that are none; write "
+            "each sample to a file of its own, with write_sample."
+        )
+    return data[12:-4]
+
+
+def _parsed(file_name: str, payload: bytes) -> Sample:
+    """Make a sample of the bytes of an example and the name of its file, and check both."""
+    match = NAME.fullmatch(file_name)
+    if not match:
+        raise RecordError(
+            "expected a file name 4d_mixed_#<sample id>_<number of cavities>_<edge>.tfrecords; "
+            "rename the file, or write it with write_sample."
+        )
+    sample_id, count, edge = map(int, match.groups())
+    frames, betti, objects = (np.frombuffer(value, np.uint8).copy() for value in _values(payload))
+    if edge < 1 or frames.size == 0 or frames.size % edge**3:
+        raise RecordError(
+            f"expected object4d of T x {edge} x {edge} x {edge} bytes (the name ends in _{edge}), "
+            f"found {frames.size} bytes; the name or the content is wrong."
+        )
+    sample = Sample(frames.reshape(-1, edge, edge, edge), betti, objects, sample_id=sample_id)
+    _check(sample)
+    if count != betti[3]:
+        raise RecordError(
+            f"expected {count} cavities as the file name says, found {betti[3]} in the labels; "
+            "the name or the content is wrong."
+        )
+    return sample
+
+
+def _values(payload: bytes) -> list[bytes]:
+    """Take the three features out of an example."""
+    from google.protobuf.message import DecodeError
+
+    try:
+        features = tensorflow().train.Example.FromString(payload).features.feature
+    except DecodeError as error:
+        raise RecordError(
+            "expected a tf.train.Example, found a record of something else."
+        ) from error
+    found = {name: list(each.bytes_list.value) for name, each in features.items()}
+    if set(found) != set(FEATURES) or any(len(values) != 1 for values in found.values()):
+        told = ", ".join(f"{name} with {len(each)}" for name, each in sorted(found.items()))
+        raise RecordError(
+            f"expected the features {', '.join(FEATURES)}, each a bytes_list with one value, found "
+            f"{told or 'none'}; write the file with write_sample."
+        )
+    return [found[name][0] for name in FEATURES]
+
+
+def _check(sample: Sample) -> None:
+    """See that a sample of plain arrays keeps the rules of the format."""
+    frames = sample.frames
+    known = frames.dtype in (np.uint8, np.bool_) and frames.ndim == 4 and frames.size
+    if not known or len(set(frames.shape[1:])) > 1:
+        raise RecordError(
+            "expected frames uint8 (T, D, H, W) with D = H = W and at least one frame, found "
+            f"{frames.dtype} {frames.shape}; the format knows no other."
+        )
+    if frames.max() > 1:
+        raise RecordError(
+            f"expected voxels of 0 and 1, found {frames.max()}; 1 means inside a cavity: threshold "
+            "the frames first."
+        )
+    for name, label in zip(FEATURES[1:], (sample.betti, sample.objects)):
+        if label.shape != (4,) or label.dtype != np.uint8:
+            raise RecordError(f"expected {name} as uint8 (4,), found {label.dtype} {label.shape}.")
+    if all(np.array_equal(label, UNLABELLED) for label in (sample.betti, sample.objects)):
+        return
+    try:
+        betti = betti_numbers(sample.objects).tolist()
+    except ValueError as error:  # too many cavities for 8 bits
+        raise RecordError(str(error)) from error
+    if betti != sample.betti.tolist():
+        raise RecordError(
+            f"expected Betti numbers {betti} for the cavities {sample.objects.tolist()}, found "
+            f"{sample.betti.tolist()}; betti = [1, n2+n3, n1+2·n3, n0+n1+n2+n3] must hold."
+        )
 
 
 def split_digest(folder: str | Path) -> str:
@@ -174,15 +288,35 @@ def write_sample(folder: str | Path, sample: Sample) -> Path:
 
     Raises:
         RecordError: the sample breaks the rules of the format.
-        TypeError: voxels or labels are masked.
         FileNotFoundError: the folder does not exist.
         OSError: the file cannot be written, for example because the disk is full.
     """
-    folder, sample = Path(folder), _tfrecord.checked(sample)
+    folder, what = Path(folder), f"sample {sample.sample_id}"
+    frames, betti, objects = (
+        _checks.unmasked(f"{what}: {name}", getattr(sample, name))
+        for name in ("frames", "betti", "objects")
+    )
+    sample = replace(sample, frames=frames, betti=betti, objects=objects)
+    try:
+        _check(sample)
+    except RecordError as error:
+        raise RecordError(f"{what}: {error}") from error
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: expected a folder, found none; make it first.")
-    _tfrecord.write(folder / sample.file_name, sample)
-    return folder / sample.file_name
+    tf, path = tensorflow(), folder / sample.file_name
+    values = (sample.frames.astype(np.uint8, copy=False), sample.betti, sample.objects)
+    feature = {
+        name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.tobytes()]))
+        for name, value in zip(FEATURES, values)
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=feature))
+    with _files.replacing_by(path) as temporary:
+        try:
+            with tf.io.TFRecordWriter(os.fsencode(temporary), "GZIP") as writer:
+                writer.write(example.SerializeToString(deterministic=True))
+        except tf.errors.OpError as error:
+            raise OSError(errno.EIO, f"{path}: it cannot be written: {error.message}") from error
+    return path
 
 
 # Packing a split
@@ -212,7 +346,7 @@ class PackedSplit:
         try:
             manifest = _files.read_json(self.folder / "manifest.json")
             if manifest["format"] != PACKED_FORMAT:
-                raise bad(
+                raise _bad(
                     self.folder,
                     "this packed split was made by another version of the course (its format is "
                     f"{manifest['format']}, ours {PACKED_FORMAT}); pack the records again.",
@@ -231,7 +365,7 @@ class PackedSplit:
         except RecordError:
             raise
         except (ValueError, TypeError, KeyError, OSError) as error:
-            raise bad(
+            raise _bad(
                 self.folder,
                 f"the packed split is damaged: expected it as it was written, found {error}; "
                 "delete the folder and pack again.",
@@ -256,9 +390,6 @@ class PackedSplit:
 
         Returns:
             uint8 (n, t, D, H, W) in {0, 1}.
-
-        Raises:
-            IndexError: an index lies outside, or `times` has not one row for each sample.
         """
         rows = np.atleast_1d(np.arange(len(self))[samples])  # (n,)
         columns = np.atleast_1d(np.arange(self.shape[0])[times])  # (t,) or (n, t)
@@ -287,7 +418,6 @@ def packed(
         progress: show a bar on stderr when it takes longer than a second.
 
     Raises:
-        FileNotFoundError, TypeError, ValueError: as `record_paths`.
         RecordError: the folder is empty, or a file is bad; `python -m helpers validate` names all.
         OSError: the disk is full, or the cache cannot be written or locked.
     """
@@ -304,13 +434,18 @@ def packed(
             cache.mkdir(parents=True, exist_ok=True)
             with _files.lock(cache / f"{name}.lock", REMEDY):
                 # Another process may have packed while this one waited.
-                split = _opened(entry) or _pack(paths, entry, fingerprint, progress)
-    # Whoever still reads an old cache keeps it; where the system refuses to remove what is in use,
-    # or a process was killed before it did, the next call does.
-    for old in cache.iterdir():
-        if old.is_dir() and old.name.startswith(name) and old != entry:
-            shutil.rmtree(old, ignore_errors=True)
+                split = _opened(entry) or _pack(paths, entry, progress)
+                _clear(cache, f".{name}", entry)  # begun by a process that was killed
+    # Whoever still reads an old cache keeps it; where that was in use, the next call removes it.
+    _clear(cache, name, entry)
     return split
+
+
+def _clear(cache: Path, begin: str, entry: Path) -> None:
+    """Remove the folders in a cache whose names begin so, but for one."""
+    for old in cache.iterdir():
+        if old.is_dir() and old.name.startswith(begin) and old != entry:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def open_split(data: Path, split: str, limit: int | None = None) -> PackedSplit:
@@ -329,7 +464,7 @@ def _opened(entry: Path) -> PackedSplit | None:
         return None
 
 
-def _pack(paths: list[Path], entry: Path, fingerprint: str, progress: bool) -> PackedSplit:
+def _pack(paths: list[Path], entry: Path, progress: bool) -> PackedSplit:
     folder, labels, shape = paths[0].parent, [], None
     with _files.replacing_folder(entry) as place:
         # Written, not mapped: on a full disk a write fails, but a map kills the process.
@@ -341,15 +476,7 @@ def _pack(paths: list[Path], entry: Path, fingerprint: str, progress: bool) -> P
                 shape, label, bits = each
                 labels.append(label)
                 file.write(bits)
-        if _fingerprint(paths) != fingerprint:
-            raise bad(
-                folder,
-                "the records changed while they were packed; pack again when nothing writes to "
-                "the folder.",
-            )
         np.save(place / "labels.npy", np.concatenate(labels))
-        for name in PACKED_FILES:
-            _files.sync(place / name)
         manifest = {
             "format": PACKED_FORMAT,
             "source": str(folder),

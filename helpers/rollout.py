@@ -86,13 +86,12 @@ def rollout(
     feedback: str = "probability",
     keep: int | None = None,
     batch_size: int = 32,
-    recompute: bool = False,
 ) -> np.ndarray:
     """Forecast `horizon` frames: each prediction is fed back as if it had been observed.
 
     The truth is not an argument, so no forecaster can see it. A `Recurrent` forecaster carries
     its state while no frame has to be forgotten: a history of n and a horizon of h then cost
-    n + h - 1 steps, where recomputing costs n + (n + 1) + … + (n + h - 1). A forecaster that
+    n + h - 1 steps, where reading all again costs n + (n + 1) + … + (n + h - 1). A forecaster that
     gives `Several` frames at once is asked again only when they are used up.
 
     Args:
@@ -105,16 +104,9 @@ def rollout(
         keep: the forecaster sees at most so many of the latest frames; None is all of them. The
             thesis keeps as many as it began with.
         batch_size: so many sequences at a time.
-        recompute: read the whole history at every step even if a state could be carried. It
-            changes nothing for a forecaster that gives several frames.
 
     Returns:
         float32 (B, horizon, D, H, W): probabilities, whatever is fed back.
-
-    Raises:
-        TypeError: not a forecaster, not numbers, or a count is not a whole number.
-        ValueError: see `checked_history`; a count below 1; no such feedback; the forecaster
-            returned another shape, NaN or values outside 0…1.
     """
     history, horizon = checked_history(history), whole("horizon", horizon, 1)
     _checks.choice("feedback", feedback, FEEDBACKS)
@@ -124,7 +116,7 @@ def rollout(
     predicted = np.zeros((len(history), horizon, *history.shape[2:]), np.float32)
     for batch in _batches(forecaster, len(history), batch_size):
         frames = np.concatenate([history[batch], predicted[batch]], axis=1)
-        for time, prediction in _forecasts(forecaster, frames, times, keep, recompute):
+        for time, prediction in _forecasts(forecaster, frames, times, keep):
             step = predicted[batch, time - observed]
             step[:] = prediction
             frames[:, time] = step if feedback == "probability" else metrics.cut(step, feedback)
@@ -145,9 +137,6 @@ def next_frames(
     Returns:
         float32 (B, T - first, D, H, W): probabilities of the frames first…T-1. Frame t is
         forecast from all frames before t.
-
-    Raises:
-        TypeError, ValueError: see `rollout`; `first` leaves no frame to forecast.
     """
     first = whole("first", first, 1)
     sequences = checked_history(sequences, frames=first + 1, what="sequences")
@@ -178,11 +167,6 @@ def check_frames(
         grid: the (D, H, W) that the frames must have; any when None.
         frames: at least so many frames.
         what: what errors call it.
-
-    Raises:
-        TypeError: the values are not real numbers, or some are masked.
-        ValueError: another number of axes, no sequences, too few frames, another grid, NaN, or
-            values outside 0…1.
     """
     history = _checks.voxels(what, history, remedy="scale the frames to 0…1")
     shape = history.shape
@@ -222,7 +206,6 @@ def _forecasts(
     frames: np.ndarray,
     times: range,
     keep: int,
-    recompute: bool = False,
     single: bool = False,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (time, probability (B, D, H, W)) for each time, from the frames before it.
@@ -231,7 +214,7 @@ def _forecasts(
     first write it into `frames` (B, T, D, H, W). With `single` each frame is asked for by itself.
     """
     several = hasattr(forecaster, "several") and not single
-    carried = hasattr(forecaster, "begin") and times[-1] <= keep and not recompute
+    carried = hasattr(forecaster, "begin") and times[-1] <= keep
     # A view that a forecaster cannot write to: the frames are read again.
     view = frames[:]
     view.flags.writeable = False

@@ -31,9 +31,6 @@ class FrameFormat:
         TINC: the step from frame to frame, in time points; divides T, and leaves two frames.
         time_points: how many time points a sample has, at least 2; 128 in the thesis.
         own: of other data than the thesis's, though they have 128 time points, too.
-
-    Raises:
-        TypeError, ValueError: one of them breaks these rules.
     """
 
     T: int = _checks.field(whole=True)
@@ -173,10 +170,6 @@ def from_packed(
         cardinality is known, or infinite with `repeat=True`. To train, write
         `model.fit(from_packed(..., seed=1, repeat=True), steps_per_epoch=..., shuffle=False)`:
         each epoch then has an order of its own, which a dataset of one epoch has not.
-
-    Raises:
-        TypeError: `split` is not a packed split, or an option is unknown.
-        ValueError: see `FrameFormat`, `Windows` and `Order`; the time points disagree.
     """
     if not hasattr(split, "frames") or not hasattr(split, "shape"):
         raise TypeError(
@@ -257,10 +250,6 @@ class Order:
         drop_remainder: leave out the last batch of an epoch if it is short.
         symmetries: turn and mirror each example by one of the 48 cube symmetries.
         time_reversal: let each example run backwards with probability one half.
-
-    Raises:
-        TypeError, ValueError: a number is not whole or too small, there are fewer examples than
-            one full batch, or an augmentation lacks a seed.
     """
 
     def __init__(
@@ -359,11 +348,6 @@ def apply_symmetry(
 
     Returns:
         A view of `array`.
-
-    Raises:
-        TypeError: some voxels are masked.
-        ValueError: the three axes are not of the same length.
-        IndexError: there is no such symmetry.
     """
     order, flips = cube_symmetries()[index]
     array = _checks.unmasked("array", array)

@@ -35,9 +35,6 @@ def betti_numbers(frames: ArrayLike) -> np.ndarray:
     Returns:
         int64 (..., 3), in the order of `BETTI`.
 
-    Raises:
-        TypeError, ValueError: see `helpers.metrics.jaccard_distance`.
-
     Source: T. Kaczynski, K. Mischaikow, M. Mrozek, *Computational Homology*, 2004, on cubical
         complexes.
     """
@@ -78,9 +75,6 @@ def surface_distance(truth: ArrayLike, prediction: ArrayLike) -> SurfaceDistance
 
     Returns:
         Two float64 arrays (...).
-
-    Raises:
-        TypeError, ValueError: see `helpers.metrics.jaccard_distance`.
 
     Source: L. Maier-Hein et al., *Metrics reloaded*, Nature Methods 2024: average symmetric
         surface distance, and Hausdorff distance at the 95th percentile.

@@ -2,26 +2,14 @@
 
 A model is trained by `compile` and `fit` of Keras. What is here are callbacks, each of which may
 be left out: `Checkpoint` keeps all that is needed to go on exactly, `Stop` ends a training from
-outside. (`helpers.panels.progress.Progress` shows it.)
-
-    checkpoint = Checkpoint(folder, plan)
-    start = checkpoint.restore(model)  # 0 where there is none
-    model.fit(
-        batches(start),
-        initial_epoch=checkpoint.epoch,
-        epochs=plan.epochs,
-        steps_per_epoch=plan.epoch,
-        validation_data=validation,
-        callbacks=[checkpoint, Stop(folder)],
-        shuffle=False,  # the batches have an order of their own
-    )
+outside, and `helpers.panels.progress.Progress` shows how it goes. `train`, at the end of this file,
+puts them together.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -69,9 +57,6 @@ class Plan:
         validate_every: steps in a round, which Keras calls an epoch; after each one comes a
             validation and a checkpoint.
         seed: of the data order, 0 or above; also for the weights if you build the model with it.
-
-    Raises:
-        TypeError, ValueError: a value is of another kind, or outside its range.
     """
 
     steps: int = _checks.field(least=1, whole=True)
@@ -102,9 +87,7 @@ class Plan:
 
     def schedule(self) -> WarmUpAndDecay:
         """Return the learning rate at each step, for any Keras optimizer."""
-        return WarmUpAndDecay(
-            self.learning_rate, self.steps, self.warm_up, self.decay, self.decay_from
-        )
+        return WarmUpAndDecay(self)
 
     def optimizer(self) -> keras.optimizers.Optimizer:
         """Return a new AdamW that follows the plan."""
@@ -115,39 +98,31 @@ class Plan:
         return optimizer
 
 
-@keras.saving.register_keras_serializable("forecasting_4d")
 class WarmUpAndDecay(keras.optimizers.schedules.LearningRateSchedule):
     """A learning rate that rises in a straight line, stays, and falls to 0; see `Plan`."""
 
-    def __init__(self, peak: float, steps: int, warm_up: int, decay: str, decay_from: float):
-        self.peak, self.steps, self.warm_up = peak, steps, warm_up
-        self.decay, self.decay_from = decay, decay_from
+    def __init__(self, plan: Plan):
+        self.plan = plan
 
     def __call__(self, step):
         """Return the rate, float32 (), of step 0, 1, …"""
-        step = ops.cast(step, "float32")
-        rate = ops.cast(self.peak, "float32")
-        if self.warm_up:
-            rate = rate * ops.minimum((step + 1) / self.warm_up, 1.0)
-        if self.decay == "none":
+        plan, step = self.plan, ops.cast(step, "float32")
+        rate = ops.cast(plan.learning_rate, "float32")
+        if plan.warm_up:
+            rate = rate * ops.minimum((step + 1) / plan.warm_up, 1.0)
+        if plan.decay == "none":
             return rate
-        start = self.decay_from * self.steps
-        gone = ops.clip((step - start) / (self.steps - start), 0.0, 1.0)
-        return rate * (1 - gone if self.decay == "linear" else (1 + ops.cos(math.pi * gone)) / 2)
-
-    def get_config(self):
-        """Return the arguments of this schedule."""
-        names = ("peak", "steps", "warm_up", "decay", "decay_from")
-        return {name: getattr(self, name) for name in names}
+        start = plan.decay_from * plan.steps
+        gone = ops.clip((step - start) / (plan.steps - start), 0.0, 1.0)
+        return rate * (1 - gone if plan.decay == "linear" else (1 + ops.cos(math.pi * gone)) / 2)
 
 
-@keras.saving.register_keras_serializable("forecasting_4d")
 class VoxelLoss(keras.losses.Loss):
     """The loss of the course; see `voxel_loss`, which makes it."""
 
-    def __init__(self, jaccard_weight: float = 0.05, name: str = "voxel_loss", **options):
-        super().__init__(name=name, dtype="float32", **options)
-        self.jaccard_weight = jaccard_weight
+    def __init__(self, jaccard_weight: float):
+        super().__init__(name="voxel_loss", dtype="float32")
+        self.jaccard_weight = _checks.number("jaccard_weight", jaccard_weight, 0)
 
     def call(self, y_true, y_pred):
         """Return the loss of each sample, float32 (B,)."""
@@ -165,10 +140,6 @@ class VoxelLoss(keras.losses.Loss):
         distance = ops.where(either > 0, 1 - both / ops.where(either > 0, either, 1.0), 0.0)
         return loss + self.jaccard_weight * distance
 
-    def get_config(self):
-        """Return the arguments of this loss."""
-        return {**super().get_config(), "jaccard_weight": self.jaccard_weight}
-
 
 def voxel_loss(jaccard_weight: float = 0.05) -> VoxelLoss:
     """Return the loss of the course: cross-entropy of each voxel, and a little of what is judged.
@@ -183,18 +154,17 @@ def voxel_loss(jaccard_weight: float = 0.05) -> VoxelLoss:
 
     Source: soft Jaccard as in M. A. Rahman and Y. Wang, 2016 (doi 10.1007/978-3-319-50835-1_22).
     """
-    return VoxelLoss(_checks.number("jaccard_weight", jaccard_weight, 0))
+    return VoxelLoss(jaccard_weight)
 
 
 class Checkpoint(keras.callbacks.Callback):
     """Keeps all that is needed to go on exactly, and the weights of the best round.
 
     After each full round (an epoch of Keras) the folder receives `checkpoint.npz`: weights, the
-    state of the optimizer or optimizers, of random numbers, and the step. It is replaced in one
-    step, so whoever kills the process loses one round at most. `best.npz` holds the weights of the
-    best round (see `load_best`), `log.csv` a line per round. A run that was stopped, killed or
-    broken off goes on from its last full round and ends with the weights of one that was never
-    stopped, bit for bit where arithmetic repeats itself (`workshop.hardware(deterministic=True)`).
+    state of the optimizer or optimizers, of random numbers, and the step. `best.npz` holds the
+    weights of the best round (see `load_best`), `log.csv` a line per round. A run that was stopped,
+    killed or broken off goes on from its last full round and ends with the weights of one that was
+    never stopped, bit for bit where arithmetic repeats itself.
 
     Whatever draws at random in the model owns its `keras.random.SeedGenerator`; a model with a
     training step of its own keeps its optimizers as attributes and builds them in `compile`.
@@ -212,10 +182,10 @@ class Checkpoint(keras.callbacks.Callback):
             with `val_` before their names.
         step: how many steps are in the checkpoint.
 
-    Raises (from within `fit`):
-        FloatingPointError: a loss, a metric or a weight is no longer finite.
+    Raises:
+        FloatingPointError: within `fit`, a loss, a metric or a weight is no longer finite.
         ValueError: the batches end early; the validation does not give the monitored figure;
-            `fit` was not called as this module says at its beginning.
+            `fit` was not called as `train` does it.
         OSError: the folder cannot be written.
     """
 
@@ -273,7 +243,7 @@ class Checkpoint(keras.callbacks.Callback):
             else:
                 self._begin(model)
                 self.step, self.rows = 0, []
-            _files.recover(self.folder)
+            _files.clear(self.folder)
             self._owned.close()
             self._owned = owned.pop_all()
         self._settings, self._restored = settings, model
@@ -385,7 +355,7 @@ class Stop(keras.callbacks.Callback):
 
     The next `checkpoint.restore(model)` takes it up again at its last full round. It can be asked
     by `request`, by an event, by a file named `stop` in the folder (from another window, or from
-    another computer), or by Ctrl-C or the kernel's interrupt (a second one breaks off at once).
+    another computer), or, in `train`, by Ctrl-C or the kernel's interrupt.
 
     Args:
         folder: where the file is looked for; None looks for none.
@@ -406,12 +376,7 @@ class Stop(keras.callbacks.Callback):
         self.reason = self.reason or reason
 
     def on_train_begin(self, logs=None):
-        self.reason, before = "", signal.getsignal(signal.SIGINT)
-        # Where an error ended a fit, its Stop listens still.
-        self._before = getattr(getattr(before, "__self__", None), "_before", before)
-        # Only the main thread may listen; a job in the background has been told not to.
-        if threading.current_thread() is threading.main_thread() and callable(self._before):
-            signal.signal(signal.SIGINT, self._interrupted)
+        self.reason = ""
 
     def on_train_batch_end(self, batch, logs=None):
         if self.event and self.event.is_set():
@@ -424,22 +389,6 @@ class Stop(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.on_train_batch_end(epoch)
-
-    def on_train_end(self, logs=None):
-        if signal.getsignal(signal.SIGINT) == self._interrupted:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _interrupted(self, number, frame):
-        """Take the first interrupt as a request; the second one does what it always does."""
-        signal.signal(signal.SIGINT, self._before)
-        while frame and not (
-            frame.f_code.co_name == "fit" and frame.f_locals.get("self") is self.model
-        ):
-            frame = frame.f_back
-        if frame:
-            self.request("interrupt")
-        else:  # an error has ended the fit, without telling us
-            self._before(number, frame)
 
 
 def train(
@@ -457,10 +406,6 @@ def train(
         validation: a dataset that ends, or a `keras.utils.PyDataset`; None validates nothing and
             keeps no best weights.
         callbacks: for example `Stop(folder)`.
-
-    Raises:
-        ValueError: the validation is empty, never ends, or does not know how many batches it has.
-            Others: see `Checkpoint` and its `restore`.
     """
     try:
         known = validation is None or len(validation) > 0
@@ -472,26 +417,30 @@ def train(
             "validation must have a known number of batches, one or more: end it with .take(n), "
             "or tell Keras with .apply(tf.data.experimental.assert_cardinality(n))."
         )
-    start, plan = checkpoint.restore(model), checkpoint.plan
-    model.fit(
-        batches(start),
-        initial_epoch=checkpoint.epoch,
-        epochs=plan.epochs,
-        steps_per_epoch=plan.epoch,
-        validation_data=validation,
-        callbacks=[checkpoint, *callbacks],
-        shuffle=False,
-        verbose=0,
-    )
+    start, plan, callbacks = checkpoint.restore(model), checkpoint.plan, [checkpoint, *callbacks]
+    try:
+        model.fit(
+            batches(start),
+            initial_epoch=checkpoint.epoch,
+            epochs=plan.epochs,
+            steps_per_epoch=plan.epoch,
+            validation_data=validation,
+            callbacks=callbacks,
+            shuffle=False,  # the batches have an order of their own
+            verbose=0,
+        )
+    except KeyboardInterrupt:
+        stop = next((each for each in callbacks if isinstance(each, Stop)), None)
+        if stop is None:
+            raise
+        stop.request("interrupt")
+        for each in callbacks:  # Keras has told them nothing
+            each.on_train_end()
     return checkpoint
 
 
 def read_log(folder: str | Path) -> pd.DataFrame:
-    """Return the rounds of a run, a row each: those of its checkpoint. (`log.csv` is for people.)
-
-    Raises:
-        CheckpointError: the checkpoint is damaged, or of another version.
-    """
+    """Return the rounds in a run's checkpoint, a row each; `log.csv` is for people."""
     import pandas as pd
 
     path = Path(folder) / CHECKPOINT
@@ -516,8 +465,6 @@ def load_last(folder: str | Path, model: keras.Model) -> dict[str, float]:
 
     For a loss that the validation does not see, such as a critic's opinion, the best round is
     the one in which that loss has done least.
-
-    Raises: see `load_best`.
     """
     path = Path(folder) / CHECKPOINT
     about, arrays = _read_run(path)
@@ -535,13 +482,6 @@ def _check_model(model: keras.Model) -> None:
             "metrics=[keras_jaccard('pooled')]) first."
         )
     weights.named_weights(model)
-    # Mixed precision wraps an optimizer into another one.
-    inner: list[Any] = [getattr(x, "inner_optimizer", x) for x in weights.optimizers(model)]
-    if model.steps_per_execution != 1 or any(each.use_ema for each in inner):
-        raise ValueError(
-            "A run that can stop at each step and go on needs steps_per_execution=1 in compile, "
-            "and an optimizer with use_ema=False."
-        )
     if model.optimizer is not None and not model.optimizer.built:
         strategy = getattr(model, "distribute_strategy", None)  # TensorFlow's models have one
         with strategy.scope() if strategy else contextlib.nullcontext():

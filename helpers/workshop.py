@@ -27,6 +27,7 @@ SPLITS = {
     "test": "02_4D_test_datasets",
 }
 
+CONTAINER = Path("/sys/fs/cgroup")  # what Linux says of the limits of ours (control groups, v2)
 REMEDY = "set WORKSHOP_CACHE to a folder on a disk of this machine that you may write to"
 
 
@@ -55,9 +56,6 @@ def profile(mode: str | None = None) -> Profile:
     """Choose the profile by name, or else by the environment variable `WORKSHOP_MODE`.
 
     Without either it is `full` on a machine with an NVIDIA GPU and `quick` elsewhere.
-
-    Raises:
-        ValueError: the name is neither `quick` nor `full`.
     """
     mode = mode or os.environ.get("WORKSHOP_MODE") or ("full" if _gpus() else "quick")
     if mode not in PROFILES:
@@ -99,11 +97,7 @@ def cache_folder() -> Path:
 
 
 def split_folder(split: str) -> Path:
-    """Return the folder of one split (`training`, `validation` or `test`) in `data_folder()`.
-
-    Raises:
-        ValueError: there is no such split.
-    """
+    """Return the folder of one split (`training`, `validation` or `test`) in `data_folder()`."""
     if split not in SPLITS:
         raise ValueError(f"There is no split {split!r}; choose one of {', '.join(SPLITS)}.")
     return data_folder() / SPLITS[split]
@@ -113,9 +107,6 @@ def start(seed: int = 1) -> Profile:
     """Seed NumPy, Python and Keras, print one line about the machine, return the profile.
 
     The line names versions and the device; it differs between machines, so no test compares it.
-
-    Raises:
-        RuntimeError: see `tensorflow`.
     """
     tensorflow()
     keras().utils.set_random_seed(seed)
@@ -137,13 +128,11 @@ class Hardware:
         name: what computes, for example `CPU, 2 cores`.
         policy: the Keras dtype policy, `float32` or `mixed_float16`.
         xla: whether the training step is compiled with XLA: `jit_compile` of `model.compile`.
-        deterministic: whether the same run gives the same bits.
     """
 
     name: str
     policy: str
     xla: bool
-    deterministic: bool
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
@@ -158,7 +147,7 @@ class Hardware:
             config.set_dtype_policy(before)
 
 
-def hardware(*, deterministic: bool = False, seed: int | None = None) -> Hardware:
+def hardware(*, seed: int | None = None) -> Hardware:
     """Choose how this machine is used: the one place for device set-up.
 
     With a GPU: memory as needed instead of all at once, float16 arithmetic with float32 weights,
@@ -168,25 +157,17 @@ def hardware(*, deterministic: bool = False, seed: int | None = None) -> Hardwar
     `tf.distribute.MirroredStrategy().scope()`. Their number has to divide `batch_size`.
 
     Args:
-        deterministic: make every operation repeat its bits, at some cost; for this process.
         seed: also seed Python, NumPy and Keras.
-
-    Raises:
-        ValueError: `deterministic` without a seed.
     """
-    if deterministic and seed is None:
-        raise ValueError("deterministic=True needs a seed: pass seed=plan.seed.")
     tf = tensorflow()
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         # Too late once TensorFlow has used the GPU; then it has all the memory already.
         with contextlib.suppress(RuntimeError):
             tf.config.experimental.set_memory_growth(gpu, True)
-    if deterministic:
-        tf.config.experimental.enable_op_determinism()
     if seed is not None:
         keras().utils.set_random_seed(seed)
-    return Hardware(device(), "mixed_float16" if gpus else "float32", bool(gpus), deterministic)
+    return Hardware(device(), "mixed_float16" if gpus else "float32", bool(gpus))
 
 
 def machine() -> dict[str, str]:
@@ -255,16 +236,9 @@ def cores() -> int:
     """Return how many processor cores this process may use, in its container if it has one."""
     affinity = getattr(os, "sched_getaffinity", None)
     count = len(affinity(0)) if affinity else os.cpu_count() or 1
-    for group in _control_groups("cpu"):
-        with contextlib.suppress(OSError, ValueError):
-            if (group / "cpu.max").exists():
-                quota, period = (group / "cpu.max").read_text().split()
-            else:
-                quota, period = (
-                    (group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
-                )
-            if quota != "max" and int(quota) > 0:
-                count = min(count, int(quota) // int(period))
+    with contextlib.suppress(OSError, ValueError):  # no container, or "max": no limit
+        quota, period = (CONTAINER / "cpu.max").read_text().split()
+        count = min(count, int(quota) // int(period))
     return max(count, 1)
 
 
@@ -277,45 +251,17 @@ def memory() -> tuple[int, int]:
 
     machine = psutil.virtual_memory()
     total, free = machine.total, machine.available
-    for group in _control_groups("memory"):
-        for limit, used, cached in (
-            ("memory.max", "memory.current", "inactive_file"),
-            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-        ):
-            with contextlib.suppress(OSError, ValueError):  # "max" is no number and no limit
-                most = int((group / limit).read_text())
-                inside = dict(map(str.split, (group / "memory.stat").read_text().splitlines()))
-                held = int((group / used).read_text()) - int(inside.get(cached, 0))
-                total, free = min(total, most), min(free, most - held)
+    with contextlib.suppress(OSError, ValueError):
+        most, used = (int((CONTAINER / f"memory.{n}").read_text()) for n in ("max", "current"))
+        inside = dict(map(str.split, (CONTAINER / "memory.stat").read_text().splitlines()))
+        total, free = min(total, most), min(free, most - used + int(inside["inactive_file"]))
     return total, max(free, 0)
-
-
-def _control_groups(controller: str, root: Path = Path("/")) -> list[Path]:
-    """List the control group of this process and those above it (Linux, versions 1 and 2).
-
-    A container often shows its own group as the top one, under a path that names it from outside.
-    """
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    found = []
-    for _, names, path in (line.split(":", 2) for line in lines):
-        if names and controller not in names.split(","):
-            continue
-        top = root / "sys/fs/cgroup" / (controller if names else "")
-        inside = Path(path.lstrip("/"))
-        found += [top / part for part in (inside, *inside.parents) if (top / part).is_dir()]
-    return list(dict.fromkeys(found))
 
 
 def keras() -> ModuleType:
     """Return Keras: on the backend on which it is loaded already, or else on the quiet TensorFlow.
 
     So what is written in Keras alone also runs for those who have imported Keras on JAX or PyTorch.
-
-    Raises:
-        ImportError: TensorFlow cannot be imported.
     """
     loaded = sys.modules.get("keras")
     if loaded is None or loaded.backend.backend() == "tensorflow":
@@ -360,9 +306,6 @@ def _set_up_keras() -> None:
         )
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
-    keras.config.set_epsilon(1e-7)
-    keras.config.set_max_epochs(None)
-    keras.config.set_max_steps_per_epoch(None)
 
 
 @contextlib.contextmanager

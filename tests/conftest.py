@@ -2,9 +2,7 @@
 
 import errno
 import os
-import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -108,27 +106,3 @@ def hostile(tmp_path_factory) -> dict[str, str]:
         "PYTHONPATH": str(home / "packages"),
         "KERAS_BACKEND": "jax",
     }
-
-
-@pytest.fixture(scope="session")
-def preload(tmp_path_factory):
-    """Compile a small library that puts the file system into trouble; return its path."""
-    if not (sys.platform.startswith("linux") and shutil.which("gcc")):
-        pytest.skip("needs Linux and gcc")
-    folder = tmp_path_factory.mktemp("preload")
-
-    def build(name: str) -> Path:
-        made = folder / f"{name}.so"
-        command = [
-            "gcc",
-            "-shared",
-            "-fPIC",
-            "-o",
-            made,
-            REPOSITORY / "tests" / "cases" / f"{name}.c",
-            "-ldl",
-        ]
-        subprocess.run(command, check=True)
-        return made
-
-    return build

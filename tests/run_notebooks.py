@@ -66,6 +66,7 @@ def check(title: str, paths: list[Path], data: str) -> bool:
     """
     print(title, flush=True)
     command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q"]
+    command += ["--durations=15"]  # the cells that take longest
     command += ["-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile", *map(str, paths)]
     environment = {**os.environ, "WORKSHOP_MODE": "quick", "WORKSHOP_DATA": data}
     # Where two notebooks share the cores, OpenBLAS's threads wait for each other in a busy loop.

@@ -141,8 +141,6 @@ DOORS = {
     "persistence": lambda a: metrics.persistence(a, 2),
     "moving_null": lambda a: metrics.moving_null(a, FULL),
     "moving_null, future": lambda a: metrics.moving_null(FULL, a),
-    "changed_voxel_jaccard": lambda a: metrics.changed_voxel_jaccard(a, FULL, FULL),
-    "volume_bias": lambda a: metrics.volume_bias(FULL, a),
     "births": lambda a: metrics.births(a, FULL),
     "select": lambda a: sequences.FrameFormat(2, time_points=2).select(a[:, :2]),
     "apply_symmetry": lambda a: sequences.apply_symmetry(a, 5),

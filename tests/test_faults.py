@@ -1,4 +1,4 @@
-"""The fault bench: killed, refused, on a full disk, damaged, two at once.
+"""The fault bench: killed, on a full disk, damaged, two at once.
 
 `python -m tests.test_faults` prints how much was tried of each kind, and how it went. Every try is
 made in a fork of a process that has imported all and done nothing, so it takes no longer than the
@@ -10,7 +10,6 @@ import errno
 import multiprocessing
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -38,10 +37,9 @@ from helpers.sequences import FORMATS
 from helpers.sources.generated import write_sample_set
 from helpers.world.cavities import Sample
 
-CRASHES, KILLS, REFUSALS, MUTATIONS = 30, 10, 4, 200  # of each kind
+CRASHES, KILLS, REFUSALS, MUTATIONS = 30, 10, 8, 200  # of each kind
 CHANGES = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
 FINE, ERROR, WRONG = 0, 3, 4  # how a fork ends
-NOBODY = 65534
 ROOT = Path(__file__).parent.parent
 
 
@@ -63,13 +61,14 @@ class Operation:
 class Generate(Operation):
     """A generated set takes the place of an older one."""
 
+    told = (FileNotFoundError,)  # killed between the two moves: it is generated again
+
     def do(self, folder: Path, stage: int) -> None:
         counts, options = dict.fromkeys(workshop.SPLITS, 1), {"overwrite": True, "progress": False}
         with mock.patch("helpers.sources.generated.generate", generated):
             write_sample_set(folder / "set", counts, stage, **options)
 
     def look(self, folder: Path) -> str:
-        _files.recover(folder)
         digests = _files.read_json(folder / "set" / "generated.json")["digests"]
         for split, name in workshop.SPLITS.items():
             assert records.split_digest(folder / "set" / name) == digests[split]
@@ -277,8 +276,6 @@ class Bench:
 
     def prepare(self) -> None:
         """Make the folder as it is before the last stage."""
-        for path in [self.folder, *self.folder.rglob("*")]:
-            path.chmod(0o777)
         shutil.rmtree(self.folder)
         shutil.copytree(self.before, self.folder)
 
@@ -315,13 +312,7 @@ class Bench:
             moment = chance.random() * self.seconds
             yield "killed", partial(self.killed, moment), (-signal.SIGKILL, FINE)
         for number in some(REFUSALS):
-            full, closed = (partial(refuse, kind) for kind in (errno.ENOSPC, errno.EROFS))
             yield "disk full at a call", partial(at, number, full), (ERROR, FINE)
-            yield "read-only at a call", partial(at, number, closed), (ERROR, FINE)
-        for _ in range(REFUSALS):
-            size = int(2 ** chance.uniform(0, 14))
-            yield "no room for a file", partial(fork, self.limited, size), (ERROR, FINE)
-        yield "a folder read-only", partial(fork, self.closed), (ERROR, FINE)
         for _ in range(3):
             yield "two at once", self.twice, (FINE, ERROR)
 
@@ -330,20 +321,6 @@ class Bench:
         time.sleep(moment)
         os.kill(child[0], signal.SIGKILL)
         return end(*child)
-
-    def limited(self, size: int) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-        self.do()
-
-    def closed(self) -> None:
-        with tempfile.TemporaryDirectory() as place:  # so that all is imported
-            begin_anew(self.operation, Path(place))
-            self.operation.look(Path(place))
-        for path in [self.folder, *self.folder.rglob("*")]:
-            path.chmod(0o555 if path.is_dir() else 0o444)
-        if os.geteuid() == 0:
-            os.seteuid(NOBODY)  # root writes wherever it likes
-        self.do()
 
     def twice(self) -> tuple[int, str]:
         return max(end(*child) for child in [begin(self.do), begin(self.do)])
@@ -359,8 +336,6 @@ class Bench:
         ended, text = disturb()
         if ended not in allowed or (ended == ERROR and str(self.folder) not in text):
             raise Wrong(f"ended with {ended}: {text}")
-        for path in [self.folder, *self.folder.rglob("*")]:
-            path.chmod(0o777)
         ended, text = fork(self.look)
         if ended != FINE or text not in (*self.known, "told"):
             raise Wrong(f"left something that is not whole: {text[:200]}")
@@ -379,14 +354,15 @@ def die(_) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def refuse(number: int, path) -> None:
-    raise OSError(number, os.strerror(number), path)
+def full(path) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 def snapshot(folder: Path) -> dict[str, str]:
-    """Return the digest of each file in a folder, by its path."""
+    """Return the digest of each file in a folder, by its path; what was begun is left out."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): _files.digest(path) for path in files}
+    names = {str(path.relative_to(folder)): path for path in files}
+    return {name: _files.digest(path) for name, path in names.items() if ".tmp" not in name}
 
 
 # What is damaged: makes a file, and returns its path, what reads it, and the errors that tell
@@ -461,7 +437,7 @@ FILES = {
     "weights": partial(shipped, "w.npz"),
     "card": partial(shipped, "w.json"),
     "run.json": laboratory,
-    **{name: partial(tables, name) for name in ("summary.csv", "skill_horizons.csv")},
+    **{name: partial(tables, name) for name in ("summary.csv", "horizons.csv")},
     "results.json": partial(tables, "results.json"),
 }
 
@@ -496,7 +472,6 @@ def bench(name: str, seed: int = 20) -> tuple[Counter, list[tuple[str, str]]]:
     """Try all faults of an operation, or of a file; return how many of each kind, and the wrong."""
     tried, failed, chance = Counter(), [], random.Random(f"{seed} {name}")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
-        os.chmod(place, 0o777)
         place = Path(place).resolve()
         if name in FILES:
             kind = f"{name}, damaged"
@@ -542,7 +517,7 @@ def test_faults_lose_nothing_and_are_told():
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=900)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("\n| ") > 40
+    assert done.stdout.count("\n| ") > 30
 
 
 if __name__ == "__main__":

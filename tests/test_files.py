@@ -17,17 +17,6 @@ from helpers import _files
 ROOT = Path(__file__).parent.parent
 
 
-def run(code: str, *arguments, **environment) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=ROOT,
-        env=os.environ | {name: str(value) for name, value in environment.items()},
-    )
-
-
 # Replacing
 
 
@@ -68,12 +57,13 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
 
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "in use"), KeyboardInterrupt()])
 def test_a_failed_exchange_of_folders_is_undone(tmp_path, monkeypatch, error):
-    path, replace = tmp_path / "set", os.replace
+    path, replace, failed = tmp_path / "set", os.replace, []
     with _files.replacing_folder(path) as temporary:
         (temporary / "one").touch()
 
     def failing(old, new):
-        if Path(new) == path and Path(old).suffix == ".tmp":
+        if Path(new) == path and not failed:
+            failed.append(old)
             raise error
         replace(old, new)
 
@@ -99,70 +89,12 @@ def test_refused_writing_says_what_to_do(number, message):
         raise FileNotFoundError
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from helpers import _files
-
-path, when = Path(sys.argv[1]), sys.argv[2]
-replace = os.replace
-def dying(old, new):
-    if Path(old).suffix == ".tmp" and when == "between":
-        os.kill(os.getpid(), signal.SIGKILL)
-    replace(old, new)
-os.replace = dying
-with _files.replacing_folder(path) as temporary:
-    (temporary / "new").touch()
-    if when == "before":
-        os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
-@pytest.mark.parametrize("when", ["before", "between"])
-def test_what_a_killed_process_left_is_recovered_and_cleared(tmp_path, when):
-    path = tmp_path / "set"
-    path.mkdir()
-    (path / "old").touch()
-    assert run(KILLED, path, when).returncode == -signal.SIGKILL
-    assert path.exists() == (when == "before")
-    assert len(os.listdir(tmp_path)) > 1
-    _files.recover(tmp_path)
-    assert os.listdir(tmp_path) == ["set"] and os.listdir(path) == ["old"]
-
-
-def test_what_a_living_process_makes_is_left_alone(tmp_path):
-    path = tmp_path / "set"
-    with _files.replacing_folder(path) as temporary:
-        (temporary / "one").touch()
-        _files.recover(tmp_path)
-        assert (temporary / "one").exists()
-    assert os.listdir(path) == ["one"]
-
-
-def test_only_what_is_certainly_left_is_cleared(tmp_path):
-    ours = _files._beside(tmp_path / "a", "tmp").name
-    computer, number, since, _ = ours.split(".")[2].split("-")
-    kept = {
-        ours,
-        ours.replace(computer, "00000000"),  # of another computer
-        ".a.tmp",  # somebody else's
-        ours[1:],
-    }
-    gone = {
-        ours.replace(f"-{since}-", "-1-"),  # its number is another process's by now
-        ours.replace(f"-{number}-", "-4194305-"),
-    }
-    for name in kept | gone:
+def test_what_a_killed_process_left_is_cleared(tmp_path):
+    _files._beside(tmp_path / "a.json").touch()
+    for name in (".a.tmpl", "b.tmp"):
         (tmp_path / name).touch()
-    _files.recover(tmp_path)
-    assert set(os.listdir(tmp_path)) == kept
-
-
-def test_a_file_is_cleared_that_a_killed_process_left(tmp_path):
-    (tmp_path / f".b.{_files._computer()}-4194305-1-00000000.tmp").touch()
-    _files.write_json(tmp_path / "a.json", 1)
-    assert os.listdir(tmp_path) == ["a.json"]
+    _files.clear(tmp_path)
+    assert set(os.listdir(tmp_path)) == {".a.tmpl", "b.tmp"}
 
 
 def test_a_link_to_a_folder_stays_one(tmp_path):
@@ -187,7 +119,7 @@ def test_one_thread_at_a_time(tmp_path):
             inside.pop()
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # "another process works on …"
+        warnings.simplefilter("ignore", UserWarning)  # "another process works here …"
         threads = [threading.Thread(target=work) for _ in range(6)]
         for thread in threads:
             thread.start()
@@ -216,30 +148,11 @@ def test_a_lock_ends_with_its_process(tmp_path):
         with refused, _files.lock(path, "choose another", wait=False):
             pass
         threading.Timer(0.5, child.kill).start()
-        with pytest.warns(UserWarning, match="Another process"), _files.lock(path, ""):
+        with pytest.warns(UserWarning, match="another process.*waiting"), _files.lock(path, ""):
             pass
     finally:
         child.kill()
         child.communicate()
-
-
-LOCKING = """
-import sys
-from helpers import _files
-try:
-    with _files.lock(sys.argv[1], "set THIS"):
-        print("locked")
-except OSError as error:
-    print(type(error).__name__, error)
-"""
-
-
-@pytest.mark.parametrize("number", ["ENOLCK", "EACCES"])
-def test_a_file_system_without_locks_is_called_that(tmp_path, preload, number):
-    number = getattr(errno, number)
-    done = run(LOCKING, tmp_path / "lock", LD_PRELOAD=preload("nolocks"), LOCK_ERRNO=number)
-    assert done.stdout.startswith(f"OSError {tmp_path}: files cannot be locked on this file system")
-    assert "set THIS" in done.stdout and "nother" not in done.stdout + done.stderr
 
 
 # JSON and digests
@@ -256,7 +169,7 @@ def test_json_comes_back(tmp_path, found):
 def test_damaged_and_absent_json(tmp_path):
     with pytest.raises(FileNotFoundError):
         _files.read_json(tmp_path / "a.json")
-    for content in (b"", b"{", b"\xff\x00", b"[" * 100_000):
+    for content in (b"", b"{", b"\xff\x00"):
         (tmp_path / "a.json").write_bytes(content)
         with pytest.raises(ValueError):
             _files.read_json(tmp_path / "a.json")
@@ -271,8 +184,6 @@ def test_a_seal_tells_what_was_changed():
     for changed in ({**sealed, "a": [1, 2.6]}, {**sealed, "c": 1}, {"a": [1, 2.5]}, {}, [1], None):
         with pytest.raises(ValueError):
             _files.unsealed(changed)
-    with pytest.raises(ValueError, match="take another name"):
-        _files.sealed(sealed)
 
 
 def test_digests(tmp_path):

@@ -180,7 +180,7 @@ def test_workers_end_with_their_parent(tmp_path):
 # The command line
 
 
-def test_validate_and_pack(tmp_path, capsys):
+def test_validate(tmp_path, capsys):
     for number, name in enumerate(SPLITS.values()):
         make_folder(tmp_path / "set" / name, 3, first_id=10 * number)
     assert commands.main(["validate", str(tmp_path / "set")]) == 0
@@ -192,13 +192,5 @@ def test_validate_and_pack(tmp_path, capsys):
     told = capsys.readouterr()
     assert told.out == "1 good, 1 bad\n"
     assert str(bad) in told.err
-    pack = ["pack", str(tmp_path / "set"), "--cache", str(tmp_path / "cache")]
-    assert commands.main(pack) == 1
-    assert str(bad) in capsys.readouterr().err
-    bad.unlink()
-    assert commands.main(pack) == 0
-    assert "test: 2 samples of (4, 4, 4, 4)" in capsys.readouterr().out
-    assert commands.main(["pack", str(tmp_path)]) == 1
-    assert "found none of them" in capsys.readouterr().err
     assert commands.main(["generate", str(tmp_path), "--seed", "-1"]) == 1
     assert "seed is -1; expected at least 0" in capsys.readouterr().err

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = """
 _checks _files _processes workshop _lab
 world world.cavities world.ideal
-_tfrecord records sources sources.generated sources.thesis sources.commands
+records sources sources.generated sources.thesis sources.commands
 sequences
 metrics
 sources.readers sources.own
@@ -24,6 +24,7 @@ training
 models.shared
 convlstm
 models.cnn models.surfacenet models.thesis
+models.aencgan
 wgan_gp
 models.register
 published

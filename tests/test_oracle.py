@@ -53,12 +53,8 @@ SEEN, OBSERVED, AHEAD = 12, 5, 3  # frames before the next one; in a rollout: be
 
 def cases() -> dict[str, results.Case]:
     """Return all shipped weights that forecast, by their name in each format."""
-    return {f"{case.path.stem}, {case.frame_format.name}": case for case in results.cases(WEIGHTS)}
-
-
-def history(case: results.Case) -> int:
-    """Return how many frames a case observes before a rollout."""
-    return case.frames or OBSERVED
+    found = [case for case in results.cases(WEIGHTS) if not case.frames]
+    return {f"{case.path.stem}, {case.frame_format.name}": case for case in found}
 
 
 def turns_along(case: results.Case) -> bool:
@@ -144,7 +140,7 @@ def judged_tables(work: Path) -> dict[str, list[dict]]:
 def forecasts(case, frames, weights=WEIGHTS) -> dict[str, np.ndarray]:
     """Return the next frame (B, D, H, W) and a rollout (B, AHEAD, D, H, W) of sequences."""
     model = models.load(weights / case.path.name, case.frame_format)
-    return {"next": model(frames[:, :SEEN]), "rollout": roll_out(model, frames[:, : history(case)])}
+    return {"next": model(frames[:, :SEEN]), "rollout": roll_out(model, frames[:, :OBSERVED])}
 
 
 def chosen_frames(case, points: np.ndarray) -> np.ndarray:

@@ -123,20 +123,14 @@ def test_threshold(rng):
         assert "two values" in said
 
 
-def test_otsu_and_the_peaks_of_grey_values(rng):
+def test_otsu_divides_grey_values(rng):
     filled = rng.random((6, 8, 8, 8)) < 0.3
     grey = np.where(filled, rng.normal(200, 5, filled.shape), rng.normal(50, 5, filled.shape))
     found, said = own.threshold(grey, "otsu")
     np.testing.assert_array_equal(found, filled)
     assert "by Otsu" in said
-    with pytest.raises(ValueError, match="expected two. The histogram's peaks are near") as caught:
+    with pytest.raises(ValueError, match="expected two: say from where on"):
         own.threshold(grey)
-    numbers = re.search(
-        "near ([0-9.]+) and ([0-9.]+); with threshold ([0-9.]+),", str(caught.value)
-    )
-    one, other, between = map(float, numbers.groups())
-    assert 40 < one < 60 < 100 < between < 150 < 190 < other < 210
-    np.testing.assert_array_equal(own.threshold(grey, between)[0], filled)
 
 
 def test_cubes_and_grids(rng):
@@ -293,45 +287,25 @@ def several(**changes):
     return {name: balls(1)[0] for name in "abc"} | changes
 
 
-def uneven():
-    return [np.zeros((8, 8, 8)), np.zeros((8, 8, 7))] * 4
-
-
 def grey():
     return np.where(balls(1)[0], 200.0, 20.0) + np.linspace(0, 9, 8)
 
 
 BAD = {
     "NaN": (several(b=np.where(balls(1)[0], np.nan, 0)), {}, "sequence b: .* NaN or infinite"),
-    "masked frames": (several(b=[np.ma.masked_equal(balls(1)[0, 0], 1)] * 8), {}, "b: .* masked"),
     "masked": (several(b=np.ma.masked_equal(balls(1)[0], 1)), {}, "sequence b: .* masked in"),
     "complex": (several(b=balls(1)[0] * 1j), {}, "sequence b: .* dtype complex128"),
-    "text": (several(b=balls(1)[0].astype(str)), {}, "sequence b: .* dtype <U5"),
     "three axes": (balls(1)[0, 0], {}, r"has shape \(8, 8, 8\); expected \(T, D, H, W\)"),
-    "a channel": (balls(1)[0][..., None], {}, "without a channel axis"),
     "one frame": (balls(3)[:, :1], {}, "1 time points; expected at least 6"),
-    "frames of different shapes": (
-        several(b=uneven()),
-        {},
-        "sequence b: frames of different shapes: .*8, 8, 7",
-    ),
-    "sequences of different shapes": (several(b=balls(1, edge=16)[0]), {}, "different shapes"),
     "all empty": (several(b=np.zeros((8, 8, 8, 8))), {}, "all of its voxels are empty"),
-    "all filled": (several(b=np.ones((8, 8, 8, 8))), {}, "all of its voxels are filled"),
     "empty afterwards": (several(), {"steps": [lambda a: (a * 0, "gone")]}, "alike .*; gone"),
-    "grey": (several(b=grey()), {}, "peaks are near 2.* and 20.*with threshold"),
+    "grey": (several(b=grey()), {}, "values from 20 to 206.*; expected two"),
     "time last": (balls(3, 10).transpose(0, 2, 3, 4, 1), {}, "time_axis=3"),
-    "time second": (balls(3, 8)[:, :4].repeat(2, 1).swapaxes(1, 2), {}, "time_axis=1"),
-    "a wrong axis": (balls(3), {"time_axis": 5}, "time_axis is 5; expected"),
     "two sequences": (balls(2), {}, 'by="time"'),
     "none": ({}, {}, "no sequences"),
     "too short": (balls(1), {"by": "time", "length": 6}, "'0': 8.* expected at least 18"),
-    "too short for a rollout": (balls(4, 5), {}, "5 time points; expected at least 6"),
     "different lengths": (several(b=balls(1, 9)[0]), {}, "different numbers .* length=8"),
     "no cube": (balls(3, 9)[..., :7], {}, "take the steps cube"),
-    "wrong grid": (balls(3, edge=12), {}, r"of \(8, 16, 24, 32\)"),
-    "no threshold": (balls(3), {"at": "best"}, "at is 'best'; expected a number"),
-    "no split": (balls(3), {"by": "chance"}, "by is 'chance'"),
     "time steps": (
         {n: readers.Frames(balls(1)[0], time_step=n) for n in (1, 2, 3)},
         {},
@@ -362,15 +336,10 @@ def save_tiffs(folder, *shapes):
 
 BAD_FILES = {
     "nothing": (lambda f: (f / "a.txt").touch(), "found none of them"),
-    "NIfTI without time": (lambda f: save_nifti(f / "a.nii", (8, 8, 8)), "a.nii: .*and time"),
     "damaged NIfTI": (lambda f: (f / "a.nii.gz").write_bytes(b"no"), "a.nii.gz.*cannot be read"),
     "damaged .npy": (lambda f: (f / "a.npy").write_bytes(b"no"), "a.npy: it cannot be read"),
-    "damaged .npz": (lambda f: (f / "a.npz").write_bytes(b"PKno"), "a.npz: it cannot be read"),
-    "objects": (lambda f: np.save(f / "a.npy", np.array([{}, {}])), "a.npy: it cannot be read"),
     "damaged TIFF": (lambda f: (f / "a.tif").write_bytes(b"II*"), "a.tif.*cannot be read"),
-    "damaged VTK": (lambda f: (f / "a.vti").write_bytes(b"no"), "a.vti.*(none|cannot)"),
     "a mesh": (lambda f: pyvista.Sphere().save(f / "a.vtk"), "a.vtk: .* PolyData"),
-    "a flat TIFF": (lambda f: save_tiffs(f, (8, 8)), r"a_1.tif: .*\(8, 8\); expected a frame"),
     "a 4D TIFF": (lambda f: save_tiffs(f, (9, 8, 8, 8)), r"a_1.tif: .*Save .* as .npy"),
     "frames of different shapes": (
         lambda f: save_tiffs(f, (8,) * 3, (8, 8, 7)),
@@ -457,7 +426,7 @@ def test_any_grid_and_number_of_time_points(tmp_path, kind, grid, times):
     config, plan = small(kind, grid), Plan(steps=2, batch_size=2)
     drawn = {"voxels": 32} if kind is surfacenet else {}
     model = kind.build(config)
-    model.compile(**kind.compile_options(config, plan))
+    model.compile(**kind.compile_options(config, plan), run_eagerly=True)
     batches = kind.batches(splits["training"], [mine], config, plan, **drawn)(0)
     checked = kind.validation(splits["validation"], [mine], config, 2, **drawn)
     log = model.fit(batches, steps_per_epoch=2, validation_data=checked, verbose=0).history

@@ -113,11 +113,9 @@ def test_a_carried_state_costs_one_step_for_each_frame(rng, observed, horizon, f
     carried, recomputed = Leaky(), Leaky()
     found = rollout(carried, history, horizon, feedback=feedback)
     assert carried.steps == observed + horizon - 1
-    expected = rollout(recomputed, history, horizon, feedback=feedback, recompute=True)
+    expected = rollout(Returns(recomputed), history, horizon, feedback=feedback)
     assert recomputed.steps == sum(range(observed, observed + horizon))
     np.testing.assert_array_equal(found, expected)
-    windowed = Returns(Leaky())
-    np.testing.assert_array_equal(found, rollout(windowed, history, horizon, feedback=feedback))
 
 
 @pytest.mark.parametrize(("keep", "steps"), [(None, 7), (7, 7), (6, 3 + 4 + 5 + 6 + 6), (2, 10)])
@@ -169,8 +167,8 @@ def test_next_frames_do_not_see_the_future(changed, first, carries):
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.float64])
 def test_persistence_is_the_null_model(rng, dtype):
     history = frames(rng, 3, 4).astype(dtype)
-    for recompute in (False, True):
-        found = rollout(Persistence(), history, 5, recompute=recompute)
+    for forecaster in (Persistence(), Returns(Persistence())):
+        found = rollout(forecaster, history, 5)
         np.testing.assert_array_equal(found, metrics.persistence(history, 5))
     np.testing.assert_array_equal(next_frames(Persistence(), history, first=2), history[:, 1:-1])
 
@@ -210,13 +208,9 @@ GOOD = np.zeros((2, 3, 4, 4, 4))
         (GOOD[:, :0], ValueError, "0 frames.*at least"),
         (GOOD[:0], ValueError, "at least .* one sequence"),
         (GOOD[..., None], ValueError, r"channel.*\[\.\.\., 0\]"),
-        (GOOD[0, ..., None], ValueError, "channel"),
         (GOOD[0], ValueError, "newaxis"),
-        (GOOD[0, 0], ValueError, "expected"),
         (GOOD + 1.001, ValueError, "0…1"),
         (GOOD.astype(str), TypeError, "dtype"),
-        (None, TypeError, "dtype"),
-        ([[1, 2], [3]], ValueError, "inhomogeneous"),
     ],
 )
 def test_bad_histories(history, error, words):

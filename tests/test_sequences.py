@@ -231,23 +231,6 @@ def test_repeat_goes_through_the_epochs_and_resumes_at_any_step(split):
         assert_same(arrays(rest, 30 - start), stream[start:])
 
 
-def test_the_last_batch_is_kept_or_dropped(split):
-    kept = arrays(from_packed(split, SMALL, Shifted(), batch_size=4))
-    assert [len(x) for x, _ in kept] == [4, 3]
-    dropped = arrays(from_packed(split, SMALL, Shifted(), batch_size=4, drop_remainder=True))
-    assert_same(dropped, kept[:1])
-
-
-def test_numpy_alone_gives_the_same_frames(split):
-    options = {"seed": 9, "batch_size": 3, "symmetries": True, "time_reversal": True}
-    order = Order(COUNT, SMALL, Windows(2), **options)
-    for step, (history, target) in enumerate(from_packed(split, SMALL, Windows(2), **options)):
-        samples, times, symmetries = order.batch(step)
-        found = apply_symmetries(split.frames(samples, times), symmetries)
-        np.testing.assert_array_equal(found[:, :-1], history[..., 0])
-        np.testing.assert_array_equal(found[:, -1], target[..., 0])
-
-
 def test_augmentation_turns_input_and_target_alike_and_leaves_the_order(split):
     plain = arrays(from_packed(split, SMALL, Windows(2), seed=3, batch_size=28))
     turned = arrays(from_packed(split, SMALL, Windows(2), seed=3, batch_size=28, symmetries=True))

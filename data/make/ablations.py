@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pandas as pd
 
 from data.make import recipes
 from helpers import _files, metrics, records, rollout, training, workshop
+from helpers.models import cnn, register
+from helpers.models.weights import read_card
 from helpers.sequences import FORMATS, FrameFormat
 
 ABLATIONS = {
@@ -23,27 +26,22 @@ ABLATIONS = {
         "a memory that sees no neighbours": {"config": {"kernels": (1,)}},
     },
     "cnn": {
-        "as it is": {},
-        "only the next frame": {"config": {"ahead": 1}},
-        "without flip times": {"config": {"flip_times": False}},
-        "8 frames of history": {"config": {"history": 8}},
-        "192 channels": {"config": {"width": 192}},
-        "4 blocks": {"config": {"blocks": 4}},
-        "half the rate": {"plan": {"learning_rate": 2e-3}},
-        "twice the rate": {"plan": {"learning_rate": 8e-3}},
-        "batches of 24, twice the rate": {"plan": {"learning_rate": 8e-3, "batch_size": 24}},
-        "later frames three times the weight": {"learned": {"later_weight": 1.5}},
-        "without soft Jaccard in the loss": {"learned": {"jaccard_weight": 0.0}},
-        "T80_TINC4 only": {"formats": ("T80_TINC4",)},
-        "a start at ±1 in place of ±4": {"config": {"residual": 1.0}},
+        "three convolutions": {},
+        "three residual blocks on patches": {"config": {"width": 64, "blocks": 3, "patch": 2}},
+        "the shipped CNN": {"weights": "cnn"},
+        "the shipped SurfaceNet": {"weights": "surfacenet"},
     },
 }
-# What is changed, where it is not the recipe itself: the network that notebooks 04 and 05 train.
+# What is changed, where it is not the recipe itself: the networks that the notebooks train.
 SMALL = {
+    "cnn": {
+        "config": dataclasses.asdict(cnn.plain()) | {"ahead": 1},
+        "plan": {"batch_size": 4, "learning_rate": 1e-2},
+    },
     "convlstm": {
         "config": {"filters": (8,), "width": 32, "blocks": 2},
         "plan": {"learning_rate": 1e-2},
-    }
+    },
 }
 ABLATION_SAMPLES = 64
 
@@ -80,6 +78,9 @@ def ablate(
     rows = []
     samples = records.open_split(data, "validation").frames(slice(ABLATION_SAMPLES))
     for number, (change, values) in enumerate(ABLATIONS[model].items()):
+        if "weights" in values:
+            rows.append({"change": change} | _shipped(values["weights"], formats, samples))
+            continue
         recipe, values = recipes.recipe(model, steps).changed(**SMALL.get(model, {})), dict(values)
         chosen = [FORMATS[name] for name in values.pop("formats", [each.name for each in formats])]
         plan = {"warm_up": min(100, steps // 4), "decay_from": 0.4, **values.pop("plan", {})}
@@ -129,9 +130,33 @@ def _run(recipe: recipes.Recipe, data: Path, formats, place: Path, samples: np.n
         "minutes": round(run.rows[-1]["seconds"] / 60, 1),
     }
     for found in formats:
-        frames = found.select(samples)
-        after = rollout.next_frames(recipe.kind.forecaster(network, found), frames)
-        row[found.name] = round(float(metrics.pooled(frames[:, 1:], after).mean()), 4)
+        row[found.name] = _distance(recipe.kind.forecaster(network, found), found, samples)
     _files.write_json(place / "row.json", row)
     workshop.keras().utils.clear_session()
     return row
+
+
+def _shipped(name: str, formats, samples: np.ndarray) -> dict:
+    """Judge shipped weights in the same way."""
+    row = {}
+    for found in formats:
+        forecaster = register.load(name, found)
+        row[found.name] = _distance(forecaster, found, samples)
+    network, scout = forecaster.model, getattr(forecaster, "scout", None)
+    kind = register.MODELS[name].kind
+    # As many voxels as there are near a surface in T80, see `surfacenet.multiply_adds`.
+    options = {"voxels": 1800, "scout": scout.config} if scout else {}
+    card = read_card(register.file_of(name))
+    return row | {
+        "parameters": network.count_params() + (scout.count_params() if scout else 0),
+        "million_multiply_adds": round(kind.multiply_adds(network.config, **options) / 1e6),
+        "examples": card["examples_in_all"],
+        "minutes": card["minutes_in_all"],
+    }
+
+
+def _distance(forecaster, found: FrameFormat, samples: np.ndarray) -> float:
+    """Return the pooled next-frame distance of a forecaster."""
+    frames = found.select(samples)
+    after = rollout.next_frames(forecaster, frames)
+    return round(float(metrics.pooled(frames[:, 1:], after).mean()), 4)

@@ -27,11 +27,7 @@ CUTS = {"half": {"rule": "half"}} | {
 
 
 def load(name: str, frame_format: FrameFormat) -> Forecaster:
-    """Return the forecaster of weights: `"convlstm"` is one for each format.
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `helpers.models.register.load`.
-    """
+    """Return the forecaster of weights: `"convlstm"` is one for each format."""
     own = register.file_of(f"{name}_{frame_format.name}")
     path = own if own.exists() else register.file_of(name)
     return register.load(path, frame_format, name=TITLES.get(name, name))

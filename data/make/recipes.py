@@ -11,13 +11,11 @@ import datetime
 import functools
 import json
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
-
-import pandas as pd
 
 from helpers import _files, convlstm, records, training, wgan_gp, workshop
 from helpers.models import cnn, register, surfacenet
@@ -108,6 +106,79 @@ class Recipe:
         return {**self.drawn, **({"scout": self.kind.load(self.scout)} if self.scout else {})}
 
 
+COMMON = {"warm_up": 200, "decay_from": 0.3, "weight_decay": 1e-4, "validate_every": 500}
+AS_THE_THESIS = {"warm_up": 0, "weight_decay": 0.0, "validate_every": 5}
+SURFACES = {  # batches of 64 windows, 256 voxels of each
+    "plan": {
+        "batch_size": 64,
+        "learning_rate": 5e-3,
+        "validate_every": 1000,
+        "decay_from": 0.4,
+        "weight_decay": 1e-2,
+    },
+    "config": surfacenet.shipped,
+    "drawn": {
+        "voxels": surfacenet.Examples.voxels,
+        "chances": surfacenet.Examples.chances,
+        "scout": "scout.npz",
+        "candidates": surfacenet.Examples.candidates,
+        "fives": 0.25,
+        "format_weights": surfacenet.FORMAT_WEIGHTS,
+    },
+    "learned": {"later_weight": 2.0, "muon": True},
+    "checked": 960,
+    "anew": True,
+}
+THESIS_GAN = {  # its WGAN-GP, with its rates of 1e-4, in batches of 4 for its 32
+    "model": "wgan_gp",
+    "plan": AS_THE_THESIS | {"batch_size": 4, "learning_rate": 1e-4},
+    "learned": {"critic_rate": 1e-4},
+    "checked": 38,
+}
+# Of each model: its configuration, what its plan has of its own, and the other parts of its recipe.
+RECIPES: dict[str, dict[str, Any]] = {
+    # Batches of 2 sequences, 38 forecasts.
+    "convlstm": {
+        "plan": {"batch_size": 2, "learning_rate": 2e-3},
+        "config": convlstm.workshop,
+        "learned": {"jaccard_weight": 0.05},
+    },
+    # The thesis's ConvLSTM, with its loss and its Adam at 1e-3, in batches of 2 for its 16.
+    "convlstm_thesis": {
+        "model": "convlstm",
+        "plan": AS_THE_THESIS | {"batch_size": 2, "learning_rate": 1e-3},
+        "config": convlstm.thesis,
+        "learned": {"jaccard_weight": 0.0},
+        "checked": 8,
+    },
+    # Batches of 12 windows in mixed formats.
+    "cnn": {
+        "plan": {"batch_size": 12, "learning_rate": 4e-3, "warm_up": 300},
+        "config": cnn.shipped,
+        "drawn": {"format_weights": cnn.FORMAT_WEIGHTS},
+        "learned": {"jaccard_weight": 0.05, "later_weight": 0.5},
+        "checked": 456,  # histories: 8 of each length in three formats
+    },
+    "surfacenet": SURFACES,
+    "scout": SURFACES | {"config": surfacenet.scout, "drawn": SURFACES["drawn"] | {"scout": None}},
+    # Batches of 16 windows in mixed formats. It goes on from a CNN trained alone.
+    "wgan_gp": {
+        "plan": {
+            "batch_size": 16,
+            "learning_rate": 5e-4,
+            "validate_every": 250,
+            "weight_decay": 0.0,
+        },
+        "config": wgan_gp.shipped,
+        "drawn": {"format_weights": cnn.FORMAT_WEIGHTS},
+        "learned": {"critic_rate": 5e-4, "jaccard_weight": 0.05, "later_weight": 1.0},
+        "checked": 456,
+    },
+    "wgan_gp_thesis_1": THESIS_GAN | {"config": functools.partial(wgan_gp.thesis, 1)},
+    "wgan_gp_thesis_3": THESIS_GAN | {"config": functools.partial(wgan_gp.thesis, 3)},
+}
+
+
 def recipe(
     model: str,
     steps: int,
@@ -116,7 +187,6 @@ def recipe(
     learning_rate: float | None = None,
     decay: str = "linear",
     policy: str = "float32",
-    **options,
 ) -> Recipe:
     """Return the recipe of shipped weights.
 
@@ -126,111 +196,15 @@ def recipe(
         learning_rate: the highest; the recipe's unless told.
         policy: `"mixed_bfloat16"` is faster on processors that compute with bfloat16 (AVX-512
             BF16, AMX), and many times slower on all others.
-        options: of its function in `RECIPES`.
-
-    Raises:
-        TypeError: an option of another model.
-        ValueError: another policy for a WGAN-GP.
     """
-    if model == "wgan_gp" and policy != "float32":
+    parts = {"model": model, **RECIPES[model], "policy": policy}
+    if parts["model"] == "wgan_gp" and policy != "float32":
         raise ValueError(f"policy is {policy!r}; a WGAN-GP is trained in float32 alone.")
-    plan, parts = RECIPES[model](**options)
-    common = {"warm_up": 200, "decay_from": 0.3, "weight_decay": 1e-4, "validate_every": 500}
-    plan = common | plan | {"decay": decay, "seed": seed}
+    plan = {**COMMON, **parts["plan"], "decay": decay, "seed": seed}
     plan["learning_rate"] = learning_rate or plan["learning_rate"]
     for name in ("warm_up", "validate_every"):
         plan[name] = min(plan[name], steps)
-    parts = {"model": model, **parts}
-    return Recipe(plan=training.Plan(steps, **plan), policy=policy, **parts)
-
-
-# Each gives what its plan has of its own, and the other parts of its recipe.
-
-
-def _convlstm() -> tuple[dict, dict]:
-    """The `workshop()` ConvLSTM: batches of 2 sequences, 38 forecasts."""
-    plan = {"batch_size": 2, "learning_rate": 2e-3}
-    return plan, {"config": convlstm.workshop(), "learned": {"jaccard_weight": 0.05}}
-
-
-def _convlstm_thesis() -> tuple[dict, dict]:
-    """The thesis's ConvLSTM, with its loss and its Adam at 1e-3, in batches of 2 for its 16."""
-    plan = {"batch_size": 2, "learning_rate": 1e-3, "warm_up": 0, "weight_decay": 0.0}
-    return plan | {"validate_every": 5}, {
-        "model": "convlstm",
-        "config": convlstm.thesis(),
-        "learned": {"jaccard_weight": 0.0},
-        "checked": 8,
-    }
-
-
-def _cnn() -> tuple[dict, dict]:
-    """The CNN: batches of 12 windows in mixed formats."""
-    return {"batch_size": 12, "learning_rate": 4e-3, "warm_up": 300}, {
-        "config": cnn.shipped(),
-        "drawn": {"format_weights": cnn.FORMAT_WEIGHTS},
-        "learned": {"jaccard_weight": 0.05, "later_weight": 0.5},
-        "checked": 456,  # histories: 8 of each length in three formats
-    }
-
-
-def _surfacenet(config=surfacenet.shipped, **drawn) -> tuple[dict, dict]:
-    """The SurfaceNet: batches of 64 windows, 256 voxels of each."""
-    plan = {"batch_size": 64, "learning_rate": 5e-3, "validate_every": 1000}
-    return plan | {"decay_from": 0.4, "weight_decay": 1e-2}, {
-        "config": config(),
-        "drawn": {
-            "voxels": surfacenet.Examples.voxels,
-            "chances": surfacenet.Examples.chances,
-            "scout": "scout.npz",
-            "candidates": surfacenet.Examples.candidates,
-            "fives": 0.25,
-            "format_weights": surfacenet.FORMAT_WEIGHTS,
-        }
-        | drawn,
-        "learned": {"later_weight": 2.0, "muon": True},
-        "checked": 960,
-        "anew": True,
-    }
-
-
-def _scout() -> tuple[dict, dict]:
-    """The scout, trained as the SurfaceNet."""
-    return _surfacenet(surfacenet.scout, scout=None)
-
-
-def _wgan_gp(config=wgan_gp.shipped) -> tuple[dict, dict]:
-    """The WGAN-GP: batches of 16 windows in mixed formats. It goes on from a CNN trained alone."""
-    plan = {"batch_size": 16, "learning_rate": 5e-4, "validate_every": 250, "weight_decay": 0.0}
-    return plan, {
-        "config": config(),
-        "drawn": {"format_weights": cnn.FORMAT_WEIGHTS},
-        "learned": {"critic_rate": 5e-4, "jaccard_weight": 0.05, "later_weight": 1.0},
-        "checked": 456,
-    }
-
-
-def _wgan_gp_thesis(frames: int) -> tuple[dict, dict]:
-    """The thesis's WGAN-GP, with its rates of 1e-4, in batches of 4 for its 32."""
-    plan = {"batch_size": 4, "learning_rate": 1e-4, "warm_up": 0, "weight_decay": 0.0}
-    return plan | {"validate_every": 5}, {
-        "model": "wgan_gp",
-        "config": wgan_gp.thesis(frames),
-        "learned": {"critic_rate": 1e-4},
-        "checked": 38,
-    }
-
-
-RECIPES: dict[str, Callable[..., tuple[dict, dict]]] = {
-    "convlstm": _convlstm,
-    "convlstm_thesis": _convlstm_thesis,
-    "cnn": _cnn,
-    "surfacenet": _surfacenet,
-    "scout": _scout,
-    "wgan_gp": _wgan_gp,
-    "wgan_gp_thesis_1": functools.partial(_wgan_gp_thesis, 1),
-    "wgan_gp_thesis_3": functools.partial(_wgan_gp_thesis, 3),
-}
+    return Recipe(**parts | {"plan": training.Plan(steps, **plan), "config": parts["config"]()})
 
 
 def train(
@@ -317,11 +291,8 @@ def _keep_note(note: dict, folder: Path) -> None:
         _files.write_json(place, _files.sealed(note))
         return
     before, note = _read_note(folder), json.loads(json.dumps(note))
-    same = {name: before.get(name) == note.get(name) for name in ("recipe", "formats", "data")}
-    began = [each.get("began_with", {}).get("sha256") for each in (before, note)]
-    same["beginning"] = began[0] == began[1]
-    same["scout"] = before.get("scout_sha256") == note.get("scout_sha256")
-    if other := [name for name, equal in same.items() if not equal]:
+    same = ("recipe", "formats", "data", "began_with", "scout_sha256")
+    if other := [name for name in same if before.get(name) != note.get(name)]:
         raise ValueError(
             f"The run in {folder} was started with another {', '.join(other)}. Start in another "
             "folder, or give what it was started with to go on."
@@ -332,10 +303,7 @@ def _read_note(folder: Path) -> dict:
     try:
         return _files.unsealed(_files.read_json(folder / NOTE))
     except ValueError as error:
-        raise ValueError(
-            f"{folder / NOTE} is damaged, or of an earlier version of the course ({error}). "
-            "Nothing was changed; train in another folder."
-        ) from error
+        raise ValueError(f"{folder / NOTE} is damaged ({error}); use another folder.") from error
 
 
 def ship(folder: Path, out: Path, keep: str = "best") -> Path:
@@ -354,7 +322,7 @@ def ship(folder: Path, out: Path, keep: str = "best") -> Path:
     log = training.read_log(folder)
     last = kept if keep == "last" else log.iloc[-1]
     before, steps = note.get("began_with", {}), int(last["step"])
-    minutes = round(last["seconds"] / 60, 1)
+    minutes, rounded = round(last["seconds"] / 60, 1), log.round(5).astype(object)
     record = {
         **note,
         "made": datetime.date.today().isoformat(),
@@ -366,19 +334,14 @@ def ship(folder: Path, out: Path, keep: str = "best") -> Path:
         "minutes_in_all": round(minutes + before.get("minutes_in_all", 0), 1),
         "examples_in_all": steps * plan["batch_size"] + before.get("examples_in_all", 0),
         f"{keep}_step": int(kept["step"]),
-        "log": _columns(log),
+        # Plain values for JSON: column -> one value per round, None where missing.
+        "log": rounded.where(rounded.notna(), None).to_dict("list"),
     }
     if monitor in kept:
         # The protocol of the Jaccard distance, or the loss.
         way = monitor.rpartition("jaccard_")[2].removeprefix("val_")
         record["validation"] = {way: round(kept[monitor], 5), "n": validated}
     return save_weights(out, model, record)
-
-
-def _columns(log: pd.DataFrame) -> dict[str, list]:
-    """Return a log as plain values for JSON: column -> one value per round, None where missing."""
-    log = log.round(5).astype(object)
-    return log.where(log.notna(), None).to_dict("list")
 
 
 def commit() -> str:

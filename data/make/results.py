@@ -11,7 +11,7 @@ import multiprocessing
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +20,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from helpers import (
-    _files,
-    _processes,
-    convlstm,
-    evaluation,
-    metrics,
-    published,
-    records,
-    rollout,
-    wgan_gp,
-    workshop,
-)
-from helpers.models import cnn, register, shared, surfacenet
+from data.make import cards
+from helpers import _files, _processes, convlstm, evaluation, metrics, published, records, workshop
+from helpers.models import register, surfacenet
 from helpers.models.shared import ROLLOUT_HISTORY
 from helpers.models.weights import CheckpointError, read_card, write_card
 from helpers.sequences import FORMATS, FrameFormat
@@ -63,6 +53,9 @@ OVERVIEW = {"pooled": ("ConvLSTM", "SurfaceNet"), "per_frame": ("WGAN-GP, 3 fram
 JUDGED_AS = {"pooled": "the ConvLSTM", "per_frame": "the GAN"}
 TRAINED_ON = "25,600 (10,000)"  # sequences: ours, and in brackets the thesis's
 OF_THESIS = {None: "ConvLSTM3D", 1: "AEncGAN3D single-frame", 3: "AEncGAN3D three-frame"}
+# Near how many voxels a SurfaceNet looks (see its multiply_adds), by the time step of the format:
+# for the next frame; for five frames everywhere as many.
+NEXT_VOXELS, FIVE_VOXELS = {1: 900, 2: 900, 4: 1800}, 3100
 
 
 @dataclass(frozen=True)
@@ -85,13 +78,7 @@ class Case:
     def title(self) -> str:
         """How tables call the model."""
         name = _name(self.path)
-        few = f", {_frames(self.frames)}" if self.frames else ""
-        return TITLES.get(name, name) + few
-
-    @property
-    def options(self) -> dict:
-        """Those of its forecaster."""
-        return {"frames": self.frames} if self.frames else {}
+        return TITLES.get(name, name) + (f", {_frames(self.frames)}" if self.frames else "")
 
     @property
     def cut(self) -> str:
@@ -104,28 +91,62 @@ class Case:
         return register.MODELS[register.name_of(self.path, self.record)]
 
     @property
-    def scout(self) -> Case | None:
-        """The scout beside a SurfaceNet, if there is one; None for all else."""
-        path = register.scout_of(self.path, self.model)
-        return Case(path, read_card(path), self.frame_format) if path else None
+    def parts(self) -> list[tuple[Path, dict]]:
+        """Its weights and their card, and those of the scout beside a SurfaceNet."""
+        scout = register.scout_of(self.path, self.model)
+        return [(self.path, self.record), *([(scout, read_card(scout))] if scout else [])]
 
     def cost(self) -> dict:
-        """Return parameters, million multiply-adds of a forecast, and how it was trained."""
-        kind, options = self.model.kind, {}
-        config = kind.Config(**self.record["configuration"])
-        parameters, trainings = _parameters(kind, config), _trainings(self.record)
-        hardware = [self.record["machine"]["device"]]
-        if scout := self.scout:
-            options["scout"] = kind.Config(**scout.record["configuration"])
-            parameters += _parameters(kind, options["scout"])
-            trainings |= _trainings(scout.record)
-            hardware.append(scout.record["machine"]["device"])
+        """Return parameters, million multiply-adds, and how it was trained.
+
+        The multiply-adds are those of one forecast after five frames: of the next one, and of the
+        next five. A ConvLSTM reads the five frames first, and each one that it has forecast.
+        """
+        kind, cards = self.model.kind, [card for _, card in self.parts]
+        config, *scouts = (kind.Config(**card["configuration"]) for card in cards)
+        trainings = {}
+        for card in cards:
+            trainings |= _trainings(card)
+        minutes, sequences = np.sum(list(trainings.values()), axis=0)
+        costs = [kind.multiply_adds(config)] * 2
+        if kind is convlstm:
+            costs = [HISTORY * costs[0], (HISTORY + HORIZON - 1) * costs[0]]
+        elif kind is surfacenet:
+            voxels = NEXT_VOXELS[self.frame_format.TINC], FIVE_VOXELS
+            scout = scouts[0] if scouts else None
+            costs = [kind.multiply_adds(config, count, scout) for count in voxels]
         return {
-            "parameters": parameters,
-            "million_multiply_adds": round(kind.multiply_adds(config, **options) / 1e6, 1),
-            "training_minutes": round(sum(trainings.values()), 1),
-            "hardware": "; ".join(dict.fromkeys(hardware)),
+            "parameters": sum(_parameters(kind, each) for each in (config, *scouts)),
+            "million_next_frame": round(costs[0] / 1e6),
+            "million_five_frames": round(costs[1] / 1e6),
+            "training_sequences": int(sequences),
+            "training_minutes": round(minutes, 1),
+            "hardware": "; ".join(dict.fromkeys(card["machine"]["device"] for card in cards)),
         }
+
+
+def costs(found: Sequence[Case]) -> pd.DataFrame:
+    """Return `Case.cost` of each model in each format, beside the thesis's ConvLSTM.
+
+    A network for all formats was trained once for them. The thesis trained 10,000 steps of 16
+    sequences for a format; in a rollout it reads the last five frames again for each new one.
+    """
+    rows = [
+        {"model": case.title, "format": case.frame_format.name, **case.cost()}
+        for case in found
+        if not case.frames
+    ]
+    once = convlstm.multiply_adds(convlstm.thesis()) / 1e6
+    thesis = {
+        "model": f"thesis: {OF_THESIS[None]}",
+        "parameters": _parameters(convlstm, convlstm.thesis()),
+        "million_next_frame": round(HISTORY * once),
+        "million_five_frames": round(HORIZON * HISTORY * once),
+        "training_sequences": 160_000,
+        "training_minutes": 358.0,
+        "hardware": "GPU",
+    }
+    return pd.DataFrame([*rows, *(thesis | {"format": name} for name in FORMATS)])
 
 
 def _name(path: Path) -> str:
@@ -133,13 +154,18 @@ def _name(path: Path) -> str:
     return re.sub(rf"_({'|'.join(FORMATS)})$", "", path.stem)
 
 
-def _trainings(record: dict) -> dict[str, float]:
-    """Return the minutes of a training and of all that it went on from, by the weights it made.
+def _trainings(card: dict) -> dict[str, tuple[float, int]]:
+    """Return minutes and sequences of a training and of those before it, by the weights it made.
 
     So a training that several networks went on from is counted once.
     """
-    own = {record["sha256"]: record["minutes"]}
-    return own | (_trainings(record["began_with"]) if "began_with" in record else {})
+    before = card.get("began_with", {})
+    found = _trainings(before) if before else {}
+    if "examples_in_all" in card:
+        seen = card["examples_in_all"] - before.get("examples_in_all", 0)
+    else:
+        seen = card["steps"] * card["plan"]["batch_size"]
+    return found | {card["sha256"]: (card["minutes"], seen)}
 
 
 @functools.lru_cache(maxsize=64)
@@ -163,25 +189,19 @@ def cases(weights: Path = register.WEIGHTS, names: Sequence[str] = ()) -> list[C
         FileNotFoundError: there are none, or none of one of the names.
         helpers.models.weights.CheckpointError: a card cannot be read.
     """
-    files = {}
-    for path in sorted(weights.glob("*.npz")):
-        files.setdefault(_name(path), []).append(path)
-    if missing := [name for name in names if name not in files]:
-        raise FileNotFoundError(
-            f"{weights} holds no weights {' or '.join(missing)}; there are: "
-            f"{', '.join(files) or 'none'}."
-        )
     found = []
-    for path in (path for name in files for path in files[name] if not names or name in names):
-        record = read_card(path)
-        if not register.MODELS[register.name_of(path, record)].part:
-            seen = (None, *(FEW if _name(path) in JUDGED_WITH_FEW else ()))
-            parts = itertools.product(record["formats"], seen)
-            found += [Case(path, record, FORMATS[name], frames) for name, frames in parts]
-    if not found:
-        asked = f"weights {' or '.join(names)}".rstrip()
+    for path in sorted(weights.glob("*.npz")):
+        record, name = read_card(path), _name(path)
+        if register.MODELS[register.name_of(path, record)].part or (names and name not in names):
+            continue
+        seen = (None, *(FEW if name in JUDGED_WITH_FEW else ()))
+        parts = itertools.product(record["formats"], seen)
+        found += [Case(path, record, FORMATS[each], frames) for each, frames in parts]
+    missing = set(names) - {_name(case.path) for case in found}
+    if missing or not found:
+        asked = f"weights {' or '.join(sorted(missing))}".rstrip()
         raise FileNotFoundError(f"{weights} holds no {asked} that forecast by themselves.")
-    order = [*TITLES, *files]
+    order = list(dict.fromkeys([*TITLES, *(_name(case.path) for case in found)]))
     return sorted(found, key=lambda case: (order.index(_name(case.path)), case.frames or 0))
 
 
@@ -198,18 +218,19 @@ def evaluate(
         case: the weights.
         frames: (N, T, D, H, W), in this format.
         sample_id: (N,).
-        work: the folder of the tables by sample. What is there is used only if it was made by the
-            same weights, on the same samples.
+        work: the folder of the tables by sample. Their names hold a digest of weights and frames,
+            so that a table of others is never read. (One of other *code* is: after a change of
+            what a network computes, start with an empty folder.)
 
     Returns:
         The tables of `helpers.evaluation.next_frame` and `long_term`.
     """
-    note = _note(case, frames, sample_id)  # before the work, in which somebody may replace them
-    *files, mark = _paths(case, work)
-    if not _is_made(case, note, work):
+    stem = f"{case.title}, {case.frame_format.name}, {_digest(case, frames, sample_id)}"
+    files = [work / f"{stem}, {kind}.csv" for kind in ("next frame", "rollout")]
+    if not all(file.exists() for file in files):
         work.mkdir(parents=True, exist_ok=True)
-        mark.unlink(missing_ok=True)
-        model = register.load(case.path, case.frame_format, **case.options)
+        few = {"frames": case.frames} if case.frames else {}
+        model = register.load(case.path, case.frame_format, **few)
         options = {
             "frame_format": case.frame_format,
             "sample_id": sample_id,
@@ -217,69 +238,26 @@ def evaluate(
             "batch_size": BATCH,
             "cut": metrics.CUTS,
         }
-        protocols = ("per_frame",) if case.frames else ("pooled", "per_frame")
+        protocols = ("per_frame",) if few else ("pooled", "per_frame")
         history = case.frames or HISTORY
-        horizon = HORIZON if case.frames else frames.shape[1] - history
-        first = case.frames or 1
-        next_frame = evaluation.next_frame(model, frames, protocols, first=first, **options)
+        horizon = HORIZON if few else frames.shape[1] - history
+        next_frame = evaluation.next_frame(
+            model, frames, protocols, first=case.frames or 1, **options
+        )
         options |= {"history": history, "horizon": horizon, "feedback": FEEDBACK}
         for file, table in zip(files, (next_frame, evaluation.long_term(model, frames, **options))):
             evaluation.save(table, file)
-        _files.write_json(mark, note | {"tables": [_files.digest(file) for file in files]})
         workshop.keras().utils.clear_session()
-    return tuple(evaluation.load(file) for file in files)
+    return tuple(map(evaluation.load, files))
 
 
-def _paths(case: Case, work: Path) -> list[Path]:
-    """Name the tables of a case and the note that tells what they were made from."""
-    few = f", {_frames(case.frames)}" if case.frames else ""
-    stem = f"{case.path.stem}{few}, {case.frame_format.name}"
-    return [work / f"{stem}, next frame.csv", work / f"{stem}, rollout.csv", work / f"{stem}.json"]
-
-
-def _note(case: Case, frames: np.ndarray, sample_id: np.ndarray) -> dict:
-    networks = b"".join(
-        part.path.read_bytes() + json.dumps(part.record.get("configuration")).encode()
-        for part in (case, case.scout)
-        if part
+def _digest(case: Case, frames: np.ndarray, sample_id: np.ndarray) -> str:
+    found = hashlib.sha256(
+        np.packbits(frames).tobytes() + np.ascontiguousarray(sample_id).tobytes()
     )
-    return {
-        "code": _code(),
-        "weights": hashlib.sha256(networks).hexdigest(),
-        "samples": hashlib.sha256(np.ascontiguousarray(sample_id)).hexdigest(),
-        "frames": hashlib.sha256(np.packbits(frames)).hexdigest(),
-    }
-
-
-@functools.cache
-def _code() -> str:
-    """Return a hash of all code that shapes a forecast, a distance or a table."""
-    modules = (
-        convlstm,
-        evaluation,
-        cnn,
-        metrics,
-        register,
-        rollout,
-        shared,
-        surfacenet,
-        wgan_gp,
-    )
-    paths = [*(Path(module.__file__) for module in modules), Path(__file__)]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
-
-
-def _is_made(case: Case, note: dict, work: Path) -> bool:
-    """Tell whether the tables of a case are there, made from what the note says."""
-    *files, mark = _paths(case, work)
-    # The note is written last: without it, or with another one, the tables are made again.
-    if not mark.exists() or not all(file.exists() for file in files):
-        return False
-    try:
-        found = _files.read_json(mark)
-    except ValueError:
-        return False
-    return found == note | {"tables": [_files.digest(file) for file in files]}
+    for path, card in case.parts:
+        found.update(path.read_bytes() + json.dumps(card["configuration"]).encode())
+    return found.hexdigest()[:12]
 
 
 def summary(case: Case, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -288,28 +266,56 @@ def summary(case: Case, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     Returns:
         One row for each protocol, cut and horizon. Columns: `model`, `format`, `protocol`, `cut`,
         `history`, `horizon`, `n` (samples); `jaccard` with its 95 % interval `low`, `high`; the
-        same of `persistence`; `difference` to it, sample by sample; `thesis`, its published figure
-        for the same protocol, horizon and number of frames (empty where it has none); and
-        `Case.cost`.
+        same of `persistence`; `difference` to it, sample by sample; and `thesis`, its published
+        figure for the same protocol, horizon and number of frames (empty where it has none).
     """
     by = ["model", "format", "protocol", "cut", "history", "horizon"]
     figures = published.thesis_figures().query("measure == 'prediction_jaccard'")
     figures = figures[figures["model"] == OF_THESIS.get(case.frames)]
+    by_theirs = [column for column in by[1:] if column != "cut"]  # they know one
+    theirs = figures[[*by_theirs, "mean"]].rename(columns={"mean": "thesis"})
     parts = []
     for table in tables:
-        means = evaluation.means(table, by)
-        ours = means[means["measure"] == "prediction_jaccard"]
-        found = ours[[*by, "n", "mean", "low", "high"]].rename(columns={"mean": "jaccard"})
-        measures = {"persistence": means[means["measure"] == "persistence_jaccard"]}
-        skill = evaluation.skill(table, by)
-        measures["difference"] = skill[skill["measure"] == "jaccard"]
-        for name, rows in measures.items():
+        means = evaluation.beside_persistence(table, by).set_index("measure")
+        found = means.loc[["prediction"]].rename(columns={"mean": "jaccard"})
+        found = found[[*by, "n", "jaccard", "low", "high"]]
+        for name in ("persistence", "difference"):
             renamed = {"mean": name, "low": f"{name}_low", "high": f"{name}_high"}
-            found = found.merge(rows[[*by, *renamed]].rename(columns=renamed), on=by)
-        by_theirs = [column for column in by[1:] if column != "cut"]  # they know one
-        theirs = figures[[*by_theirs, "mean"]].rename(columns={"mean": "thesis"})
+            found = found.merge(means.loc[[name], [*by, *renamed]].rename(columns=renamed), on=by)
         parts.append(found.merge(theirs, "left", on=by_theirs))
-    return pd.concat(parts, ignore_index=True).assign(**case.cost())
+    return pd.concat(parts, ignore_index=True)
+
+
+def horizons(rollouts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return skill and trust horizons of models and persistence, and of the thesis's ConvLSTM.
+
+    Args:
+        rollouts: of one model each.
+
+    Returns:
+        `kind`, `"skill"` or `"trust"`, and the columns of `evaluation.skill_horizon`. The rows of
+        the thesis come from the means that it published, five steps at 0.5, so that they have no
+        interval.
+    """
+    found = []
+    for table in rollouts:
+        null = table.assign(model="persistence", prediction_jaccard=table["persistence_jaccard"])
+        trust = [evaluation.trust_horizon(each) for each in (table, null)]
+        found += [evaluation.skill_horizon(table).assign(kind="skill")]
+        found += [each.assign(kind="trust") for each in trust]
+    found = pd.concat(found, ignore_index=True)
+    # Persistence is the same in the tables of all models.
+    found = found.drop_duplicates(["kind", "model", "format", "cut", "history"])
+    theirs = published.thesis_figures().query("model == @OF_THESIS[None] and protocol == 'rollout'")
+    theirs = theirs[theirs["measure"] == "prediction_jaccard"].assign(
+        model="thesis: " + OF_THESIS[None], cut="half", sample=0, prediction_jaccard=theirs["mean"]
+    )
+    null = pd.concat(rollouts).query("history == @HISTORY and cut == 'half'")
+    null = null.drop_duplicates(["format", "horizon", "sample"]).groupby(["format", "horizon"])
+    theirs = theirs.join(null["persistence_jaccard"].mean(), on=["format", "horizon"], how="inner")
+    kinds = {"skill": evaluation.skill_horizon, "trust": evaluation.trust_horizon}
+    rows = [judge(theirs).assign(kind=kind, n=992) for kind, judge in kinds.items() if len(theirs)]
+    return pd.concat([found, *rows], ignore_index=True)
 
 
 def by_sample(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -345,42 +351,48 @@ def make(
         work: for the tables by sample; see `evaluate`.
         weights, names: see `cases`.
         limit: only the first so many samples.
-        processes: judge so many cases side by side, on one core each.
+        processes: judge so many cases side by side, on one core each. A network this small keeps
+            one core busy, but not two: two processes are faster than one.
 
     Returns:
-        `summary`, see `summary`; `skill_horizons`, see `helpers.evaluation.skill_horizon`; and
-        `paired`, see `paired`, of the models that were judged on the thesis's test files.
+        `summary`, `horizons` and `costs`, see there; and `paired`, each model that reads all
+        frames minus the thesis's ConvLSTM, on the files for which
+        `helpers.published.thesis_samples` has its distances; see `helpers.evaluation.paired`.
     """
-    found, points, sample_id = cases(weights, names), *_samples(data, limit)
+    found = cases(weights, names)
+    judge = functools.partial(_judge, data=data, limit=limit, work=work)
     if processes > 1:
-        _side_by_side(found, points, sample_id, work, (data, limit), processes)
-    parts, rollouts, pairs = [], [], []
-    bar = tqdm(found)
-    for case in bar:
-        bar.set_postfix_str(_describe(case))
-        tables = evaluate(case, case.frame_format.select(points), sample_id, work)
-        parts.append(summary(case, tables))
-        rollouts.append(evaluation.skill_horizon(tables[-1]))
-        if not case.frames:
-            pairs += paired(tables)
-    made = {"summary": parts, "skill_horizons": rollouts, "paired": pairs}
-    return {name: pd.concat(part, ignore_index=True) for name, part in made.items() if part}
+        # A process that TensorFlow has threads in must not be forked.
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, spawn, initializer=_use_one_core) as pool:
+            tables = list(tqdm(pool.map(judge, found), total=len(found)))
+    else:
+        tables = [judge(case) for case in tqdm(found)]
+    made = {
+        "summary": pd.concat(map(summary, found, tables), ignore_index=True),
+        "horizons": horizons([rollouts for _, rollouts in tables]),
+        "costs": costs(found),
+    }
+    ours = [table for case, pair in zip(found, tables) if not case.frames for table in pair]
+    if pairs := paired(ours):
+        made["paired"] = pd.concat(pairs, ignore_index=True)
+    return made
 
 
-def paired(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
-    """Compare a model with the thesis's ConvLSTM on the same test files, both cut alike.
+def paired(tables: Iterable[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Compare models with the thesis's ConvLSTM on the files on which it was run.
 
-    Nothing is returned for other samples. See `helpers.evaluation.paired` for the columns.
+    In each format all of these must be in the table: other records may have the same numbers.
     """
-    if not published.THESIS_SAMPLES.exists():  # a run of an hour or two makes them
+    if not published.THESIS_SAMPLES.exists():  # a run of some hours makes them
         return []
-    thesis = published.thesis_samples()
-    known = set(thesis["sample"])
-    return [
-        evaluation.paired(table[table["protocol"] != "per_frame"], thesis).drop(columns="measure")
-        for table in tables
-        if known.issuperset(table["sample"])
-    ]
+    thesis, found = published.thesis_samples(), []
+    for table in tables:
+        theirs = thesis[thesis["format"] == table["format"].iloc[0]]
+        common = table[table["protocol"].ne("per_frame") & table["sample"].isin(theirs["sample"])]
+        if len(common) and set(theirs["sample"]) == set(common["sample"]):
+            found.append(evaluation.paired(common, theirs).drop(columns="measure"))
+    return found
 
 
 @functools.lru_cache(maxsize=1)
@@ -390,34 +402,6 @@ def _samples(data: Path, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
     return split.frames(np.arange(len(split))[:limit]), split.sample_id[:limit]
 
 
-def _describe(case: Case) -> str:
-    return f"{case.title}: {case.frame_format.name}"
-
-
-def _side_by_side(todo, points, sample_id, work, source, processes: int) -> None:
-    """Write the tables of the cases that have none, in several processes of one core each.
-
-    A network this small keeps one core busy, but not two: two processes are faster than one.
-    """
-    missing = []
-    for case in todo:
-        note = _note(case, case.frame_format.select(points), sample_id)
-        if not _is_made(case, note, work):
-            missing.append(case)
-    if len(missing) < 2:
-        return
-    # A process that TensorFlow has threads in must not be forked.
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(processes, len(missing)), spawn, initializer=_use_one_core)
-    try:
-        running = {pool.submit(_judge, case, source, work): case for case in missing}
-        for done in tqdm(as_completed(running), total=len(running), desc="judged"):
-            done.result()
-            tqdm.write(_describe(running[done]), sys.stderr)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def _use_one_core() -> None:
     _processes.end_with_parent()
     tf = workshop.tensorflow()
@@ -425,62 +409,100 @@ def _use_one_core() -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-def _judge(case: Case, source: tuple[Path, int | None], work: Path) -> None:
-    points, sample_id = _samples(*source)
-    evaluate(case, case.frame_format.select(points), sample_id, work)
+def _judge(case: Case, data: Path, limit: int | None, work: Path):
+    points, sample_id = _samples(data, limit)
+    return evaluate(case, case.frame_format.select(points), sample_id, work)
 
 
 def page(found: dict[str, pd.DataFrame]) -> str:
     """Write the tables of data/results/README.md: Markdown, from those of `make`."""
-    table, horizons = found["summary"], found["skill_horizons"]
+    table = found["summary"]
     lines = [
         f"Test sequences: {', '.join(f'{n:,}' for n in sorted(set(table['n'])))} in each format. "
         "Mean Jaccard distance, lower is better, ± the longer arm of the 95 % interval (bootstrap "
-        "over sequences). All models of a table are cut alike. In brackets the thesis's figure, "
-        "over 992 of them, cut at 0.5: of its GAN where a model saw no more than one "
-        "frame or three, of its ConvLSTM for all others. "
-        "**Bold** where our whole interval lies below it.",
+        f"over sequences). All models of a table are cut alike, here {CUT_AT[CUT]}; "
+        "`summary.csv` has the other cut as well. In brackets the thesis's figure, over 992 of "
+        "them, cut at 0.5: of its GAN where a model saw no more than one frame or three, of its "
+        "ConvLSTM for all others. **Bold** where our whole interval lies below it and below "
+        "persistence.",
     ]
-    shown = [("pooled", 1), ("per_frame", 1), ("rollout", HORIZON)]
-    for rule, (protocol, horizon) in itertools.product(CUT_AT, shown):
-        chosen = table[table["cut"].eq(rule) & table["protocol"].eq(protocol)]
-        for history, group in chosen[chosen["horizon"] == horizon].groupby("history"):
-            lines += ["", _label(protocol, history, horizon, rule), "", *_head()]
-            lines.append(_line("persistence", group, _null))
-            for title, rows in group.groupby("model", sort=False):
-                lines.append(_line(title, rows, _mean))
+    for protocol, ahead in (("pooled", 1), ("per_frame", 1), ("rollout", HORIZON)):
+        chosen = table[table["protocol"].eq(protocol) & table["horizon"].eq(ahead)]
+        chosen = chosen[chosen["cut"] == CUT]
+        for history, group in chosen.groupby("history"):
+            groups = {"persistence": group, **_by_model(group)}
+            lines += _table(_label(protocol, history), groups, _mean)
     lines += [
         "",
-        "*Skill horizon*, in steps: the last step up to which a model beats persistence (in "
-        "brackets: up to which the whole 95 % interval does); a + says that we looked no farther.",
+        "*Skill horizon*, the last step up to which a model beats persistence, and *trust "
+        f"horizon*, the last one up to which its mean distance is below {evaluation.TRUSTED}: "
+        "steps · time points, and in brackets the 95 % interval of the steps where it is more than "
+        "one number. A + says that we looked no farther.",
     ]
-    for rule, group in horizons.groupby("cut"):
-        lines += ["", f"Cut {CUT_AT[rule]}:", "", *_head()]
-        for title, rows in group.groupby("model", sort=False):
-            lines.append(_line(f"{title}, from {_frames(rows['history'].iloc[0])}", rows, _steps))
-    if "paired" in found:
-        lines += _beside_the_thesis(found["paired"])
-    lines += ["", "What it costs, beside the thesis's ConvLSTM:", "", *_costs(table)]
-    return "\n".join(lines)
+    for kind, cut in itertools.product(("skill", "trust"), CUT_AT):
+        chosen = found["horizons"].query("kind == @kind and cut == @cut and history == @HISTORY")
+        lines += _table(
+            f"{kind.capitalize()} horizon, cut {CUT_AT[cut]}:", _by_model(chosen), _steps
+        )
+    for cut in CUT_AT if "paired" in found else ():
+        chosen = found["paired"].query("cut == @cut and horizon in (1, @HORIZON)")
+        ahead = chosen["horizon"].astype(str) + " steps"
+        ahead = ahead.where(chosen["protocol"] != "pooled", "next frame, pooled")
+        counts = chosen.groupby("format", sort=False)["n"].first().items()
+        label = (
+            "*Minus the thesis's ConvLSTM*, its own weights on the same files, sample by sample ("
+            + ", ".join(f"{n:,} in {name}" for name, n in counts)
+            + f"), with the 95 % interval, both cut {CUT_AT[cut]}; **bold** where ours is better:"
+        )
+        told = chosen.assign(model=chosen["model"] + ", " + ahead.replace("1 steps", "1 step"))
+        lines += _table(label, _by_model(told), _difference)
+    return "\n".join([*lines, "", *_costs(found["costs"])])
 
 
-def _beside_the_thesis(pairs: pd.DataFrame) -> list[str]:
+def _by_model(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return dict(iter(rows.groupby("model", sort=False)))
+
+
+def _table(label: str, groups: Mapping[str, pd.DataFrame], cell: Callable) -> list[str]:
+    """Write a table with a row for each group; a format without a figure is a dash."""
     lines = [
         "",
-        "*Minus the thesis's ConvLSTM*, its own weights on the same files, sample by sample, with "
-        "the 95 % interval; **bold** where all of it lies below 0, so that ours is better:",
+        label,
+        "",
+        f"| model | {' | '.join(FORMATS)} |",
+        "| --- |" + " --- |" * len(FORMATS),
     ]
-    tasks = [("pooled", 1), *(("rollout", step) for step in range(1, HORIZON + 1))]
-    for rule, (title, rows) in itertools.product(CUT_AT, pairs.groupby("model", sort=False)):
-        lines += ["", f"{title}, both cut {CUT_AT[rule]}:", "", *_head()]
-        for protocol, horizon in tasks:
-            chosen = rows[rows["cut"].eq(rule) & rows["protocol"].eq(protocol)]
-            ahead = "next frame, pooled" if protocol == "pooled" else f"{horizon} steps ahead"
-            lines.append(_line(ahead, chosen[chosen["horizon"] == horizon], _difference))
+    for title, rows in groups.items():
+        rows = rows.drop_duplicates("format").set_index("format")
+        cells = [cell(rows.loc[name], title) if name in rows.index else "–" for name in FORMATS]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
     return lines
 
 
-def _difference(row: pd.Series) -> str:
+def _mean(row: pd.Series, title: str) -> str:
+    names = "persistence", "persistence_low", "persistence_high"
+    if title != "persistence":
+        names = "jaccard", "low", "high"
+    mean, low, high = row[[*names]]
+    text = f"{mean:.4f} ± {max(high - mean, mean - low):.4f}"
+    if title == "persistence" or np.isnan(row["thesis"]):
+        return text
+    return _bold(f"{text} ({row['thesis']:.4f})", row)
+
+
+def _bold(text: str, row: pd.Series) -> str:
+    """Set in bold what beats the thesis and persistence."""
+    better = row["high"] < row["thesis"] and row["difference_high"] < 0
+    return f"**{text}**" if better else text
+
+
+def _steps(row: pd.Series, title: str) -> str:
+    end = "+" if row["steps"] == row["longest"] else ""
+    text = f"{row['steps']}{end} · {row['time_points']:.0f}{end}"
+    return f"{text} ({row['low']:.0f}–{row['high']:.0f})" if row["low"] < row["high"] else text
+
+
+def _difference(row: pd.Series, title: str) -> str:
     text = f"{row['mean']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
     return f"**{text}**" if row["high"] < 0 else text
 
@@ -489,75 +511,33 @@ def _frames(count: int) -> str:
     return "one frame" if count == 1 else f"{count} frames"
 
 
-def _label(protocol: str, history: int, horizon: int, rule: str) -> str:
-    cut = f"cut {CUT_AT[rule]}"
+def _label(protocol: str, history: int) -> str:
     if protocol == "rollout":
-        return f"*{horizon} steps ahead*, from {_frames(history)}, forecasts fed back, {cut}:"
+        return f"*{HORIZON} steps ahead*, from {_frames(history)}, forecasts fed back:"
     way = "over all 19 frames together (*pooled*)"
     if protocol == "per_frame":
         way = f"frame by frame (*per frame*), with at least {_frames(history)} before"
-    return f"*Next frame*, {way}, {cut}:"
-
-
-def _head() -> list[str]:
-    formats = list(FORMATS)
-    return ["| model | " + " | ".join(formats) + " |", "| --- |" + " --- |" * len(formats)]
-
-
-def _line(title: str, rows: pd.DataFrame, cell: Callable[[pd.Series], str]) -> str:
-    """Write a row of the page; a format without a figure is a dash."""
-    rows = rows.drop_duplicates("format").set_index("format")
-    cells = [cell(rows.loc[name]) if name in rows.index else "–" for name in FORMATS]
-    return f"| {title} | " + " | ".join(cells) + " |"
-
-
-def _null(row: pd.Series) -> str:
-    return _plus_minus(row["persistence"], row["persistence_low"], row["persistence_high"])
-
-
-def _mean(row: pd.Series) -> str:
-    text = _plus_minus(row["jaccard"], row["low"], row["high"])
-    if np.isnan(row["thesis"]):
-        return text
-    text += f" ({row['thesis']:.4f})"
-    return f"**{text}**" if row["high"] < row["thesis"] else text
-
-
-def _plus_minus(mean: float, low: float, high: float) -> str:
-    return f"{mean:.4f} ± {max(high - mean, mean - low):.4f}"
-
-
-def _steps(row: pd.Series) -> str:
-    end = "+" if row["steps"] == row["longest"] else ""
-    return f"{row['steps']}{end} ({row['shown']})"
+    return f"*Next frame*, {way}:"
 
 
 def _costs(table: pd.DataFrame) -> list[str]:
-    thesis = convlstm.thesis()
     lines = [
-        "| model | parameters | million multiply-adds a forecast | training |",
-        "| --- | --- | --- | --- |",
-        f"| ConvLSTM3D of the thesis | {convlstm.build(thesis).count_params():,} | "
-        f"{convlstm.multiply_adds(thesis) / 1e6:,.0f} | six hours a format, GPU |",
+        "What it costs. Multiply-adds are those of one forecast after five frames, and of five; a "
+        "scout is included. A network for all formats was trained once for them.",
+        "",
+        "| model | parameters | million multiply-adds: next frame | five frames "
+        "| training sequences | minutes | on |",
+        "| --- |" + " --- |" * 6,
     ]
-    for title, rows in table.groupby("model", sort=False):
-        first = rows.iloc[0]
-        minutes = rows.groupby("format", sort=False)["training_minutes"].first()
-        spent = " / ".join(f"{each:.0f}" for each in minutes)
-        if minutes.nunique() == 1 and len(minutes) > 1:
-            spent = f"{minutes.iloc[0]:.0f} for all formats"
-        lines.append(
-            f"| {title} | {first['parameters']:,} | {first['million_multiply_adds']:,.0f} | "
-            f"minutes: {spent}; {first['hardware']} |"
-        )
-    if TITLES["surfacenet"] in set(table["model"]):
-        lines += [
-            "",
-            "What a SurfaceNet multiplies depends on the frame: here 900 voxels near a surface, "
-            "about as in T20 and T40 (T80: 1,800), of which the large network looks at one in "
-            "five.",
-        ]
+    for title, rows in _by_model(table).items():
+        told = [_range(rows[column]) for column in rows.columns[2:-1]]
+        lines.append(f"| {title} | {' | '.join(told)} | {rows['hardware'].iloc[0]} |")
     return lines
+
+
+def _range(values: pd.Series) -> str:
+    """Write what a model costs in its formats, once where it is the same."""
+    return " / ".join(f"{value:,.0f}" for value in dict.fromkeys(values))
 
 
 def overview(found: dict[str, pd.DataFrame]) -> str:
@@ -591,9 +571,7 @@ def _cells(rows: pd.DataFrame, title: str, places, cell: Callable[[pd.Series], s
 
 
 def _beside_thesis(row: pd.Series) -> str:
-    text = f"{row['jaccard']:.3f} ({row['thesis']:.3f})"
-    better = row["high"] < row["thesis"] and row["difference_high"] < 0
-    return f"**{text}**" if better else text
+    return _bold(f"{row['jaccard']:.3f} ({row['thesis']:.3f})", row)
 
 
 # What `make results` writes between the marks of a file.
@@ -613,9 +591,8 @@ def write(
     with _files.writing(out, "choose another folder"):
         out.mkdir(parents=True, exist_ok=True)
         published.save_results(found, out)
-    saved = published.course_results(
-        out
-    )  # from the files, so that both say the same to the last digit
+    # From the files, so that both say the same to the last digit.
+    saved = published.course_results(out)
     for path, text in texts.items():
         head, rest = text.split(MARKS[0])
         _, tail = rest.split(MARKS[1])
@@ -653,9 +630,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--work", type=Path, required=True, help="for the tables by sample; resumes there"
     )
-    parser.add_argument(
-        "--weights", type=Path, default=register.WEIGHTS, help="a folder of .npz files"
-    )
     parser.add_argument("--models", nargs="+", default=[], help="only these, for example: wgan_gp")
     parser.add_argument(
         "--out", type=Path, help="for the CSV files; then no page of the course is changed"
@@ -670,21 +644,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if (options.models or options.limit) and not options.out:
         parser.error("a part of the results goes elsewhere: give --out")
-    own = options.data.resolve() == SAMPLE or options.weights.resolve() != register.WEIGHTS
-    if own and not options.out:
-        parser.error("results of the sample set or of other weights go elsewhere: give --out")
+    if options.data.resolve() == SAMPLE and not options.out:
+        parser.error("results of the sample set go elsewhere: give --out")
     try:
         found = make(
             options.data,
             options.work,
-            weights=options.weights,
             names=options.models,
             limit=options.limit,
             processes=options.processes,
         )
         write(found, options.out or RESULTS, {} if options.out else PAGES)
         if not options.out:
-            note_in_cards(found, options.weights)
+            note_in_cards(found, register.WEIGHTS)
+            cards.write()
     except (OSError, ValueError, CheckpointError, BrokenProcessPool) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

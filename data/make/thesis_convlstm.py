@@ -49,10 +49,6 @@ def evaluate(
         Of these samples, the tables of `helpers.evaluation.next_frame` (pooled) and `long_term`
         (five frames observed, five forecast, probabilities fed back, only the last five kept),
         with every cut of `helpers.metrics.CUTS`; the thesis cuts at 0.5.
-
-    Raises:
-        FileNotFoundError, ValueError: see `helpers.models.thesis.load`,
-            `helpers.records.read_sample` and `helpers.evaluation.load`.
     """
     paths = records.record_paths(data / workshop.SPLITS["test"], limit)
     place = folder / f"{frame_format.name}_{_files.digest(weights)[:12]}"
@@ -62,22 +58,12 @@ def evaluate(
         chosen = paths[start : start + BLOCK]
         key = _files.digest("\n".join(path.name for path in chosen).encode())[:12]
         files = [place / f"{kind}_{key}.csv" for kind in ("pooled", "rollout")]
-        mark = place / f"{key}.json"
-        if not _is_made(files, mark):
+        if not all(file.exists() for file in files):
             forecaster = forecaster or convlstm.forecaster(thesis.load(weights), name=MODEL)
             for file, table in zip(files, _judge(forecaster, frame_format, chosen)):
                 evaluation.save(table, file)
-            _files.write_json(mark, [_files.digest(file) for file in files])
         blocks.append([evaluation.load(file) for file in files])
     return tuple(evaluation.combine(*parts) for parts in zip(*blocks))
-
-
-def _is_made(files: list[Path], mark: Path) -> bool:
-    """Tell whether tables are there, as they were written."""
-    try:
-        return _files.read_json(mark) == [_files.digest(file) for file in files]
-    except (OSError, ValueError):
-        return False
 
 
 def _judge(forecaster, frame_format: FrameFormat, paths: list[Path]) -> tuple:

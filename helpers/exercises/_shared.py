@@ -181,3 +181,23 @@ def try_experiment(expected: Any, measured: dict, rerun: Callable, tolerance: fl
         f"You found {numbers[best]:.4f} with {best!r}; trained again from the same seed it is "
         f"{again:.4f}. Keep the distance on validation sequences after the whole training.",
     )
+
+
+def try_seeds(expected: Any, measured: dict, rerun: Callable) -> None:
+    """Check an experiment with three seeds for each setting, as `try_experiment` does with one.
+
+    Args:
+        expected, measured: see `try_experiment`; the distances with seeds 1, 2 and 3.
+        rerun: trains with a setting and a seed. It is called for the best in the mean, with seed 1.
+    """
+    if isinstance(measured, dict):
+        hint = "Keep three distances for each setting, with the seeds 1, 2 and 3."
+        require(all(np.shape(found) == (3,) for found in measured.values()), hint)
+        means = {setting: np.mean(found) for setting, found in measured.items()}
+    else:
+        means = measured
+
+    def again(setting):
+        return np.mean([rerun(setting, 1), *measured[setting][1:]])
+
+    try_experiment(expected, means, again, tolerance=0.004)

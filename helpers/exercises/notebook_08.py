@@ -4,12 +4,36 @@ from collections.abc import Callable
 
 import numpy as np
 
-from helpers.exercises._shared import array, ask, compare, exercise, one_number, require, two
+from helpers.exercises._shared import ask, exercise, require, two
 
 
 @exercise("8.1")
+def check_horizons(horizons: Callable):
+    """Check exercise 8.1: skill and trust horizon of distances (N, H), in steps."""
+    rng = np.random.default_rng(81)
+    hard = rng.normal(0, 0.05, (40, 1))  # some samples are harder than others, at every step
+    null = np.array([0.2, 0.4, 0.6, 0.7, 0.8])
+    for case, means, expected in (
+        ("a model that is better at every step", [0.1, 0.2, 0.3, 0.4, 0.47], (5, 5)),
+        ("a model that loses at step 3 and gains at step 4", [0.1, 0.3, 0.65, 0.45, 0.7], (2, 2)),
+        ("a model that is worse than persistence", [0.25, 0.45, 0.7, 0.8, 0.9], (0, 2)),
+    ):
+        model = np.array(means) + hard
+        result = ask(horizons, model, null + hard)
+        found = two(result, int, "Return two whole numbers, the skill and the trust horizon.")
+        hint = f"With {case}: expected {expected[0]} and {expected[1]}, found {found}."
+        if found == expected[::-1]:
+            hint = "The skill horizon comes first, then the trust horizon."
+        elif found[1] == (model < 0.5).all(axis=0).cumprod().sum() != expected[1]:
+            hint = "Take the mean over the samples first, then compare it with 0.5."
+        elif "loses" in case and max(found) > 2:
+            hint = "Stop at the first step that is not below, whatever comes after it."
+        require(found == expected, hint)
+
+
+@exercise("8.2")
 def check_paired_interval(paired_interval: Callable):
-    """Check exercise 8.1: the 95 % bootstrap interval of a mean difference, sample by sample."""
+    """Check exercise 8.2: the 95 % bootstrap interval of a mean difference, sample by sample."""
     rng = np.random.default_rng(81)
     count = 150
     hard = rng.uniform(0.2, 0.8, count)  # samples differ much, what is gained little
@@ -38,63 +62,3 @@ def check_paired_interval(paired_interval: Callable):
         f"The width should be near {goal:.4f}, found {width:.4f}: take the 2.5 % and the 97.5 % "
         "quantile of the means.",
     )
-
-
-def _percentiles(distances):
-    """Return the 95 % percentile, interpolated in three ways; each will do."""
-    return [np.percentile(distances, 95, method=way) for way in ("lower", "linear", "higher")]
-
-
-@exercise("8.2")
-def check_hausdorff(hausdorff: Callable):
-    """Check exercise 8.2: the 95 % Hausdorff distance of two surfaces, points (n, 3) and (m, 3)."""
-    rng = np.random.default_rng(82)
-    one = rng.uniform(0, 10, (60, 3))
-    part = one[:40] + (0.0, 0.0, 0.5)  # all of it is near the first, but not the reverse
-    part[0] += 30.0  # one stray point, within the 5 % that are forgiven
-    for first, second in ((one, part), (part, one)):
-        found = one_number(ask(hausdorff, first.copy(), second.copy()))
-        apart = np.sqrt(((first[:, None] - second) ** 2).sum(axis=-1))
-        there, back = apart.min(axis=1), apart.min(axis=0)
-        low, _, high = np.maximum(_percentiles(there), _percentiles(back))
-        largest, means = max(there.max(), back.max()), [there.mean(), back.mean()]
-        one_way = _percentiles(there) + _percentiles(back)
-        together = _percentiles(np.concatenate([there, back]))
-        stray = "That is the largest distance. One stray voxel decides it: take the 95 % instead."
-        both = "You look one way only. What the forecast lacks shows from the truth: go both ways."
-        mistakes = {
-            stray: largest,
-            both: one_way,
-            "Take the 95 % of each direction by itself, then the larger one.": together,
-            "For each point, take the *nearest* point of the other surface first.": apart.max(),
-            "That is a mean distance, not the 95 %.": [*means, np.mean(means)],
-        }
-        otherwise = f"Expected {low:.3f} to {high:.3f}, found {found:.3f}."
-        compare(found, np.clip(found, low, high), mistakes, otherwise)
-
-
-@exercise("8.3")
-def check_vanished(vanished: Callable):
-    """Check exercise 8.3: the share of samples whose forecast has vanished, at each horizon."""
-    rng = np.random.default_rng(83)
-    truth = (rng.random((8, 5, 4, 4, 4)) < 0.3).astype(np.uint8)
-    prediction = rng.uniform(0, 0.95, truth.shape).astype(np.float32)
-    prediction[..., 0, 0, 0] = 0.9
-    for horizon in range(5):
-        prediction[:horizon, horizon] *= 0.5  # grey everywhere, filled nowhere
-    truth[0, 2:] = truth[6, 3] = 0
-    expected = np.array([0, 1, 1, 2, 3]) / 8
-    hint = "That is an answer for each sample: take the mean over the samples."
-    result = ask(vanished, truth.copy(), prediction.copy())
-    result = array(result, (5,), "one share per horizon", {(8, 5): hint})
-    empty, full = ~(prediction >= 0.5).any(axis=(2, 3, 4)), truth.any(axis=(2, 3, 4))
-    among_full = (empty & full).sum(axis=0) / full.sum(axis=0)
-    mistakes = {
-        "You count the samples: divide by their number.": expected * 8,
-        "Where the truth is empty as well, an empty forecast is right: leave it out.": empty.mean(
-            0
-        ),
-        "Grey voxels are not filled: cut at 0.5 before you ask whether any is.": np.zeros(5),
-        "Divide by all samples, also those whose truth is empty.": among_full,
-    }
-    compare(result, expected, mistakes)

@@ -36,7 +36,8 @@ class Config:
         width: channels of the patches.
         blocks: how many residual blocks; 0 stacks three convolutions on voxels instead.
         kernel: edge of the kernels through which neighbours are seen.
-        residual: the logits start from ± this value, so that an untrained network is persistence.
+        residual: the logits start from ± this value, so that an untrained network is persistence;
+            0 starts from nothing.
         noise: so many channels are read beside those of `inputs`, for a WGAN-GP.
         grid: voxels along the edge of a frame.
 
@@ -52,7 +53,7 @@ class Config:
     width: int = field(128, least=4, whole=True)
     blocks: int = field(8, least=0, whole=True)
     kernel: int = field(3, least=1, whole=True, odd=True)
-    residual: float = field(4.0, above=0)
+    residual: float = field(4.0, least=0)
     noise: int = field(0, least=0, whole=True)
     grid: int = field(16, least=1, whole=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,11 +43,7 @@ MODELS = {
 
 
 def name_of(weights: Path, card: dict) -> str:
-    """Return the name of the model that weights are of.
-
-    Raises:
-        helpers.models.weights.CheckpointError: no model of this course.
-    """
+    """Return the name of the model that weights are of."""
     name = card.get("model", "convlstm")
     if name not in MODELS:
         raise CheckpointError(
@@ -88,7 +83,6 @@ def load(weights: str | Path, frame_format: FrameFormat, **options):
         UserWarning: the format is of other data than the thesis's, and not what they learned from.
 
     Raises:
-        TypeError: an option that there is not.
         ValueError: a path that does not end in .npz.
         FileNotFoundError, CheckpointError: see `helpers.models.weights.load_weights`.
     """
@@ -100,16 +94,6 @@ def load(weights: str | Path, frame_format: FrameFormat, **options):
             f"{weights.name} learned from {', '.join(learned) or 'other data'}, not from "
             f"{frame_format.name}: judge it beside persistence before you trust it.",
             stacklevel=2,
-        )
-    known = {
-        name
-        for each in model.kind.forecaster.__mro__[:-1]
-        for name in inspect.signature(each).parameters
-    }
-    known -= {"model", "frame_format", "options"}
-    if unknown := ", ".join(sorted(options.keys() - known)):
-        raise TypeError(
-            f"{weights} has no option {unknown}; choose from {', '.join(sorted(known))}."
         )
     if "scout" not in options and (path := scout_of(weights, model)):
         options["scout"] = _shared(surfacenet, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -91,11 +90,7 @@ class Mix(keras.layers.Layer):
 
 
 def check_shape(shape, expected: Sequence[int | str], what: str = "frames") -> None:
-    """See that frames have the sizes that a network was made for; a letter stands for any.
-
-    Raises:
-        ValueError: they have others.
-    """
+    """See that frames have the sizes that a network was made for; a letter stands for any."""
     sizes = [size if isinstance(size, int) else found for found, size in zip(shape, expected)]
     if len(shape) != len(expected) or list(shape) != sizes:
         raise ValueError(
@@ -114,8 +109,6 @@ def in_turn(
     formats: Sequence[sequences.FrameFormat],
     plan: training.Plan,
     task: sequences.Task,
-    prepare: Callable | None = None,
-    **options,
 ) -> Callable[[int], tf.data.Dataset]:
     """Return what `training.train` asks for: the batches from any step on.
 
@@ -124,12 +117,10 @@ def in_turn(
         formats: with several, one batch of each follows the other.
         plan: of the training: batch size and seed.
         task: what an example is, see `helpers.sequences`.
-        prepare: turns a format and a batch into what the network reads.
-        options: of `helpers.sequences.from_packed`, such as `symmetries=True`.
     """
 
     def stream(number: int, step: int) -> tf.data.Dataset:
-        data = sequences.from_packed(
+        return sequences.from_packed(
             split,
             formats[number],
             task,
@@ -138,19 +129,13 @@ def in_turn(
             repeat=True,
             drop_remainder=True,
             start_step=step,
-            **options,
         )
-        return data.map(functools.partial(prepare, formats[number])) if prepare else data
 
     return sequences.in_turn(stream, len(formats))
 
 
 def most_observed(time_points: int, step: int, ahead: int) -> int:
-    """Return how many frames may be seen so that the next `ahead` lie in as many time points, too.
-
-    Raises:
-        ValueError: not even one may.
-    """
+    """Return how many frames may be seen so that the next `ahead` lie in those time points, too."""
     found = (time_points - 1) // step - ahead + 1
     if found < 1:
         raise ValueError(
@@ -280,11 +265,7 @@ class SeveralForecaster:
         return self._forecast(history, 1)[:, 0]
 
     def several(self, history) -> np.ndarray:
-        """Forecast the next `ahead` frames: (B, T, D, H, W) to (B, ahead, D, H, W), float32.
-
-        Raises:
-            ValueError, TypeError: see `helpers.rollout.checked_history`.
-        """
+        """Forecast the next `ahead` frames: (B, T, D, H, W) to (B, ahead, D, H, W), float32."""
         return self._forecast(history, self.ahead)
 
     def _forecast(self, history, ahead: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from helpers import _files, workshop
 
 keras = workshop.keras()
 
-FORMAT_VERSION = 2  # of weights with a card; since 2 the card is sealed
+FORMAT_VERSION = 2  # of weights with a card
 ABOUT = "meta.json"  # the entry in which an archive says what it holds
 
 
@@ -87,8 +87,7 @@ def read_card(path: str | Path) -> dict:
     try:
         card = _files.read_json(beside)
         newer = card["format_version"] > FORMAT_VERSION
-        if card["format_version"] == FORMAT_VERSION or (_files.SEAL in card and not newer):
-            card = _files.unsealed(card)
+        card = card if newer else _files.unsealed(card)
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{beside} is damaged ({error!r}); fetch it again.") from error
     if newer:
@@ -130,10 +129,6 @@ def load_model(path: str | Path, config: type, build: Callable[[Any], keras.Mode
         config: the class of the configuration.
         build: makes a model of a configuration.
         what: the kind of model, for errors.
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `load_weights`; or the card describes another kind
-            of model.
     """
     found = read_card(path).get("configuration")
     try:

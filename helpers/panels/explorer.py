@@ -27,16 +27,10 @@ class Explorer(ipywidgets.VBox):
         controls: name -> widget: `sample`, `start`, `horizon`, `one` and `other`. Set their `value`
             to steer the panel from code.
         distances: of what is shown: name -> (horizons,).
-
-    Raises:
-        ValueError, TypeError: no models; see `helpers.rollout.checked_history`; more frames than
-            the format has.
     """
 
     def __init__(self, models: Mapping, frames, frame_format: sequences.FrameFormat):
         self._models, self._format = dict(models), frame_format
-        if not self._models:
-            raise ValueError("There is no model; give at least one, name -> forecaster.")
         self._frames = rollout.checked_history(frames, frames=2, what="frames")
         steps = self._frames.shape[1]
         if steps > frame_format.steps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import threading
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -40,12 +41,11 @@ class Laboratory(ipywidgets.VBox):
     Args:
         folder: where the runs are kept, and found again; `runs` in the folder of the course unless
             told.
-        session: one that is there already, in place of `folder`.
     """
 
-    def __init__(self, folder: str | Path | None = None, *, session: Session | None = None):
-        self.session = session or Session(folder)
-        self.session.watch, self.session.ended = self._watch, self._ended
+    def __init__(self, folder: str | Path | None = None):
+        self.session = Session(folder)
+        self._thread: threading.Thread | None = None
         w, last, self._display = ipywidgets, len(self.session.frames) - 1, Display()
         self._controls = {field.name: _knob(field) for field in dataclasses.fields(Settings)}
         self._buttons = {
@@ -114,12 +114,9 @@ class Laboratory(ipywidgets.VBox):
         for name, value in changes.items():
             self._controls[name].value = value
 
-    def start(self) -> int | None:
-        """Start a new run with the settings shown; return its number, or None if it was refused.
-
-        Why it was refused is written in the panel.
-        """
-        return self._begin(lambda: self.session.start(self.settings, wait=False))
+    def start(self) -> None:
+        """Train a new run with the settings shown, in the background."""
+        self._train(lambda: self.session.start(self.settings, self._watch))
 
     def stop(self) -> None:
         """Stop the run at hand after its step."""
@@ -127,22 +124,23 @@ class Laboratory(ipywidgets.VBox):
         self.session.stop()
         self._say("Stopping after the step at hand …" if running else "No run is being trained.")
 
-    def resume(self, run: int | None = None) -> int | None:
-        """Go on with a run, the chosen one unless told; return its number, or None if refused."""
-        return self._begin(lambda: self.session.resume(self._one(run), wait=False))
+    def resume(self) -> None:
+        """Go on with the chosen run, in the background."""
+        self._train(lambda: self.session.resume(self._one(), self._watch))
 
-    def another_seed(self, run: int | None = None) -> int | None:
-        """Train the settings of a run, the chosen one unless told, with the next seed."""
+    def another_seed(self) -> None:
+        """Train the settings of the chosen run with the next seed, in the background."""
 
         def start() -> int:
-            settings = self.session.read(self._one(run)).settings
-            return self.session.start(self.session.another_seed(settings), wait=False)
+            settings = self.session.another_seed(self.session.read(self._one()).settings)
+            return self.session.start(settings, self._watch)
 
-        return self._begin(start)
+        self._train(start)
 
-    def copy(self, run: int | None = None) -> None:
-        """Take over the settings of a run, the chosen one unless told."""
-        self._begin(lambda: self.set(**vars(self.session.read(self._one(run)).settings)))
+    def copy(self) -> None:
+        """Take over the settings of the chosen run."""
+        self._say("")
+        self._try(lambda: self.set(**vars(self.session.read(self._one()).settings)))
 
     def compare(self, *runs: int) -> None:
         """Choose runs, and draw them beside each other."""
@@ -159,9 +157,19 @@ class Laboratory(ipywidgets.VBox):
             self._say(str(error) if ours else f"{type(error).__name__}: {error}", wrong=True)
             return None
 
-    def _begin(self, action: Callable):
-        self._say("")
-        return self._try(action)
+    def _train(self, action: Callable[[], int]) -> None:
+        """Train in a thread of its own, and show how the run ended, or why it was refused.
+
+        A kernel that is shut down does not wait for it. The files are whole at any moment.
+        """
+
+        def work() -> None:
+            self._say("")
+            if run := self._try(action):
+                self._try(lambda: self._ended(run))
+
+        self._thread = threading.Thread(target=work, daemon=True)
+        self._thread.start()
 
     def _watch(self, run, checkpoint, stop) -> list:
         """Return the callbacks that show a training; see `Session`."""
@@ -172,11 +180,10 @@ class Laboratory(ipywidgets.VBox):
         )
         return [Progress(checkpoint, stop, **shown), drawing]
 
-    def _ended(self) -> None:
-        """Show how the run at hand ended: it is written down by now."""
-        run, message, others = self.session.run, self.session.message, self._chosen.value
-        others = others if self._alike(run, *others) else ()
-        self._try(lambda: self._refresh({run, *others}))
+    def _ended(self, run: int) -> None:
+        """Show how a run ended: it is written down by now."""
+        message, others = self.session.message, self._chosen.value
+        self._refresh({run, *(others if self._alike(run, *others) else ())})
         if message:
             self._say(f"Run {run}: {message}", wrong=True)
 
@@ -185,9 +192,9 @@ class Laboratory(ipywidgets.VBox):
         table = self.session.table()
         return differing(table[table["run"].isin(runs)]) == ["seed"]
 
-    def _one(self, run: int | None) -> int:
-        """Return the run that is meant: of several that differ by their seeds, the latest."""
-        chosen = self._chosen.value if run is None else (run,)
+    def _one(self) -> int:
+        """Return the chosen run: of several that differ by their seeds, the latest."""
+        chosen = self._chosen.value
         if not chosen or not self._alike(*chosen):
             raise RunError(f"{len(chosen)} runs are chosen; choose one in the list of runs.")
         return max(chosen)
@@ -215,14 +222,12 @@ class Laboratory(ipywidgets.VBox):
 
     def _draw_slices(self) -> None:
         """Draw the chosen sequence of the run at hand: from what was forecast, no model is run."""
-        run, sample = self.session.run, self._sample.value
-        forecasts, pair = self.session.forecast(run), (None, None)
-        if forecasts is not None and sample < len(forecasts):
-            settings = self.session.read(run).settings
+        sample, forecasts, pair = self._sample.value, self.session.forecast, (None, None)
+        if forecasts is not None:
+            settings = self.session.read(self.session.run).settings
             form = settings.frame_format
             last, truth = form.select(self.session.frames)[sample, -2:].astype(np.float32)
-            found = {settings.model: forecasts[sample] / np.float32(255)}
-            pair = beside(last, truth, found, *form.times[-2:])
+            pair = beside(last, truth, {settings.model: forecasts[sample]}, *form.times[-2:])
         put(self._shades, "Last observed frame, truth and forecast", pair[0])
         put(self._errors, "Errors of forecast and persistence", pair[1])
 

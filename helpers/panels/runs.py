@@ -5,15 +5,13 @@ There are no widgets here; `helpers.panels.laboratory` puts buttons in front of 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from helpers import _files, metrics, records, rollout, training, workshop
@@ -23,9 +21,8 @@ from helpers.sequences import FrameFormat
 tf = workshop.tensorflow()
 
 import keras  # noqa: E402  (after the quiet import of TensorFlow)
-from tensorflow.python.framework import ops  # noqa: E402
 
-RUN, FORECAST, LOCK = "run.json", "forecast.npy", "lock"
+RUN, LOCK = "run.json", "lock"
 REMEDY = "choose another folder: Laboratory(folder=...)"
 MONITOR, ROLLOUT = "val_jaccard", "val_rollout"
 COLUMNS = ["run", "status", *(field.name for field in dataclasses.fields(Settings)), "parameters"]
@@ -121,41 +118,36 @@ def spread(table: pd.DataFrame, knob: str, column: str = "best") -> pd.DataFrame
 
 
 class Session:
-    """Trains one model at a time, in a thread of its own, and keeps every run.
+    """Trains one model at a time, and keeps every run.
 
-    Training and validation data are those of the course (`WORKSHOP_DATA`, or the sample set).
-    Every run of a format is judged on the same frames, whatever its model and history: the last
-    four of each validation sequence. `MONITOR` is the mean Jaccard distance of forecasts from the
-    true frames before each of them; `ROLLOUT` that of one rollout over all four.
+    Training and validation data are those of the course (`WORKSHOP_DATA`, or the sample set), as
+    many sequences as the profile says. Every run of a format is judged on the same frames, whatever
+    its model and history: the last four of each validation sequence. `MONITOR` is the mean Jaccard
+    distance of forecasts from the true frames before each of them; `ROLLOUT` that of one rollout
+    over all four.
 
     Args:
         folder: of the runs; `runs` in the folder of the course unless told.
-        training_split, validation_split: `helpers.records.PackedSplit`; those of the course unless
-            told, as many sequences as the profile says.
 
     Attributes:
         frames: of the validation sequences, at all times: uint8 (N, 128, D, H, W).
         run: the number of the latest run that was begun here, or None.
+        forecast: (N, D, H, W), what it forecast in its latest round for the last frame of each
+            validation sequence; None before its first one.
         message: what went wrong with it, in words.
-        watch: gives more Keras callbacks for a training that nobody waits for; it gets its run,
-            checkpoint and stop.
-        ended: is called after each training, in its thread.
     """
 
-    def __init__(self, folder=None, *, training_split=None, validation_split=None):
+    def __init__(self, folder: str | Path | None = None):
         self.folder = Path(folder or workshop.REPOSITORY / "runs")
-        count = workshop.profile().sequences
-        packed, place = functools.partial(records.packed, progress=False), workshop.split_folder
-        split = validation_split or packed(place("validation"), limit=count)
-        self.training_split = training_split or packed(place("training"), limit=3 * count)
-        self.frames = split.frames(slice(count))
+        count, folders = workshop.profile().sequences, workshop.split_folder
+        packed = functools.partial(records.packed, progress=False)
+        self.training_split = packed(folders("training"), limit=3 * count)
+        self.frames = packed(folders("validation"), limit=count).frames(slice(count))
         mark = next(iter(self.training_split.checksum.values()), "")[:6]
         self.data = f"{len(self.training_split)} + {len(self.frames)} sequences, {mark}"
-        self.run, self.message, self._at_hand = None, "", None
-        self.watch: Callable = lambda run, checkpoint, stop: []
-        self.ended: Callable = lambda: None
-        self._thread: threading.Thread | None = None
-        self._beginning, self._stopping = threading.Lock(), threading.Event()
+        self.run, self.forecast, self.message = None, None, ""
+        self._training, self._stopping = threading.Lock(), threading.Event()
+        self._ending = threading.Event()  # the last step is done, and not all is written down
 
     # The runs
 
@@ -165,8 +157,7 @@ class Session:
 
     def read(self, run: int) -> Run:
         """Return what is known of a run; see `Run.read`."""
-        found = Run.read(self.folder / f"{run:04}")
-        return dataclasses.replace(found, ended="training") if run == self._at_hand else found
+        return Run.read(self.folder / f"{run:04}")
 
     def table(self) -> pd.DataFrame:
         """Tabulate the runs, a row each; one that cannot be read has a status that says so."""
@@ -178,15 +169,6 @@ class Session:
                 rows.append({"run": number, "status": "damaged or of another version"})
         # Whole numbers stay whole where some are missing.
         return pd.DataFrame(rows, columns=COLUMNS).convert_dtypes(convert_floating=False)
-
-    def forecast(self, run: int | None) -> np.ndarray | None:
-        """Return what a run forecast in its latest round for the last frame of each sequence.
-
-        uint8 (N, D, H, W), 0…255 for probabilities 0…1, in the order of the validation sequences;
-        None before its first round.
-        """
-        path = self.folder / f"{run or 0:04}" / FORECAST
-        return np.load(path) if path.exists() else None
 
     def forecaster(self, run: int) -> rollout.Forecaster:
         """Return the best weights of a run as a forecaster for `helpers.rollout`.
@@ -213,11 +195,9 @@ class Session:
     @property
     def running(self) -> bool:
         """Whether a run is being trained."""
-        return self._at_hand is not None
+        return self._training.locked()
 
-    def judge(
-        self, forecaster: rollout.Forecaster, frame_format: FrameFormat
-    ) -> tuple[dict[str, float], np.ndarray]:
+    def judge(self, forecaster: rollout.Forecaster, frame_format: FrameFormat) -> tuple:
         """Return both distances of a forecaster, and its forecasts of the last frames."""
         frames = frame_format.select(self.frames)
         first = frames.shape[1] - TARGETS
@@ -229,10 +209,13 @@ class Session:
         figures = {name: float(distance(truth, each).mean()) for name, each in found.items()}
         return figures, found[MONITOR][:, -1]
 
-    def start(self, settings: Settings, *, wait: bool = True) -> int:
-        """Start a new run; return its number, when it has ended if you `wait`.
+    def start(self, settings: Settings, watch: Callable | None = None) -> int:
+        """Train a new run to its end; return its number.
 
         How it ended is in the table: an error in training does not leave this function.
+
+        Args:
+            watch: gives more Keras callbacks; it gets the run, its checkpoint and its stop.
 
         Raises:
             RunError: another run is being trained.
@@ -248,9 +231,9 @@ class Session:
                 run.write()
             return run
 
-        return self._begin(create, wait)
+        return self._begin(create, watch)
 
-    def resume(self, run: int, *, wait: bool = True) -> int:
+    def resume(self, run: int, watch: Callable | None = None) -> int:
         """Go on with a run that was stopped, or whose kernel died; return its number.
 
         It goes on from its checkpoint, and ends with the weights of one that was never stopped.
@@ -273,40 +256,35 @@ class Session:
                 f"Run {run} was trained on other data ({found.data}) than those at hand "
                 f"({self.data}). Set WORKSHOP_DATA as it was then, or start a new run."
             )
-        return self._begin(lambda: found, wait)
+        return self._begin(lambda: found, watch)
 
     def stop(self) -> None:
         """Ask the run to stop: it does so after the step at hand, and can be resumed."""
         self._stopping.set()
 
-    def _begin(self, prepare: Callable[[], Run], wait: bool) -> int:
-        """Train the run that `prepare` returns in a thread, unless another one is being trained."""
-        with self._beginning:
-            if self.running:
-                raise RunError(
-                    f"Run {self.run} is being trained. Stop it first, or wait until it has ended."
-                )
-            if self._thread:
-                self._thread.join()  # it may be drawing still
-            run = prepare()
-            self.run, self.message, self._at_hand = run.number, "", run.number
-            self._stopping.clear()
-            # A kernel that is shut down does not wait for it. The files are whole at any moment.
-            watch = (lambda *known: []) if wait else self.watch
-            self._thread = threading.Thread(target=self._train, args=(run, watch), daemon=True)
-            self._thread.start()
+    def _begin(self, prepare: Callable[[], Run], watch: Callable | None) -> int:
+        """Train the run that `prepare` returns, unless another one is being trained."""
+        # A run that has just shown its end is still being written down.
+        if not self._training.acquire(blocking=self._ending.is_set()):
+            raise RunError(
+                f"Run {self.run} is being trained. Stop it first, or wait until it has ended."
+            )
+        self._ending.clear()
         try:
-            self._thread.join(None if wait else 0)
-        except KeyboardInterrupt:
-            self.stop()
-            self._thread.join()
+            run = prepare()
+            self.run, self.forecast, self.message = run.number, None, ""
+            self._stopping.clear()
+            self._train(run, watch)
+            keras.utils.clear_session()
+        finally:
+            self._training.release()
         return run.number
 
-    def _train(self, run: Run, watch: Callable) -> None:
-        """Train a run to its end, whatever that is; nothing is raised from here."""
+    def _train(self, run: Run, watch: Callable | None) -> None:
+        """Train a run to its end, and write down what that was."""
         tf.get_logger().setLevel("ERROR")  # models traced anew would warn in whatever cell runs
         try:
-            with _files.lock(run.place / LOCK, REMEDY, wait=False), _gradients_forgotten():
+            with _files.lock(run.place / LOCK, REMEDY, wait=False):
                 run.write()
                 try:
                     ended = self._fit(run, watch)
@@ -317,17 +295,15 @@ class Session:
                 run.write(ended)
         except Exception as error:  # another kernel trains it, the disk is full, its folder is gone
             self.message = f"{type(error).__name__}: {error}"
-        self._at_hand = None
-        keras.utils.clear_session()
-        self.ended()
 
-    def _fit(self, run: Run, watch: Callable) -> str:
+    def _fit(self, run: Run, watch: Callable | None) -> str:
         """Train a run; return how it ended."""
         settings, plan = run.settings, run.settings.plan
         checkpoint, stop = _Judged(self, run), training.Stop(event=self._stopping)
         formats = [settings.frame_format]
         batches = settings.kind.batches(self.training_split, formats, settings.config, plan)
-        callbacks = [stop, *watch(run, checkpoint, stop)]
+        ending = keras.callbacks.LambdaCallback(on_train_end=lambda logs: self._ending.set())
+        callbacks = [ending, stop, *(watch(run, checkpoint, stop) if watch else [])]
         training.train(settings.compiled(), batches, checkpoint, callbacks=callbacks)
         return "stopped" if stop.reason else "done"
 
@@ -348,23 +324,5 @@ class _Judged(training.Checkpoint):
             except ValueError as error:  # what it forecasts are no probabilities
                 raise FloatingPointError(f"Training diverged: {error}") from error
             logs.update(figures)
-            with _files.replacing(self.folder / FORECAST) as file:
-                np.save(file, np.round(255 * last).astype(np.uint8))
+            self.session.forecast = last
         super().on_epoch_end(epoch, logs)
-
-
-@contextlib.contextmanager
-def _gradients_forgotten() -> Iterator[None]:
-    """Let go of what TensorFlow would keep of each model: 11 MB a run, 30 MB of a WGAN-GP.
-
-    Whatever has a gradient of its own, as silu has, is registered under a new name each time that a
-    model is traced, and holds its graph for ever. There is no public way to take it out again.
-    """
-    registered = getattr(ops.gradient_registry, "_registry", {})
-    before = set(registered)
-    try:
-        yield
-    finally:
-        for name in set(registered) - before:
-            if name.startswith("CustomGradient-"):
-                del registered[name]

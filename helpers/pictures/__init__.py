@@ -9,7 +9,6 @@ x is W, y is H and z is D, which points up.
 
 from helpers.pictures.concepts import moving_slice, stack
 from helpers.pictures.curves import (
-    bars,
     curves,
     differences,
     learning_curves,
@@ -17,7 +16,7 @@ from helpers.pictures.curves import (
     over_horizon,
     seeds,
 )
-from helpers.pictures.frames import compare_slices, orthogonal_slices, posteriors, slices
+from helpers.pictures.frames import compare_slices, film_strip, posteriors, slices
 from helpers.pictures.process import surface_mesh
 from helpers.pictures.results import (
     breakdown,
@@ -26,8 +25,6 @@ from helpers.pictures.results import (
     long_term_curves,
     result_distributions,
     shape_curves,
-    skill_horizons,
-    summary_curves,
 )
 from helpers.pictures.solids import Scene, animate_3d, compare_3d, view_3d
 from helpers.pictures.style import FAINT, FALSE_ALARM, FILLED, HIT, INK, MISS, SERIES, Picture

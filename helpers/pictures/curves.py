@@ -10,9 +10,8 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from helpers._checks import finite
-from helpers.pictures.style import INK, SERIES, Picture, legend, looks, short, style
+from helpers.pictures.style import INK, Picture, legend, looks, style
 
-HATCHES = ("", "//", "..", "xx", "\\\\")
 BAND = "band: 95 % interval of the mean"
 HORIZON = "horizon (steps ahead)"
 DISTANCE = "Jaccard distance"
@@ -187,8 +186,9 @@ def seeds(
     figure, axes = _axes(xlabel, ylabel)
     figure.about = "Runs as dots, with a line through the means over their seeds."
     drawn = looks(groups)
-    values = sorted({value for x, _ in groups.values() for value in x})
+    values = list(dict.fromkeys(value for x, _ in groups.values() for value in x))
     numbers = not any(isinstance(value, str) for value in values)
+    values = sorted(values) if numbers else values  # words come in the order in which they are told
     places = dict(zip(values, map(float, values if numbers else range(len(values)))))
     if numbers and values[0] > 0 and values[-1] >= 8 * values[0]:
         axes.set_xscale("log")
@@ -212,33 +212,6 @@ def seeds(
             axes.text(0.99, 0.95 if above else 0.02, f"{name} {'↑' if above else '↓'}", **say)
             figure.about += f" What is shown lies {'below' if above else 'above'} {name}."
     legend(figure, "dots: seeds; line: their mean")
-    return figure
-
-
-@style()
-def bars(table: Mapping, *, label: str = "samples", category_label: str = "") -> Picture:
-    """Draw a table as grouped bars, for example the class balance of the splits.
-
-    Args:
-        table: group -> (category -> number), all groups with the same categories, or a DataFrame
-            whose columns are the groups.
-        label, category_label: what the numbers and the categories are.
-    """
-    table = pd.DataFrame(table)
-    finite("The table with a row for each category", table)
-    figure, axes = _axes(category_label, label, wide=max(4.0, min(9.0, 0.5 * len(table) + 2)))
-    width, said = 0.8 / table.shape[1], []
-    for n, (name, heights) in enumerate(table.items()):
-        places = np.arange(len(table)) + (n - (table.shape[1] - 1) / 2) * width
-        colour, hatch = SERIES[n % len(SERIES)], HATCHES[n % len(HATCHES)]
-        axes.bar(places, heights, width, color=colour, hatch=hatch, edgecolor="white", label=name)
-        pairs = (f"{category} {short(height)}" for category, height in heights.items())
-        said.append(f"{name}: " * bool(name) + ", ".join(pairs))
-    axes.set_xticks(range(len(table)), table.index.map(str))
-    if table.shape[1] > 1:
-        legend(figure)
-    figure.about = f"Bars, {label}" + f" by {category_label}" * bool(category_label)
-    figure.about += f". {'; '.join(said)}."
     return figure
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap
@@ -10,7 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from helpers._checks import choice, voxels, whole
-from helpers.pictures.style import FAINT, FALSE_ALARM, FILLED, HIT, INK, MISS, Picture, style
+from helpers.metrics import jaccard_distance
+from helpers.pictures.style import FAINT, FALSE_ALARM, FILLED, HIT, MISS, Picture, style
 from helpers.world.ideal import Posterior
 
 AXES = ("D", "H", "W")
@@ -29,10 +30,6 @@ def pick(
         prediction: frames of the same shapes, for a second row.
         times, captions: one for each frame; a caption stands in place of the time.
         count: at most so many equally spaced frames, the first and the last among them.
-
-    Raises:
-        TypeError, ValueError: see `_checks.voxels`; no frames; shapes that disagree; not one time
-            or caption for each frame.
     """
     rows = [_frames("frames", frames)]
     if prediction is not None:
@@ -132,38 +129,6 @@ def slices(
         for name, row in cuts.items()
     )
     figure.about += "."
-    return figure
-
-
-@style()
-def orthogonal_slices(
-    frame, position: tuple[int, int, int] | None = None, *, title: str = ""
-) -> Picture:
-    """Draw the three slices across D, H and W that meet in one voxel of a frame.
-
-    Dotted lines in each slice show where the other two are.
-
-    Args:
-        frame: (D, H, W), values 0…1, drawn as shades.
-        position: (d, h, w) of that voxel; the fullest slice of each axis unless told.
-        title: shown above.
-    """
-    frame = voxels("frame", frame, axes=(3,))
-    places = dict(zip(AXES, position or (_fullest(frame, axis) for axis in AXES)))
-    figure, panels = _grid(1, 3, 2.3, gap=(0.5, 0), edges=(0.4, 0.55 if title else 0.3, 0.35))
-    _title(figure, title)
-    said = []
-    for panel, (axis, index) in zip(panels.flat, places.items()):
-        cut = _slice(frame, axis, index)
-        _image(panel, cut, SHADES, 1, axis, ticks=True)
-        panel.set_title(f"slice {axis} = {index}")
-        across, up = _directions(axis)
-        panel.axvline(places[across] + 0.5, color=INK, lw=0.8, ls=":")
-        panel.axhline(places[up] + 0.5, color=INK, lw=0.8, ls=":")
-        said.append(f"slice {axis} = {index} is filled to {100 * cut.mean():.0f} %")
-    size = "×".join(map(str, frame.shape))
-    figure.about = f"Three slices of a frame of {size} voxels" + f", {title}" * bool(title)
-    figure.about += f": {', '.join(said)}."
     return figure
 
 
@@ -281,6 +246,33 @@ def posteriors(
         row[0].annotate(label, (0, 0.5), (-26, 0), rotation=90, **place, **middle)
     figure.about = "What is known of a ball narrows with the frames seen; voxels. "
     figure.about += "; ".join(said) + "."
+    return figure
+
+
+@style()
+def film_strip(truth, forecasts: Mapping, *, times: Sequence[int]) -> Picture:
+    """Draw truth and forecasts under each other, a column for each time, maximum over D.
+
+    Args:
+        truth: (T, D, H, W), 0 or 1.
+        forecasts: name -> the same shape, cut to 0 and 1; under each frame stands its distance.
+        times: the time of each of the T frames.
+    """
+    rows = {"truth": truth} | dict(forecasts)
+    figure, panels = _grid(len(rows), len(times), 0.98, gap=(0.06, 0.3), edges=(0.42, 0.3, 0.26))
+    _title(figure, "maximum over D; under each forecast its Jaccard distance")
+    said = []
+    for (name, frames), line in zip(rows.items(), panels):
+        distance = jaccard_distance(truth, pick(frames)[0][0])
+        told = [f"t = {t}" for t in times] if name == "truth" else [f"{d:.2f}" for d in distance]
+        said.append(f"{name} {', '.join(told)}")
+        for panel, frame, text in zip(line, frames, told):
+            _image(panel, np.max(frame, axis=0), SHADES, 1, "D", ticks=False)
+            _below(panel, text)
+        place = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        middle = {"va": "center", "ha": "center", "fontsize": 8}
+        line[0].annotate(name, (0, 0.5), (-12, 0), rotation=90, **place, **middle)
+    figure.about = f"Frames of truth and forecasts, and their distances: {'; '.join(said)}."
     return figure
 
 

@@ -1,7 +1,8 @@
 """Where PyVista draws: a process of its own, and what it does there.
 
 PyVista's software OpenGL and TensorFlow bring two LLVMs, which crash in one process (see
-`helpers/__init__.py`), and a crash there leaves the notebook alive.
+`helpers/__init__.py`), and a crash there leaves the notebook alive. Python's own pools would
+import a script of the user's there, and TensorFlow with it.
 """
 
 from __future__ import annotations
@@ -24,8 +25,6 @@ import numpy as np
 from helpers._checks import voxels
 from helpers.pictures.style import FAINT, FALSE_ALARM, FILLED, HIT, INK, MISS
 
-SECONDS_TO_DRAW = 120.0
-
 
 class Worker:
     """The process that draws: started at the first picture, one picture at a time.
@@ -33,8 +32,8 @@ class Worker:
     A worker that never drew anything isn't tried again; one that drew before is started anew.
     """
 
-    def __init__(self, command: Sequence[str], seconds: float = SECONDS_TO_DRAW):
-        self.command, self.seconds = command, seconds
+    def __init__(self, command: Sequence[str]):
+        self.command = command
         self.process: subprocess.Popen | None = None
         self._lock = threading.Lock()
         self._drew = self._given_up = False
@@ -47,9 +46,11 @@ class Worker:
             try:
                 if self.process is None or self.process.poll() is not None:
                     self.start()
-                drawn, answer = self._ask(scene, backend)
+                pickle.dump((scene, backend), self.process.stdin)
+                self.process.stdin.flush()
+                drawn, answer = pickle.load(self.process.stdout)
             except (OSError, EOFError, pickle.UnpicklingError) as error:
-                drawn, answer = False, self.stop() or f"its process did not start: {error}"
+                drawn, answer = False, f"its process did not start, or crashed: {error}"
             except BaseException:
                 # Interrupted half-way: the answer would be taken for that of the next picture.
                 self.stop()
@@ -69,7 +70,6 @@ class Worker:
 
     def start(self) -> None:
         """Start the process."""
-        self.stop()
         self.process = subprocess.Popen(
             self.command,
             stdin=subprocess.PIPE,
@@ -80,31 +80,18 @@ class Worker:
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
 
-    def stop(self) -> str:
-        """End the process, if there is one, and say how it ended."""
+    def stop(self) -> None:
+        """End the process, if there is one."""
         process, self.process = self.process, None
-        if process is None:
-            return ""
-        process.kill()
-        process.communicate()
-        return f"its process ended with code {process.returncode} or after {self.seconds:g} s"
-
-    def _ask(self, scene: dict, backend: str) -> tuple[bool, object]:
-        timer = threading.Timer(self.seconds, self.process.kill)
-        timer.start()
-        try:
-            pickle.dump((scene, backend), self.process.stdin)
-            self.process.stdin.flush()
-            return pickle.load(self.process.stdout)
-        finally:
-            timer.cancel()
+        if process is not None:
+            process.kill()
+            process.communicate()
 
 
 @functools.cache
 def worker() -> Worker:
     """Return the one worker of this notebook."""
-    code = "from helpers.pictures.process import serve; serve()"
-    found = Worker([sys.executable, "-c", code])
+    found = Worker([sys.executable, "-c", "from helpers.pictures.process import serve; serve()"])
     atexit.register(found.stop)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +16,6 @@ from helpers import evaluation, published
 from helpers._checks import choice
 from helpers.pictures.curves import BAND, DISTANCE, HORIZON, line, panel_grid, say_missing
 from helpers.pictures.style import FAINT, INK, SERIES, Picture, legend, looks, style
-from helpers.topology import BETTI
 
 # What is compared in a table of results: its column, colour and line.
 COMPARISONS = {
@@ -23,6 +23,7 @@ COMPARISONS = {
     "persistence to truth": ("persistence_jaccard", "black", "--"),
     "prediction to input": ("input_jaccard", SERIES[1], ":"),
 }
+FEWEST = 5  # samples for which `breakdown` draws an interval
 TRUTH = {"color": INK, "ls": ":", "lw": 1, "marker": "D", "ms": 5, "mfc": "white"}
 
 
@@ -102,80 +103,106 @@ def long_term_curves(
 
     Filled marks are ours, hollow marks the thesis's; its models have the colour of ours of the
     same kind. Persistence, the solid black line, repeats the last observed frame; the moving null,
-    which the thesis calls null, is told the true frame before each target. A panel names the
-    models that it lacks.
+    which the thesis calls null, is told the true frame before each target. Below the dotted line
+    a forecast is trusted. A panel names the models that it lacks.
 
     Args:
-        table: rollouts from `helpers.evaluation`.
+        table: rollouts from `helpers.evaluation`, or a table of means as data/results/summary.csv
+            (see `helpers.published.course_results`), of which rollouts from equally many frames
+            are drawn.
         difference: draw prediction - persistence, taken sample by sample, in place of both; below
             0 is better than persistence. The thesis has no such figures.
-        moving_null: draw it.
+        moving_null: draw it, where the table has it.
         band: around each mean of ours, its 95 % bootstrap interval.
 
     Raises:
-        ValueError: the table is not of rollouts, or not all models were judged on its samples.
+        ValueError: the table is not of rollouts, or not all models were judged on its samples; a
+            table of means has several cuts or histories.
     """
-    table = evaluation.one_protocol(table)
-    choice("The table's protocol", table["protocol"].iloc[0], [evaluation.ROLLOUT])
-    found, label = _averages(table, difference)
+    if "jaccard" in table and not difference:
+        found, label = _of_summary(table), DISTANCE
+    else:
+        table = evaluation.one_protocol(table)
+        choice("The table's protocol", table["protocol"].iloc[0], [evaluation.ROLLOUT])
+        found, label = _averages(table, difference)
+        found = found[found["history"].isin(table["history"])]  # the thesis's of the same task
     found = found[found["kind"].ne("moving null") | moving_null]
     models = list(found.loc[found["kind"] == "model", "name"].unique())
-    panels = dict.fromkeys(table["format"].unique(), models)
+    drawn = looks(found["name"])
+
+    def draw(axes, title):
+        here = found[found["format"] == title]
+        for name, look in drawn.items():
+            for _, rows in here[here["name"] == name].groupby("history"):
+                # Missing horizons become a gap in the line.
+                rows = rows.set_index("horizon").reindex(range(1, rows["horizon"].max() + 1))
+                # Of null models as well they would lie over each other as one grey slab.
+                ends = (rows["low"], rows["high"]) if band and name in models else ()
+                line(axes, rows.index, rows["mean"], name, look, *ends)
+        if difference:
+            axes.axhline(0, color="black", lw=1.2, zorder=1.5)
+        else:
+            name = f"trusted below {evaluation.TRUSTED}"
+            axes.axhline(evaluation.TRUSTED, color=INK, lw=1, ls=":", zorder=1.5, label=name)
+        if tinc := re.search(r"_TINC(\d+)", title):
+            step = int(tinc[1])
+            convert = (lambda steps: steps * step), (lambda points: points / step)
+            top = axes.secondary_xaxis("top", functions=convert)
+            top.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            top.set_xlabel("time points", fontsize=8)
+        say_missing(axes, [name for name in models if name not in set(here["name"])])
+
     about = "Rollouts beside persistence, a panel for each format."
-    found, drawn = found.assign(panel=found["format"]), looks(found["name"])
-    figure = _rollouts(about, found, panels, drawn, band=band, tall=2.9, ylabel=label)
-    for axes in figure.axes if difference else ():
-        axes.axhline(0, color="black", lw=1.2, zorder=1.5)
+    options = {"tall": 2.9, "xlabel": HORIZON, "ylabel": label, "sharey": True}
+    figure = panel_grid(about, list(found["format"].unique()), draw, **options)
+    legend(figure, BAND if band else None)
     if not difference:
         figure.axes[0].set_ylim(bottom=0)  # shared by all panels
     return figure
 
 
 @style()
-def shape_curves(table, *, kind: str = "errors", format: str) -> Picture:
+def shape_curves(table, *, format: str) -> Picture:
     """Draw over the horizon what rollouts do to the shape of frames.
+
+    There are four panels: how many pieces there are, beside the truth; by how many they are off;
+    the mean distance of the surface; and the share of samples without such a distance, since the
+    forecast is empty and the truth is not, or the reverse. (Tunnels and voids are too rare for
+    curves over a few samples.)
 
     Args:
         table: rollouts from `helpers.evaluation.long_term` with shape=True.
-        kind: `"counts"`, how many components, tunnels and voids there are, beside the truth;
-            `"errors"`, by how many they are off; or `"surface"`, how far the surface is off, its
-            mean and 95 % Hausdorff distance, and the share of samples without such a distance,
-            since the forecast is empty and the truth is not, or the reverse.
         format: which rows.
     """
-    units = {"counts": "mean number", "errors": "mean absolute error", "surface": "voxels"}
-    choice("kind", kind, tuple(units))
     table = evaluation.one_protocol(table)
     evaluation.check_same_samples(table)
     rows = table[table["format"] == choice("format", format, table["format"].unique())]
     found = evaluation.shape_means(rows, ("model", "horizon")).set_index(["model", "measure"])
-    measures = {what: f"{what}{'_error' * (kind == 'errors')}" for what in BETTI}
     share = "share without a distance"
-    if kind == "surface":
-        measures = {"mean surface distance": "surface_mean", "95 % Hausdorff": "surface_95"}
-        measures[share] = "surface_mean"
+    measures = {
+        "pieces": "components",
+        "error in pieces": "components_error",
+        "surface distance, voxels": "surface_mean",
+        share: "surface_mean",
+    }
     first, nulls = rows["model"].iloc[0], evaluation.null_models(table)
     series = {"persistence": (first, "persistence")}
     series |= {model: (model, "prediction") for model in rows["model"] if model not in nulls}
-    drawn = looks(series)
-    if kind == "counts":  # last, so that it lies on top
-        series["truth"], drawn["truth"] = (first, "truth"), TRUTH
+    drawn = looks(series) | {"truth": TRUTH}
 
     def draw(axes, title):
-        for name, (model, who) in series.items():
+        truth = {"truth": (first, "truth")} if title == "pieces" else {}
+        for name, (model, who) in (series | truth).items():
             part = found.loc[(model, f"{who}_{measures[title]}")]
-            mean, ends = part["mean"], (part["low"], part["high"])
+            mean = part["mean"]
             if title == share:
-                mean, ends = part["undefined"] / (part["undefined"] + part["n"]), ()
-            if name == "truth":  # two grey bands over each other say nothing
-                ends = ()
-            line(axes, part["horizon"], mean, name, drawn[name], *ends)
+                mean = part["undefined"] / (part["undefined"] + part["n"])
+            line(axes, part["horizon"], mean, name, drawn[name])
         axes.set_ylim(bottom=0, top=1.02 if title == share else None)
 
-    about = "What rollouts do to the shape of frames."
-    options = {"tall": 2.7, "xlabel": HORIZON, "ylabel": units[kind]}
-    figure = panel_grid(about, list(measures), draw, **options)
-    legend(figure, BAND)
+    about = f"What rollouts do to the shape of frames in {format}."
+    figure = panel_grid(about, list(measures), draw, wide=2.2, tall=2.2, xlabel=HORIZON)
+    legend(figure)
     return figure
 
 
@@ -199,85 +226,38 @@ def comparison(
     found = found[found["horizon"] == choice("horizon", horizon, found["horizon"].unique())]
     rollouts = table["protocol"].eq(evaluation.ROLLOUT).all()
     where = f"{horizon} steps ahead" if rollouts else f"next frame, {table['protocol'].iloc[0]}"
-    found = found.assign(text=found["mean"].map("{:.3f}".format), left=False)
+    found = found.assign(text=found["mean"].map("{:.3f}".format))
     label = f"{label}, {where} (bars: 95 % interval of the mean)"
-    names, formats = list(found["name"].unique()), list(table["format"].unique())
-    figure = _intervals(found, names, formats, label, sharex=True)
+    names, drawn = list(found["name"].unique()), looks(found["name"])
+
+    def draw(axes, title):
+        here = found[found["format"] == title].set_index("name")
+        for n, (name, look) in enumerate(drawn.items()):
+            if name not in here.index:
+                place = {"xycoords": ("axes fraction", "data"), "ha": "center", "va": "center"}
+                axes.annotate("missing", (0.5, n), style="italic", fontsize=8, color=INK, **place)
+                continue
+            row = here.loc[name]
+            axes.plot((row["low"], row["high"]), [n, n], color=look["color"], lw=2)
+            axes.plot(row["mean"], n, **look | {"ls": "", "ms": 6, "marker": look["marker"] or "|"})
+            place = {"textcoords": "offset points", "ha": "center", "xytext": (0, 4)}
+            axes.annotate(row["text"], (row["mean"], n), fontsize=7, color=INK, **place)
+        axes.set_yticks(range(len(names)), names, fontsize=9)
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(len(names) - 0.5, -0.75)
+        axes.grid(axis="y", color=FAINT, lw=0.5)
+        pairs = (f"{name} {here['text'].get(name, 'missing')}" for name in names)
+        return f"{title}: {', '.join(pairs)}"
+
+    options = {"tall": 0.1 + 0.27 * len(names), "whole": False, "sharex": True, "sharey": True}
+    figure = panel_grid(f"{label}.", list(table["format"].unique()), draw, **options)
+    figure.supxlabel(label, fontsize=9)
     first = figure.axes[0]
     if difference:
         for axes in figure.axes:
             axes.axvline(0, color="black", lw=1.2, zorder=0)
     else:
         first.set_xlim(0, 1.06 * first.get_xlim()[1])
-    return figure
-
-
-@style()
-def summary_curves(summary, *, models: Sequence[str] | None = None) -> Picture:
-    """Draw a table of means: rollouts over the horizon, a column per format.
-
-    What starts from as many frames shares a row with persistence and the thesis's model that
-    starts from them: ours have filled marks, the thesis's hollow ones. A panel names the models
-    that it lacks.
-
-    Args:
-        summary: as in data/results/summary.csv, see `helpers.published.course_results`.
-        models: what to show, in this order; what the table holds when None.
-    """
-    if summary["cut"].nunique() > 1:
-        raise ValueError("summary has several cuts; choose one with summary[summary['cut'] == …].")
-    table = summary[summary["protocol"] == evaluation.ROLLOUT]
-    models, formats = _asked(models, table["model"]), list(table["format"].unique())
-    table = table[table["model"].isin(models)]
-    theirs = published.thesis_figures().rename(columns={"model": "name"})
-    theirs = theirs[theirs["protocol"] == evaluation.ROLLOUT]
-    theirs = theirs[theirs["measure"] == "prediction_jaccard"]
-    theirs = theirs.assign(name="thesis: " + theirs["name"])
-    null = table.drop_duplicates(["format", "history", "horizon"])
-    parts = [null.assign(name="persistence", mean=null["persistence"]), theirs]
-    parts.append(table.assign(name=table["model"], mean=table["jaccard"]))
-    found = pd.concat(parts)
-    histories = table.groupby("history")["model"].agg(set)[::-1]
-    starts = {n: "one frame" if n == 1 else f"{n} frames" for n in histories.index}
-    found = found.assign(panel=found["format"] + ", from " + found["history"].map(starts))
-    panels = {
-        f"{name}, from {start}": [model for model in models if model in histories[n]]
-        for n, start in starts.items()
-        for name in formats
-    }
-    about = "Rollouts of all models beside persistence."
-    options = {"columns": len(formats), "tall": 2.1, "sharex": "row", "ylabel": DISTANCE}
-    drawn = looks(["persistence", *models, *theirs["name"]])
-    figure = _rollouts(about, found, panels, drawn, **options)
-    figure.axes[0].set_ylim(bottom=0)  # shared by all panels
-    return figure
-
-
-@style()
-def skill_horizons(found, *, models: Sequence[str] | None = None) -> Picture:
-    """Draw up to which step each model beats persistence, with the interval, a panel per format.
-
-    "Or more" marks a model that still does at the longest horizon that was judged.
-
-    Args:
-        found: from `helpers.evaluation.skill_horizon`.
-        models: what to show, in this order; what `found` holds when None.
-    """
-    if not len(found) or found.duplicated(["model", "format"]).any():
-        raise ValueError("Expected each model once for a format; choose one of its histories.")
-    formats, models = list(found["format"].unique()), _asked(models, found["model"])
-    more = found["steps"] == found["longest"]
-    text = found["steps"].map("{:.0f}".format) + more.map({True: " or more", False: ""})
-    rows = found.assign(name=found["model"], mean=found["steps"], text=text, left=more)
-    label = "skill horizon: steps up to which the model beats persistence (dotted: longest judged)"
-    figure = _intervals(rows, models, formats, label)
-    for axes, name in zip(figure.axes, formats):
-        longest = rows[rows["format"] == name].set_index("model")["longest"]
-        for n, model in enumerate(models):
-            if model in longest.index:
-                axes.vlines(longest[model], n - 0.5, n + 0.5, color=FAINT, ls=":", lw=1, zorder=0)
-        axes.set_xlim(-0.4, longest.max() + 0.8 if len(longest) else 1.8)
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     return figure
 
 
@@ -304,7 +284,9 @@ def breakdown(found, *, format: str, horizon: int = 1) -> Picture:
         for n, (model, look) in enumerate(drawn.items()):
             own = part[part["model"] == model]
             places = own["group"].map(groups.index) + (n - (len(drawn) - 1) / 2) * 0.6 / len(drawn)
-            axes.hlines(places, own["low"], own["high"], color=look["color"], lw=1.8)
+            several = own["n"] >= FEWEST
+            ends = own.loc[several, "low"], own.loc[several, "high"]
+            axes.hlines(places[several], *ends, color=look["color"], lw=1.8)
             mark = {"color": look["color"], "marker": look["marker"], "s": 25, "zorder": 2}
             axes.scatter(own["difference"], places, label=model, **mark)
             pairs = (f"{group} {gain:+.3f}" for group, gain in zip(own["group"], own["difference"]))
@@ -319,7 +301,7 @@ def breakdown(found, *, format: str, horizon: int = 1) -> Picture:
     label = f"Jaccard distance: model - persistence, {format}, {horizon} steps ahead"
     figure = panel_grid(f"{label}.", properties, draw, **options)
     figure.supxlabel(label, fontsize=9)
-    legend(figure, "bars: 95 % interval of the mean")
+    legend(figure, f"bars: 95 % interval of the mean, from {FEWEST} samples on")
     return figure
 
 
@@ -350,70 +332,6 @@ def floor_curves(found) -> Picture:
     return figure
 
 
-def _rollouts(about: str, found, panels: dict, drawn: dict, band: bool = False, **options):
-    """Draw rollouts over the horizon: a panel for each value of `panel`, a line for each name.
-
-    Args:
-        found: a table with `panel`, `name`, `history`, `horizon` and `mean`, and with `low` and
-            `high` for bands.
-        panels: title -> the models that belong there.
-        drawn: name -> how it looks.
-        options: of `panel_grid`.
-    """
-
-    def draw(axes, title):
-        here = found[found["panel"] == title]
-        for name, look in drawn.items():
-            for _, rows in here[here["name"] == name].groupby("history"):
-                # Missing horizons become a gap in the line.
-                rows = rows.set_index("horizon").reindex(range(1, rows["horizon"].max() + 1))
-                ends = (rows["low"], rows["high"]) if band else ()
-                line(axes, rows.index, rows["mean"], name, look, *ends)
-        say_missing(axes, [name for name in panels[title] if name not in set(here["name"])])
-
-    figure = panel_grid(about, list(panels), draw, xlabel=HORIZON, sharey=True, **options)
-    legend(figure, BAND if band else None)
-    return figure
-
-
-def _intervals(found, names: list[str], formats: list[str], label: str, **options) -> Picture:
-    """Draw means below each other, each with its interval and its text, a panel per format.
-
-    Args:
-        found: a table with `name`, `format`, `mean`, `low`, `high`, `text`, and `left` where the
-            text stands left of the mean, not above it.
-    """
-    drawn = looks(names)
-
-    def draw(axes, title):
-        here = found[found["format"] == title]
-        for n, name in enumerate(names):
-            rows, look = here[here["name"] == name], drawn[name]
-            if rows.empty:
-                place = {"xycoords": ("axes fraction", "data"), "ha": "center", "va": "center"}
-                axes.annotate("missing", (0.5, n), style="italic", fontsize=8, color=INK, **place)
-            for row in rows.itertuples():
-                axes.plot((row.low, row.high), [n, n], color=look["color"], lw=2)
-                mark = {"ls": "", "ms": 6, "marker": look["marker"] or "|"}
-                axes.plot(row.mean, n, **look | mark)
-                place = {"textcoords": "offset points", "ha": "right" if row.left else "center"}
-                place |= {"xytext": (-4 * row.left, 4), "fontsize": 7, "color": INK}
-                axes.annotate(row.text, (row.mean, n), **place)
-        axes.set_yticks(range(len(names)), names, fontsize=9)
-        axes.tick_params(axis="y", length=0)
-        axes.set_ylim(len(names) - 0.5, -0.75)
-        axes.grid(axis="y", color=FAINT, lw=0.5)
-        texts = here.drop_duplicates("name").set_index("name")["text"]
-        pairs = (f"{name} {texts.get(name, 'missing')}" for name in names)
-        return f"{title}: {', '.join(pairs)}"
-
-    tall = 0.1 + 0.27 * len(names)
-    options |= {"tall": tall, "whole": False, "sharey": True}
-    figure = panel_grid(f"{label}.", formats, draw, **options)
-    figure.supxlabel(label, fontsize=9)
-    return figure
-
-
 def _averages(table, difference: bool):
     """Average what belongs into one figure, as `evaluation.lines` does, and say what it is."""
     if not difference:
@@ -423,6 +341,25 @@ def _averages(table, difference: bool):
     found = found[found["measure"] == "jaccard"]
     found = found[~found["model"].isin(evaluation.null_models(table))]
     return found.assign(name=found["model"], kind="model"), f"{DISTANCE}: model - persistence"
+
+
+def _of_summary(summary):
+    """Return what `evaluation.lines` does, from a table of means."""
+    rollouts = summary[summary["protocol"] == evaluation.ROLLOUT]
+    for column in ("cut", "history"):
+        if rollouts[column].nunique() != 1:
+            raise ValueError(f"summary needs rollouts of one {column}; choose one.")
+    ours = rollouts.assign(mean=rollouts["jaccard"], name=rollouts["model"], kind="model")
+    null = ours.drop_duplicates(["format", "horizon"])
+    named = {"mean": "persistence", "low": "persistence_low", "high": "persistence_high"}
+    null = null.assign(**{new: null[old] for new, old in named.items()}, name="persistence")
+    theirs = published.thesis_figures().query("measure == 'prediction_jaccard'")
+    for column in ("protocol", "format", "history"):
+        theirs = theirs[theirs[column].isin(rollouts[column])]
+    theirs = theirs.assign(
+        name="thesis: " + theirs["model"], kind="thesis", low=np.nan, high=np.nan
+    )
+    return pd.concat([null.assign(kind="persistence"), ours, theirs], ignore_index=True)
 
 
 def _asked(models: Sequence[str] | None, found) -> list[str]:

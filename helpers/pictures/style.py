@@ -28,7 +28,7 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X")
 PLACES = {
     "ConvLSTM": 0,
     "WGAN-GP": 1,
-    "WGAN-GP, three frames": 1,
+    "WGAN-GP, 3 frames": 1,
     "CNN": 2,
     "SurfaceNet": 3,
     "WGAN-GP, one frame": 4,

@@ -37,7 +37,6 @@ def write_sample_set(
         overwrite: replace a set that this function wrote, if nothing was added or changed.
 
     Raises:
-        TypeError, ValueError: a count or the seed is not a whole number of at least 0.
         FileExistsError: the folder exists, and `overwrite` is False or it holds other things,
             which the message names.
         OSError: the folder cannot be written, or the disk is full.
@@ -46,7 +45,6 @@ def write_sample_set(
     counts = {split: _checks.whole(f"counts of {split}", counts.get(split), 0) for split in SPLITS}
     with _files.writing(folder, "choose another folder"):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _files.recover(folder.parent)
         if folder.exists() and not overwrite:
             raise FileExistsError(
                 f"{folder}: the folder exists; choose another name, or ask to overwrite it."

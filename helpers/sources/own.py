@@ -81,24 +81,15 @@ def threshold(
         at: filled is what lies above this number; `"otsu"` takes the number that divides the
             sequence's histogram best, by scikit-image; None expects two values and keeps them.
         below: filled is what does not lie above, such as pores in bright material.
-
-    Raises:
-        TypeError: the values are no real numbers, or some are masked.
-        ValueError: values are NaN or infinite, or there are more than two and no threshold.
     """
-    frames = _checks.unmasked("frames", frames)
-    if frames.dtype.kind not in "buif":
-        raise TypeError(f"frames has dtype {frames.dtype}; expected bool, integers or floats.")
-    wrong = 0 if frames.dtype.kind != "f" else sum(np.sum(~np.isfinite(each)) for each in frames)
-    if wrong or not frames.size:
-        raise ValueError(
-            f"{wrong} of {frames.size} values are NaN or infinite; expected a number for every "
-            "voxel: crop first, or fill them with np.nan_to_num."
-        )
+    frames = _checks.finite("frames", frames)
     low, high = frames.min(), frames.max()
     if at is None:
         if not all(np.all((each == low) | (each == high)) for each in frames):
-            raise ValueError(f"values from {low:g} to {high:g}; expected two. {_peaks(frames)}")
+            raise ValueError(
+                f"values from {low:g} to {high:g}; expected two: say from where on a voxel is "
+                'filled, at=… (--threshold), a number or "otsu".'
+            )
         # One value everywhere is taken as it is: `from_arrays` says what is wrong with it.
         at, said = (low if low < high else 0), f"two values, {low:g} and {high:g}"
     elif at == "otsu":
@@ -111,22 +102,6 @@ def threshold(
         said = f"threshold {at:g}"
     filled = np.asarray(frames <= at if below else frames > at)
     return filled.view(np.uint8), f"{said}: filled is {'not ' * below}what lies above {at:g}"
-
-
-def _peaks(frames: np.ndarray) -> str:
-    """Say where a histogram has its two peaks, and where the valley between them is."""
-    counts, edges = np.histogram(frames, 64)
-    places = np.arange(64)
-    first = int(counts.argmax())
-    second = int(np.where(abs(places - first) < 8, -1, counts).argmax())
-    left, right = sorted((first, second))
-    low = counts[left : right + 1]
-    valley = left + int(np.median(np.flatnonzero(low == low.min())))
-    one, other, between = ((edges[n] + edges[n + 1]) / 2 for n in (left, right, valley))
-    return (
-        f"The histogram's peaks are near {one:.4g} and {other:.4g}; with threshold {between:.4g}, "
-        'between them, or with "otsu" they become two.'
-    )
 
 
 def cube(frames: np.ndarray, edge: int) -> tuple[np.ndarray, str]:
@@ -284,27 +259,17 @@ def from_arrays(
 def _named(frames) -> dict[str, object]:
     """Return sequences by name, whichever way they came."""
     if not isinstance(frames, Mapping):
-        frames = _array(frames)
+        frames = _checks.unmasked("frames", frames)
         frames = dict(enumerate(frames if frames.ndim == 5 else [frames]))
     if not frames:
         raise ValueError("there are no sequences; expected at least one.")
     return {str(name): each for name, each in frames.items()}
 
 
-def _array(frames) -> np.ndarray:
-    try:
-        return _checks.unmasked("frames", frames)
-    except ValueError as error:  # of lists that make no array
-        raise ValueError(
-            f"frames of different shapes: {sorted({np.shape(each) for each in frames})}. "
-            "Sequences of different lengths are given by name: {'a': …, 'b': …}."
-        ) from error
-
-
 def _prepared(source, at, below, steps, time_axis) -> tuple[np.ndarray, dict]:
     """Read a sequence, take the steps, and see that records can hold what comes out."""
     source = source() if callable(source) else source
-    told = source if isinstance(source, Frames) else Frames(_array(source))
+    told = source if isinstance(source, Frames) else Frames(_checks.unmasked("frames", source))
     frames = told.array
     if frames.ndim != 4 or min(frames.shape[1:]) < 2:
         raise ValueError(

@@ -165,7 +165,7 @@ def isotropic(frames: np.ndarray, sizes: Sequence[float]) -> tuple[np.ndarray, s
 
 def _stack(files: list[Path], frame: Callable) -> Frames:
     """Read one frame after the other, and see that all have the same shape and voxels."""
-    frames, first = [], None
+    frames, known = [], set()
     for file in files:
         array, sizes = _read(file, functools.partial(frame, file))
         if array.ndim != 3:
@@ -173,14 +173,11 @@ def _stack(files: list[Path], frame: Callable) -> Frames:
                 f"{file}: it has shape {array.shape}; expected a frame (D, H, W), each in a "
                 "file of its own. Save what holds all time points as .npy."
             )
-        first = first or (array.shape, tuple(sizes))
-        if (array.shape, tuple(sizes)) != first:
-            raise ValueError(
-                f"{file}: expected a frame (D, H, W) as in {files[0].name}, whose shape and voxels "
-                f"are {first}; found {array.shape}, {tuple(sizes)}."
-            )
+        known.add((array.shape, tuple(sizes)))
+        if len(known) > 1:
+            raise ValueError(f"{file}: its shape and voxels differ from those before it: {known}.")
         frames.append(array)
-    array, words = isotropic(np.stack(frames), first[1])
+    array, words = isotropic(np.stack(frames), sizes)
     return Frames(array, (f"{len(files)} files, {files[0].name} … {files[-1].name}", words))
 
 

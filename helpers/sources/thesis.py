@@ -27,7 +27,7 @@ BY_HAND = (
     f"By hand: git clone {REPOSITORY}, git checkout {COMMIT}, then set WORKSHOP_DATA to the "
     "clone's folder data."
 )
-LARGEST, LARGEST_SET = 2**26, 2**34  # bytes of one record, and of all in the archive
+LARGEST = 2**26  # bytes of one record
 
 
 def download(
@@ -127,14 +127,13 @@ def _fetch(address: str, work: Path, progress: bool) -> Path:
 
 def _unpack(archive: Path, target: Path, splits: list[str], progress: bool) -> None:
     """Write the records of the wanted splits into `target`, and nothing else of the archive."""
-    wanted, size = {SPLITS[split] for split in splits}, 0
+    wanted = {SPLITS[split] for split in splits}
     try:
         with tarfile.open(archive, "r:gz") as tar:
             for member in records.bar(tar, progress, desc="unpack", unit="file"):
                 place = PurePosixPath(member.name)
                 if place.parent.name in wanted and records.NAME.fullmatch(place.name):
-                    size += member.size
-                    if not member.isreg() or member.size > LARGEST or size > LARGEST_SET:
+                    if not member.isreg() or member.size > LARGEST:
                         raise ValueError(f"{member.name!r} is no plain file, or too large")
                     # So it lands here, whatever its name says.
                     member = member.replace(name=f"{place.parent.name}/{place.name}", deep=False)

@@ -8,7 +8,6 @@ then voxels, max-pooled in space, and the Betti numbers of the material around t
 from __future__ import annotations
 
 import concurrent.futures
-import concurrent.futures.process
 import multiprocessing
 import signal
 from collections import deque
@@ -135,10 +134,6 @@ class World:
             than 2 voxels: then no voxel of one is a neighbour of another's, not even diagonally.
         attempts: turns and positions tried for one cavity before all are drawn anew.
         restarts: how often all are drawn anew, with the same counts, before giving up.
-
-    Raises:
-        TypeError, ValueError: a number is not whole or too small, sizes do not divide each other,
-            or the largest cavity does not fit into the cube.
     """
 
     resolution: int = _checks.field(128, least=1, whole=True)
@@ -157,7 +152,7 @@ class World:
                     f"{name} is {getattr(self, name)}; expected a divisor of the resolution, "
                     f"{self.resolution}."
                 )
-        # In a coarse cube tubes are widened to a voxel, see `_draw_shape`: no radius is above 8.
+        # In a coarse cube tubes are widened to a voxel: no radius is above 8.
         largest = max(8, SIZES[1] * (1 + JITTER) * sum(RADII[TORUS]) * self.scale)
         if int(largest) + self.border > (self.resolution - 1) // 2:
             raise ValueError(
@@ -254,9 +249,6 @@ def sample_sequence(
 
     The counts are uniform over `allowed_counts()`; `place` draws the cavities. The sample depends
     on the random generator and the world alone.
-
-    Raises:
-        RuntimeError: see `place`.
     """
     table = allowed_counts()
     return render(place(table[rng.integers(len(table))], rng, world), world, sample_id=sample_id)
@@ -317,10 +309,6 @@ def full_frames(sample: Sample, times: Sequence[int] | np.ndarray | None = None)
         sample: a generated sample; one read from a file does not know its solids.
         times: which frames of the sequence, whole numbers in 0…T-1; all when left out, which takes
             256 MiB at 128 frames of 128³.
-
-    Raises:
-        ValueError: the sample was not generated.
-        IndexError: there is no such frame.
     """
     if sample.world is None:
         raise ValueError(
@@ -398,10 +386,6 @@ def generate(
         count, seed, first_id: whole numbers of at least 0.
         world: how the cubes are made.
         processes: how many samples are made side by side; 1 makes them in this process.
-
-    Raises:
-        TypeError, ValueError: a number that is not whole, a negative one, or no process.
-        RuntimeError: cavities found no place, or a process ended unexpectedly.
     """
     count, first_id = _checks.whole("count", count, 0), _checks.whole("first_id", first_id, 0)
     seed, processes = _checks.whole("seed", seed, 0), _checks.whole("processes", processes, 1)
@@ -426,11 +410,6 @@ def _side_by_side(jobs: Iterator[tuple[int, int, World]], processes: int) -> Ite
             sample = waiting.popleft().result()
             waiting.extend(pool.submit(_make, job) for job in islice(jobs, 1))
             yield sample
-    except concurrent.futures.process.BrokenProcessPool as error:
-        raise RuntimeError(
-            "A process that makes samples ended unexpectedly. In a script, call generate() under "
-            '`if __name__ == "__main__":`; if memory ran out, use fewer processes.'
-        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

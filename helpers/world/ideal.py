@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from helpers import _checks
-from helpers.world.cavities import BALL, JITTER, RADII, SIZES, Solid, World
+from helpers.world.cavities import BALL, JITTER, RADII, SIZES, World
 
 WORLD = World()  # as in the thesis's data
 # Of the mean over a ball's own factor (`JITTER`): so many values leave an error below 1e-7.
@@ -69,9 +69,6 @@ class Posterior:
         times: (T,) different whole numbers, when they were read: voxels of the cube's time axis,
             counted from anywhere.
         world: how the cube is made.
-
-    Raises:
-        ValueError: the frames are empty or of another size, or no ball of the world fills them so.
     """
 
     def __init__(self, frames: ArrayLike, times: Sequence[int], world: World = WORLD):
@@ -150,17 +147,6 @@ class Posterior:
         # Within a step of ⌊a²⌋ no frame tells radii apart.
         squared[-1] += np.diff(np.sqrt(np.arange(len(radii) + 1))) ** 2 / 12 @ sized
         return np.sqrt(squared)
-
-    def draw(self, count: int, rng: np.random.Generator) -> list[Solid]:
-        """Draw balls that the frames may have come from; each of them fills all frames as seen."""
-        drawn = rng.choice(self.weights.size, _checks.whole("count", count, 1), p=self.weights.flat)
-        k, s = np.unravel_index(drawn, self.weights.shape)
-        low, high = self.low[k, s], self.high[k, s]
-        share = rng.uniform(self._prior[low], self._prior[high])
-        squared = np.interp(share, self._prior, np.arange(len(self._prior)))
-        radii = np.sqrt(np.clip(squared, low, high - 1e-6))
-        centres = np.column_stack([self.moments[k], self.places[s]]).tolist()
-        return [Solid(BALL, tuple(c), np.eye(4), float(a)) for c, a in zip(centres, radii)]
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def lab(chosen: argparse.Namespace) -> None:
     """Seconds from `make lab` to a served page on a fresh clone (installs about 3 GB)."""
     from tests.benchmarks.lab import measure
 
-    for name, seconds in measure(chosen.token):
+    for name, seconds in measure():
         row(f"make lab, {name}", [seconds], "s", "fresh clone of what is committed")
 
 
@@ -124,13 +124,8 @@ def row(what: str, values: list[float], unit: str, note: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument(
-        "parts",
-        nargs="*",
-        metavar="part",
-        help=f"{', '.join(PARTS)}; all but lab when none is named",
-    )
-    parser.add_argument("--lab", action="store_true", help="the part lab as well")
+    parts = f"{', '.join(PARTS)}; all but lab when none is named"
+    parser.add_argument("parts", nargs="*", metavar="part", help=parts)
     parser.add_argument("--runs", type=int, default=5, help="runs of each figure (default 5)")
     parser.add_argument("--files", type=int, default=1000, help="records to read (default 1000)")
     parser.add_argument(
@@ -140,21 +135,8 @@ def main() -> None:
         "--sequences", type=int, default=4, help="sequences to forecast in a run (default 4)"
     )
     parser.add_argument("--notebook-runs", type=int, default=1, help="runs of each notebook")
-    parser.add_argument(
-        "--token",
-        default=os.environ.get("BENCH_TOKEN"),
-        help="of the server in lab (default: BENCH_TOKEN, or at random)",
-    )
     chosen = parser.parse_args()
-    wrong = [part for part in chosen.parts if part not in PARTS]
-    if wrong:
-        parser.error(f"there is no part {wrong[0]}; choose from {', '.join(PARTS)}")
-    counts = (chosen.runs, chosen.files, chosen.samples, chosen.sequences, chosen.notebook_runs)
-    if min(counts) < 1:
-        parser.error("runs, files, samples and sequences must be at least 1")
     parts = chosen.parts or [name for name in PARTS if name != "lab"]
-    if chosen.lab and "lab" not in parts:
-        parts.append("lab")
     print("| what | median | range | runs | |\n| --- | --- | --- | --- | --- |", flush=True)
     for name in parts:
         PARTS[name](chosen)

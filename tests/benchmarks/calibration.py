@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -106,20 +105,14 @@ def statistics(batches) -> dict[str, float]:
     return result
 
 
-def thesis_batches(folder: Path, files: int = 8):
+def thesis_batches(folder: Path):
     """Yield the thesis's packed training samples in batches of (frames, objects)."""
-    for path in sorted((folder / "packed").glob("training-*.npz"))[:files]:
+    for path in sorted((folder / "packed").glob("training-*.npz")):
         with np.load(path) as packed:
             frames, objects = packed["frames"], packed["objects"]
         for first in range(0, len(frames), 200):
             part = np.unpackbits(frames[first : first + 200], axis=-1)
             yield part.reshape(-1, 128, 16, 16, 16), objects[first : first + 200]
-
-
-def generated_batches(count: int, seed: int, processes: int):
-    """Yield generated samples one by one as batches of (frames, objects)."""
-    for sample in generate(count, seed, processes=processes):
-        yield sample.frames[None], sample.objects[None]
 
 
 def table(measured: dict[str, float], target: dict[str, float]) -> str:
@@ -137,18 +130,11 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--files", type=int, default=8, help="of the 8 packed training files")
     options = parser.parse_args()
     folder = os.environ.get("THESIS_FOLDER")
-    target = statistics(thesis_batches(Path(folder), options.files)) if folder else NOTED
-    begin = time.perf_counter()
-    measured = statistics(generated_batches(options.count, options.seed, options.processes))
-    seconds = time.perf_counter() - begin
-    print(table(measured, target))
-    print(
-        f"\n{options.count} samples, {options.processes} process(es), "
-        f"{options.count / seconds:.1f} samples/s, measuring included"
-    )
+    target = statistics(thesis_batches(Path(folder))) if folder else NOTED
+    made = generate(options.count, options.seed, processes=options.processes)
+    print(table(statistics((each.frames[None], each.objects[None]) for each in made), target))
 
 
 if __name__ == "__main__":

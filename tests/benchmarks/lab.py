@@ -18,34 +18,30 @@ from pathlib import Path
 from helpers._lab import FIRST, WORK
 from helpers.workshop import REPOSITORY
 
+LIMIT = 1800  # seconds until we give up
 PAGE = f"lab/tree/{WORK}/{FIRST}"
 
 
-def measure(token: str | None = None, limit: float = 1800) -> Iterator[tuple[str, float]]:
+def measure() -> Iterator[tuple[str, float]]:
     """Yield (which start, seconds). A clone has what is committed; the two take about 9 GB.
 
     Both download everything: neither uv nor pip sees a cache of earlier installations.
 
-    Args:
-        token: the server's; made at random when None.
-        limit: give up after so many seconds.
-
     Raises:
         RuntimeError: no page came; the end of the server's log is in the message.
     """
-    token = token or secrets.token_hex(16)
     with tempfile.TemporaryDirectory() as place:
         log = Path(place) / "log"
         for tool, options in (("uv", []), ("pip", ["UV="])):
             clone = Path(place) / tool
             subprocess.run(["git", "clone", "--quiet", REPOSITORY, clone], check=True)
-            yield f"first start, {tool}", _start(clone, log, token, limit, options)
-        yield "second start", _start(clone, log, token, limit, ["UV="])
+            yield f"first start, {tool}", _start(clone, log, options)
+        yield "second start", _start(clone, log, ["UV="])
 
 
-def _start(clone: Path, log: Path, token: str, limit: float, options: list[str]) -> float:
+def _start(clone: Path, log: Path, options: list[str]) -> float:
     """Start the laboratory, wait for its page, stop it; return the seconds until the page."""
-    port = _free_port()
+    port, token = _free_port(), secrets.token_hex(16)
     arguments = ["--no-browser", f"--port={port}", "--ServerApp.port_retries=0"]
     arguments.append(f"--IdentityProvider.token={token}")
     environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
@@ -65,9 +61,9 @@ def _start(clone: Path, log: Path, token: str, limit: float, options: list[str])
         )
     try:
         while not _served(f"http://127.0.0.1:{port}/{PAGE}?token={token}"):
-            if process.poll() is not None or time.perf_counter() - begin > limit:
+            if process.poll() is not None or time.perf_counter() - begin > LIMIT:
                 end = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
-                raise RuntimeError(f"No page from make lab after {limit:.0f} s or its end:\n{end}")
+                raise RuntimeError(f"No page from make lab after {LIMIT} s or its end:\n{end}")
             time.sleep(0.1)
         return time.perf_counter() - begin
     finally:

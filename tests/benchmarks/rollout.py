@@ -123,7 +123,7 @@ def measure(runs: int, sequences: int) -> Iterator[tuple[str, str, list[float], 
         f"rollout, {HORIZON} after {HISTORY} frames",
         {
             KERAS: lambda: rollout(WholeHistory(layers), observed, HORIZON),
-            RECOMPUTED: lambda: rollout(thesis, observed, HORIZON, recompute=True),
+            RECOMPUTED: lambda: rollout(lambda history: thesis(history), observed, HORIZON),
             CARRIED: lambda: rollout(thesis, observed, HORIZON),
         },
         runs,

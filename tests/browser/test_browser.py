@@ -54,7 +54,7 @@ import numpy as np
 from helpers import records, workshop
 from helpers.sequences import T80_TINC4
 from helpers.panels.laboratory import Laboratory
-from helpers.panels.viewer import viewer
+from helpers.panels.viewer import Viewer
 
 split = records.packed(workshop.split_folder("test"), limit=2, progress=False)
 frames = T80_TINC4.select(split.frames([0])[0])
@@ -182,7 +182,7 @@ def test_a_notebook_runs(notebook, number):
 
 
 def test_the_viewer(notebook, server):
-    page = notebook(write(server[2], "viewer.ipynb", PANELS, "viewer(frames, 0.8 * frames[::-1])"))
+    page = notebook(write(server[2], "viewer.ipynb", PANELS, "Viewer(frames, 0.8 * frames[::-1])"))
     panel = page.locator(".viewer")
     before = {name: picture(page, name) for name in ("viewer-solid", "viewer-slice")}
 

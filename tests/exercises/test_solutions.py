@@ -52,18 +52,6 @@ def sources(page):
     return [cell.source for cell in page.cells]
 
 
-def test_a_new_page_asks_what_the_notebook_asks(solved):
-    assert sources(solved)[:6] == [
-        "# Solutions · 12 · Tides\n\nBack to the [notebook](../12.ipynb)",
-        "## Exercise 12.1: ebb\n\nLook:",
-        "```python\nsome = 1\n```",
-        "Write ebb.",
-        "def ebb(x):\n    return x",
-        "assert exercises.check_ebb(ebb)",
-    ]
-    assert len(solved.cells) == 11
-
-
 def test_what_belongs_to_the_page_stays_whatever_happens_to_the_exercise(solved):
     setup, before, after = (v4.new_markdown_cell(text) for text in ("set-up", "idea", "why"))
     solved.cells[9:9] = [before]  # before and after the code that solves "flow"

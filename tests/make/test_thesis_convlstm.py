@@ -131,7 +131,7 @@ def test_the_command_writes_a_report(weights, sample_set, tmp_path, calls, capsy
     assert str(tmp_path) not in report.with_suffix(".json").read_text()
 
 
-def test_the_command_says_what_is_wrong(weights, sample_set, tmp_path, calls, capsys, monkeypatch):
+def test_the_command_says_what_is_wrong(weights, sample_set, tmp_path, calls, capsys):
     command = [str(weights), str(sample_set), str(tmp_path / "out")]
     assert thesis_convlstm.main([*command, "--limit", "0"]) == 1
     assert "limit is 0" in capsys.readouterr().err
@@ -139,13 +139,6 @@ def test_the_command_says_what_is_wrong(weights, sample_set, tmp_path, calls, ca
     assert thesis_convlstm.main(command) == 1
     assert "T80_TINC4.h5 is not a file" in capsys.readouterr().err
     assert not calls  # before the first format has taken an hour
-
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(evaluation, "long_term", interrupted)
-    assert thesis_convlstm.main([*command, "--formats", "T20_TINC1"]) == 130
-    assert "goes on from here" in capsys.readouterr().err
 
 
 # With the thesis's own files

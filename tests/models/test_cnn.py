@@ -253,7 +253,7 @@ def test_a_compiled_model_forecasts(frames):
         ({"steps": ()}, TypeError, "steps"),
         ({"steps": (1, 1)}, ValueError, "each time step once"),
         ({"patch": 3}, ValueError, "fill the grid"),
-        ({"residual": 0}, ValueError, "above 0"),
+        ({"residual": -1}, ValueError, "at least 0"),
     ],
 )
 def test_configurations_that_cannot_be(change, error, says):

@@ -1,32 +1,51 @@
 """The panel of the laboratory: what its buttons do, what it says, what it shows."""
 
+import time
+
 import ipywidgets
 import pytest
 from short_runs import TINY, stop_at, written
 
 from helpers.panels import laboratory
 from helpers.panels.laboratory import Laboratory
-from helpers.panels.runs import Session
 from helpers.panels.settings import MODELS, Settings
 
 PNG = "data:image/png"
 
 
 @pytest.fixture
-def panel(session):
-    return Laboratory(session=session)
+def panel(tmp_path):
+    return Laboratory(tmp_path / "runs")
 
 
-def ended(panel, run):
-    """Wait until a run has ended and the panel shows it."""
-    panel.session._thread.join(300)
-    assert run and not panel.session.running
-    return run
+def does(panel, action):
+    """Do something, wait until it has ended and the panel shows it; return the latest run."""
+    action()
+    panel._thread.join(300)
+    assert not panel.session.running
+    return panel.session.run
 
 
-def test_a_run(panel, splits):
+def test_start_stop_continue_add_a_seed_and_restart(panel, capfd):
     panel.set(**TINY, learning_rate=0.005)
-    assert ended(panel, panel.start()) == 1
+
+    def start_twice():
+        panel.start()
+        training = panel._thread
+        while not panel.session.run:
+            time.sleep(0.01)
+        # A second start is refused, politely, and changes nothing.
+        panel.start()
+        panel._thread.join(300)
+        assert "Run 1 is being trained. Stop it first" in panel._message.value
+        training.join(300)
+
+    stop_at(panel.session, 2, start_twice)
+    assert panel.session.numbers() == [1] and panel.session.read(1).status == "stopped"
+    assert "stopped" in panel._display.line.value
+    panel.stop()
+    assert "No run is being trained" in panel._message.value
+    assert does(panel, panel.resume) == 1
     shown = panel._display
     assert "step 4 of 4 · done" in shown.line.value
     assert (shown.bar.value, shown.bar.max) == (4, 4)
@@ -37,59 +56,29 @@ def test_a_run(panel, splits):
     before = panel._shades.value
     panel._sample.value = 2
     assert panel._shades.value != before
-    # The same after a restart.
-    again = Laboratory(session=Session(panel.session.folder, **splits))
-    assert again._table.value == panel._table.value
-    assert [run for _, run in again._chosen.options] == [1]
-    again.copy(1)
-    assert again.settings == Settings(**TINY, learning_rate=0.005)
-
-
-def test_in_the_background(panel, capfd):
-    panel.set(**TINY | {"steps": 2000})
-
-    def start_twice():
-        panel.start()
-        # A second start is refused, politely, and changes nothing.
-        assert panel.start() is None
-        assert "Run 1 is being trained. Stop it first" in panel._message.value
-        ended(panel, 1)
-
-    stop_at(panel.session, 20, start_twice)
-    assert panel.session.numbers() == [1]
-    assert "stopped" in panel._display.line.value
-    assert panel.session.read(1).status == "stopped"
-    panel.stop()
-    assert "No run is being trained" in panel._message.value
-    assert capfd.readouterr() == ("", "")
-
-
-def test_continue_and_add_a_seed(panel):
-    panel.set(**TINY)
-    stop_at(panel.session, 2, lambda: ended(panel, panel.start()))
-    assert ended(panel, panel.resume()) == 1
-    assert len(panel.session.read(1).log) == 4
-    assert panel.resume() is None and "all its steps" in panel._message.value
-    assert [ended(panel, panel.another_seed()) for _ in range(2)] == [2, 3]
-    assert panel.session.table()["seed"].tolist() == [1, 2, 3]
+    does(panel, panel.resume)
+    assert "all its steps" in panel._message.value
+    assert does(panel, panel.another_seed) == 2
+    assert panel.session.table()["seed"].tolist() == [1, 2]
     # Seeds stand beside each other, with their mean and spread.
-    assert panel._chosen.value == (1, 2, 3)
+    assert panel._chosen.value == (1, 2)
     assert "<th>spread</th>" in panel._comparison.value and "dots" in panel._comparison.value
-    panel.set(width=16)
-    ended(panel, panel.start())
-    assert panel._chosen.value == (4,)
-    panel.compare(1, 4)
-    assert panel.resume() is None
-    assert "2 runs are chosen; choose one" in panel._message.value
+    assert capfd.readouterr() == ("", "")
+    # The same after a restart.
+    again = Laboratory(panel.session.folder)
+    assert again._table.value == panel._table.value
+    assert [run for _, run in again._chosen.options] == [1, 2]
+    again.compare(1)
+    again.copy()
+    assert again.settings == Settings(**TINY, learning_rate=0.005)
 
 
 def test_an_error_leaves_the_laboratory_usable(panel, monkeypatch):
     panel.set(**TINY)
-    with monkeypatch.context() as patch:
-        patch.setattr(Settings, "compiled", lambda *_: (_ for _ in ()).throw(MemoryError("<no>")))
-        assert panel.session.read(ended(panel, panel.start())).status == "failed"
-    assert "MemoryError: &lt;no&gt;" in panel._message.value and "alert" in panel._message.value
-    assert panel.session.read(ended(panel, panel.start())).status == "done"
+    monkeypatch.setattr(Settings, "compiled", lambda *_: (_ for _ in ()).throw(MemoryError("<no>")))
+    for _ in range(2):
+        assert panel.session.read(does(panel, panel.start)).status == "failed"
+        assert "MemoryError: &lt;no&gt;" in panel._message.value and "alert" in panel._message.value
 
 
 def test_knobs_that_a_model_lacks(panel):
@@ -111,16 +100,16 @@ def test_absurd_numbers(panel):
     panel.set(batch_size=0)
     assert "batch_size is 0; expected 1 to 64" in panel._about.value
     assert panel._buttons["start"].disabled
-    assert panel.start() is None and not panel.session.running
+    does(panel, panel.start)
     assert "batch_size is 0" in panel._message.value
 
 
-def test_comparison(session):
+def test_comparison(tmp_path):
     for number, change in enumerate(
         ({}, {"seed": 2}, {"history": 8}, {"model": "ConvLSTM"}, {"format": "T20_TINC1"}), 1
     ):
-        written(session.folder, number, Settings(**TINY | change))
-    panel = Laboratory(session=session)
+        written(tmp_path, number, Settings(**TINY | change))
+    panel = Laboratory(tmp_path)
     panel.compare(1, 2, 3)
     seen = panel._comparison.value
     assert "over history from 1 to 8" in seen and "CNN 0.215 to 0.23" in seen
@@ -133,6 +122,8 @@ def test_comparison(session):
     panel._over.value = laboratory.VALUES
     panel.compare(1, 4)
     assert PNG in panel._comparison.value
+    does(panel, panel.resume)
+    assert "2 runs are chosen; choose one" in panel._message.value
     panel.compare(1, 5)
     panel._judged.value = "next frame"
     assert PNG in panel._comparison.value

@@ -47,18 +47,6 @@ def test_a_voxel_is_in_its_place_in_a_slice(one_voxel, axis, index, right, up, n
     np.testing.assert_allclose(place, (right + 0.5, up + 0.5), atol=0.15)
 
 
-def test_orthogonal_slices_meet_in_the_fullest_voxel(one_voxel):
-    figure = pictures.orthogonal_slices(one_voxel, title="one voxel")
-    panels = shown(figure)
-    titles = [panel.get_title() for panel in panels]
-    assert titles == ["slice D = 12", "slice H = 3", "slice W = 1"]
-    assert [panel.images[0].get_array().sum() for panel in panels] == [1, 1, 1]
-    for panel in panels:
-        up, right = np.argwhere(panel.images[0].get_array())[0] + 0.5
-        vertical, horizontal = panel.lines
-        assert vertical.get_xdata()[0] == right and horizontal.get_ydata()[0] == up
-
-
 def test_comparison_tells_misses_and_false_alarms_by_symbol_and_colour(one_voxel):
     prediction = np.zeros((16, 16, 16))
     prediction[12, 5, 7] = 0.8
@@ -90,3 +78,14 @@ def test_a_posterior_narrows_from_column_to_column():
     assert np.array_equal(ahead >= 0.5, frames[3].max(axis=0) == 1)
     with pytest.raises(ValueError, match="frames seen is 4"):
         pictures.posteriors(frames, 2, seen=(4,))
+
+
+def test_a_film_strip_has_a_row_for_each_forecast():
+    truth = np.zeros((2, 4, 4, 4), np.uint8)
+    truth[:, 0, 0, :2] = 1
+    half = truth * (np.arange(4) < 1)
+    figure = pictures.film_strip(truth, {"good": truth, "half": half}, times=[54, 58])
+    assert len(figure.axes) == 3 * 2
+    assert figure.alt.endswith("truth t = 54, t = 58; good 0.00, 0.00; half 0.50, 0.50.")
+    (shown,) = figure.axes[4].images
+    assert shown.get_array().sum() == 1

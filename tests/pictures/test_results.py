@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from figures import legend_texts, line, texts
+from matplotlib.collections import LineCollection
 
 from helpers import evaluation, pictures
 from helpers.rollout import Persistence
@@ -77,14 +78,6 @@ def test_differences_are_means_with_bars_beside_zero(rng):
     assert one.axes[0].get_xticks().tolist() == [4]
 
 
-def test_bars_have_the_heights_of_the_table():
-    table = {"training": {"ball": 3, "ring": 1}, "test": {"ball": 2, "ring": 4}}
-    axes = pictures.bars(table, category_label="kind").axes[0]
-    assert [bar.get_height() for bar in axes.patches] == [3, 1, 2, 4]
-    assert len({bar.get_hatch() for bar in axes.patches}) == 2
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["ball", "ring"]
-
-
 def test_long_term_curves_show_models_nulls_and_the_thesis(results):
     figure = pictures.long_term_curves(results)
     fast = figure.axes[1]
@@ -100,7 +93,13 @@ def test_long_term_curves_show_models_nulls_and_the_thesis(results):
     assert published.get_xdata().tolist() == [1, 2, 3, 4, 5]
     assert published.get_ydata()[4] == pytest.approx(0.7533, abs=1e-4)
     assert published.get_markerfacecolor() == "white"
-    assert "missing: GAN" in texts(figure) and len(set(legend_texts(figure))) == 7
+    assert "missing: GAN" in texts(figure) and set(legend_texts(figure)) == {
+        *("ours", "GAN", "persistence", "moving null"),
+        *("thesis: ConvLSTM3D", "trusted below 0.5"),
+    }
+    assert set(line(fast, "trusted below 0.5").get_ydata()) == {0.5}
+    assert len(fast.collections) == 1  # a band around ours, and none around null models
+    assert fast.child_axes[0].get_xlabel() == "time points"
     looks = {(d.get_color(), d.get_linestyle(), d.get_marker()) for d in fast.lines}
     assert len(looks) == len(fast.lines)
     assert fast.get_ylim()[1] > rows["prediction_jaccard"].max() - 0.1  # nothing is cut off
@@ -150,8 +149,7 @@ def test_few_samples_fall_into_few_bins(results):
 
 
 def test_the_thesis_has_the_colours_of_its_kin(results):
-    names = {"ours": "CNN", "GAN": "WGAN-GP"}
-    table = results.replace({"model": names})
+    table = results.replace({"model": {"ours": "CNN", "GAN": "WGAN-GP"}})
     convlstm = results[results["model"] == "ours"].assign(model="ConvLSTM")
     table = evaluation.combine(table, convlstm)
     first = pictures.long_term_curves(table).axes[0]
@@ -161,14 +159,11 @@ def test_the_thesis_has_the_colours_of_its_kin(results):
         return drawn.get_color(), drawn.get_marker()
 
     assert look("thesis: ConvLSTM3D") == look("ConvLSTM")
-    assert look("thesis: AEncGAN3D three-frame") == look("WGAN-GP")
-    others = {look(name) for name in ("ConvLSTM", "WGAN-GP", "CNN", "persistence")}
-    assert look("thesis: AEncGAN3D single-frame") not in others
-    assert {colour for colour, _ in others}.isdisjoint(look("thesis: AEncGAN3D single-frame"))
     compared = pictures.comparison(table, horizon=5).axes[0].lines
     marks = [(dot.get_color(), dot.get_marker()) for dot in compared]
     for name in ("ConvLSTM", "WGAN-GP"):
         assert marks.count(look(name)) == 2  # ours and the thesis's
+    assert marks.count(look("CNN")) == 1
 
 
 def test_comparison_shows_every_model_with_its_interval(results):
@@ -188,17 +183,7 @@ def test_comparison_shows_every_model_with_its_interval(results):
     assert apart.axes[0].get_xlim()[0] < -0.1 < 0.1 < apart.axes[0].get_xlim()[1]
 
 
-def test_skill_horizons_and_breakdown(results, rng):
-    found = evaluation.skill_horizon(results)
-    figure = pictures.skill_horizons(found, models=["ours", "GAN", "persistence"])
-    assert {"6 or more", "0", "missing"} <= set(texts(figure))
-    # What is longer than the axis goes on must not cross its end.
-    sides = {text.get_text(): text.get_ha() for axes in figure.axes for text in axes.texts}
-    assert sides["6 or more"] == "right" and sides["0"] == "center"
-    shorter = found.assign(longest=found["longest"].where(found["model"] != "GAN", 3))
-    first = pictures.skill_horizons(shorter, models=["ours", "GAN"]).axes[0]
-    ends = [part.get_segments()[0][0][0] for part in first.collections]
-    assert ends == [6, 3]  # each model was judged up to its own horizon
+def test_breakdown(results):
     groups = pd.DataFrame({"size": ["small"] * 5 + ["large"] * 5}, index=range(10))
     parts = evaluation.breakdown(results, groups)
     figure = pictures.breakdown(parts, format="T20_TINC1", horizon=2)
@@ -206,40 +191,35 @@ def test_skill_horizons_and_breakdown(results, rng):
     expected = parts.query("model == 'GAN' and format == 'T20_TINC1' and horizon == 2")
     (drawn,) = [found for found in figure.axes[0].collections if found.get_label() == "GAN"]
     np.testing.assert_allclose(drawn.get_offsets()[:, 0], expected["difference"])
+    bars = [found for found in figure.axes[0].collections if isinstance(found, LineCollection)]
+    assert [len(found.get_segments()) for found in bars] == [2, 2]
+    fewer = evaluation.breakdown(results[results["sample"] > 0], groups)
+    (axes,) = pictures.breakdown(fewer, format="T20_TINC1", horizon=2).axes
+    bars = [found for found in axes.collections if isinstance(found, LineCollection)]
+    assert [len(found.get_segments()) for found in bars] == [1, 1]  # four have no interval
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == [
         "large  (n 5)",
         "small  (n 5)",
     ]
 
 
-def test_summary_curves():
-    both = pd.read_csv(REPOSITORY / "data" / "results" / "summary.csv")
-    with pytest.raises(ValueError, match="several cuts"):
-        pictures.summary_curves(both)
+def test_long_term_curves_of_a_table_of_means():
+    both = pd.read_csv(REPOSITORY / "data" / "results" / "summary.csv").query("history == 5")
+    with pytest.raises(ValueError, match="rollouts of one cut"):
+        pictures.long_term_curves(both)
     summary = both[both["cut"] == "expected"]
-    models = ["ConvLSTM", "WGAN-GP, three frames"]
-    figure = pictures.summary_curves(summary, models=models)
-    assert len(figure.axes) == 2 * 3  # what starts from five frames, from three frames
-    assert figure.axes[0].get_title() == "T20_TINC1, from 5 frames"
-    rows = summary.query("model == 'ConvLSTM' and format == 'T40_TINC2' and protocol == 'rollout'")
+    with pytest.raises(ValueError, match="rollouts of one history"):
+        pictures.long_term_curves(pd.concat([summary, summary.assign(history=1)]))
+    figure = pictures.long_term_curves(summary)
+    rows = summary.query("model == 'ConvLSTM' and format == 'T40_TINC2'")
     drawn = figure.axes[1]
     np.testing.assert_allclose(line(drawn, "ConvLSTM").get_ydata(), rows["jaccard"])
     np.testing.assert_allclose(line(drawn, "persistence").get_ydata(), rows["persistence"])
     theirs = line(drawn, "thesis: ConvLSTM3D")
     np.testing.assert_allclose(theirs.get_ydata(), rows["thesis"].dropna(), atol=1e-5)
-    assert theirs.get_color() == line(drawn, "ConvLSTM").get_color()
-    gan = figure.axes[5]
-    assert {found.get_label() for found in gan.lines} == {
-        "persistence",
-        "WGAN-GP, three frames",
-        "thesis: AEncGAN3D three-frame",
-    }
-    assert set(legend_texts(figure)) >= {*models, "persistence", "thesis: ConvLSTM3D"}
+    assert not any("GAN3D" in text for text in legend_texts(figure))  # other frames seen
     holed = summary[(summary["model"] != "CNN") | (summary["format"] != "T80_TINC4")]
-    figure = pictures.summary_curves(holed, models=["ConvLSTM", "CNN"])
-    assert texts(figure).count("missing: CNN") == 1
-    with pytest.raises(ValueError, match="A model is 'VAE'"):
-        pictures.summary_curves(summary, models=["VAE"])
+    assert texts(pictures.long_term_curves(holed)).count("missing: CNN") == 1
 
 
 def test_loss_curves_of_several_trainings():
@@ -271,8 +251,8 @@ def test_seeds_are_dots_around_their_mean():
     # The axis shows what the runs span: persistence is a word where it is far.
     figure = pictures.seeds(groups, xlabel="history", ylabel="best", persistence=0.9)
     assert figure.axes[0].get_ylim()[1] < 0.4 and "below persistence 0.9" in figure.alt
-    words = pictures.seeds({"CNN": (["a", "b"], [1, 2])}, xlabel="model", ylabel="best").axes[0]
-    assert [tick.get_text() for tick in words.get_xticklabels()] == ["a", "b"]
+    words = pictures.seeds({"CNN": (["b", "a"], [1, 2])}, xlabel="model", ylabel="best").axes[0]
+    assert [tick.get_text() for tick in words.get_xticklabels()] == ["b", "a"]
     assert words.get_xscale() == "linear"
 
 
@@ -294,25 +274,18 @@ def test_results_that_cannot_be_compared_are_told(results, draw):
 def test_other_bad_results_are_told(results):
     next_frames = results.drop(columns=[c for c in results if c.startswith("moving")])
     next_frames = next_frames[next_frames["horizon"] == 1].assign(protocol="pooled")
-    found = evaluation.skill_horizon(results)
     for call, words in (
         (
             lambda: pictures.long_term_curves(next_frames),
             "protocol is 'pooled'",
         ),
         (lambda: pictures.comparison(results, horizon=9), "horizon is 9; choose one of 1, 2"),
-        (lambda: pictures.skill_horizons(found.iloc[:0]), "each model once"),
-        (lambda: pictures.skill_horizons(pd.concat([found, found])), "each model once"),
     ):
         with pytest.raises(ValueError, match=words):
             call()
 
 
-@pytest.mark.parametrize(
-    ("kind", "lines"),
-    [("counts", ["persistence", "ours", "truth"]), ("errors", None), ("surface", None)],
-)
-def test_shape_curves(rng, kind, lines):
+def test_shape_curves(rng):
     frames = (rng.random((6, 9, 6, 6, 6)) < 0.2).astype(np.uint8)
 
     def fading(history):
@@ -321,19 +294,19 @@ def test_shape_curves(rng, kind, lines):
     options = {"history": 4, "horizon": 5, "shape": True, "frame_format": "T20_TINC1"}
     ours = evaluation.long_term(fading, frames, name="ours", **options)
     table = evaluation.combine(ours, evaluation.long_term(Persistence(), frames, **options))
-    figure = pictures.shape_curves(table, kind=kind, format="T20_TINC1")
-    assert legend_texts(figure) == (lines or ["persistence", "ours"])
+    figure = pictures.shape_curves(table, format="T20_TINC1")
+    assert legend_texts(figure) == ["persistence", "ours", "truth"]
     means = evaluation.shape_means(table, ["model", "horizon"]).set_index(["model", "measure"])
-    first, _, last = figure.axes
-    if kind == "surface":
-        assert line(last, "ours").get_ydata().tolist() == [0, 0, 1, 1, 1]  # 0.75³ is below 0.5
-        drawn = line(first, "persistence").get_ydata()
-        expected = means.loc[("ours", "persistence_surface_mean"), "mean"]
-    else:
-        ending = "_error" if kind == "errors" else ""
-        drawn = line(first, "ours").get_ydata()
-        expected = means.loc[("ours", f"prediction_components{ending}"), "mean"]
-    np.testing.assert_allclose(drawn, expected)
+    pieces, errors, surface, share = figure.axes
+    for axes, name, measure in (
+        (pieces, "ours", "prediction_components"),
+        (pieces, "truth", "truth_components"),
+        (errors, "ours", "prediction_components_error"),
+        (surface, "persistence", "persistence_surface_mean"),
+    ):
+        drawn = line(axes, name).get_ydata()
+        np.testing.assert_allclose(drawn, means.loc[("ours", measure), "mean"])
+    assert line(share, "ours").get_ydata().tolist() == [0, 0, 1, 1, 1]  # 0.75³ is below 0.5
     with pytest.raises(ValueError, match="format is 'T80_TINC4'; choose one of T20_TINC1"):
         pictures.shape_curves(table, format="T80_TINC4")
 

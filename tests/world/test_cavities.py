@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from helpers import topology
 from helpers.world import cavities
 from helpers.world.cavities import (
     BALL,
@@ -227,7 +228,6 @@ def test_turning_by_angles_shortens_the_shell_along_time(rng):
     "world",
     [
         SMALL,
-        World(resolution=32, pooling=1, time_points=16),
         World(resolution=36, pooling=3, time_points=36),
     ],
     ids=lambda world: f"{world.resolution}-{world.pooling}-{world.time_points}",
@@ -240,7 +240,7 @@ def test_frames_equal_all_voxels_max_pooled(world):
         assert (full_frames(sample) == cube[world.times]).all()
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.lists(solids(centre=st.integers(-3, 34)), min_size=1, max_size=3))
 def test_frames_are_exact_wherever_solids_lie(chosen):
     """Also where they overlap or stick out of the cube."""
@@ -277,7 +277,7 @@ def test_shapes_and_labels_of_a_sample(rng):
 
 def test_as_many_pieces_as_cavities_and_a_free_border():
     """Counted voxel by voxel, with diagonal neighbours, at full resolution."""
-    for sample in generate(3, 2, SMALL):
+    for sample in generate(1, 2, SMALL):
         cube = every_voxel(sample.solids, 32)
         pieces = ndimage.label(cube, np.ones((3,) * 4))[1]
         assert pieces == sample.objects.sum() == sample.betti[3]
@@ -297,7 +297,7 @@ def test_border_stays_free_and_is_used_up(border):
     assert first == border
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(solids(), solids(), st.sampled_from([0.0, 2.0, 5.0]))
 def test_touching_agrees_with_sampled_surfaces(one, other, gap):
     """Walking to and fro between the two solids finds their distance, as near as it can be."""
@@ -344,21 +344,6 @@ def test_no_room_is_said_clearly(rng):
 # One solid alone
 
 
-def euler_characteristic(volume: np.ndarray) -> int:
-    """Of a 3D set of voxels taken as closed cubes: corners - edges + faces - cubes."""
-    grid = np.pad(volume.astype(bool), 1)
-    total = 0
-    for axes in itertools.product((0, 1), repeat=3):
-        cells = grid
-        for axis, joined in enumerate(axes):
-            if joined:
-                cells = cells.take(range(1, cells.shape[axis]), axis) | cells.take(
-                    range(cells.shape[axis] - 1), axis
-                )
-        total += (-1) ** (3 - sum(axes)) * int(cells.sum())
-    return total
-
-
 def test_holes_stay_open_whatever_is_drawn():
     least, most = 1 - JITTER, 1 + JITTER
     for a, r, *_ in RADII[1:]:
@@ -368,17 +353,14 @@ def test_holes_stay_open_whatever_is_drawn():
 
 
 @pytest.mark.parametrize(
-    ("kind", "pieces", "euler"),
-    [(BALL, 1, 1), (RING, 1, 0), (SHELL, 1, 2)],
+    ("kind", "betti"), [(BALL, [1, 0, 0]), (RING, [1, 1, 0]), (SHELL, [1, 0, 1])]
 )
-def test_middle_frames_have_the_topology_of_the_solid(kind, pieces, euler):
-    """Unturned: a ball, a solid ring (Euler number 0) and a hollow ball (2)."""
+def test_middle_frames_have_the_topology_of_the_solid(kind, betti):
+    """Unturned: a ball, a solid ring and a hollow ball."""
     radii = dict(zip(("a", "r"), RADII[kind]))
     sample = render([Solid(kind, (64,) * 4, np.eye(4), **radii)])
     assert sample.objects.tolist() == np.eye(4, dtype=int)[kind].tolist()
-    frame = full_frames(sample, [64])[0]
-    assert ndimage.label(frame)[1] == pieces
-    assert euler_characteristic(frame) == euler
+    assert topology.betti_numbers(full_frames(sample, [64])[0]).tolist() == betti
 
 
 # Many samples
@@ -395,27 +377,17 @@ def same(one: Sample, other: Sample) -> bool:
 
 
 def test_a_sample_depends_on_the_seed_and_its_number_only():
-    alone = list(generate(4, 4, SMALL))
+    """Neither on processes beside this one, which end when nobody asks for more samples."""
+    alone, before = list(generate(4, 4, SMALL)), set(multiprocessing.active_children())
     assert [sample.sample_id for sample in alone] == list(range(4))
-    assert all(map(same, alone, generate(4, 4, SMALL, processes=2)))
+    beside = generate(1000, 4, SMALL, processes=2)
+    assert all(map(same, alone, itertools.islice(beside, 4)))
+    assert set(multiprocessing.active_children()) - before
+    beside.close()
+    assert not set(multiprocessing.active_children()) - before
     assert all(map(same, alone[3:], generate(1, 4, SMALL, first_id=3)))
     assert not same(alone[0], next(generate(1, 5, SMALL)))
     assert len({sample.frames.tobytes() for sample in alone}) == 4
-
-
-def test_stopping_early_ends_the_processes():
-    before = set(multiprocessing.active_children())
-    samples = generate(1000, 4, SMALL, processes=2)
-    next(samples)
-    assert set(multiprocessing.active_children()) - before
-    samples.close()
-    assert not set(multiprocessing.active_children()) - before
-
-
-def test_an_error_in_a_process_reaches_the_caller():
-    crowded = replace(SMALL, gap=60.0, attempts=1, restarts=1)
-    with pytest.raises(RuntimeError, match="Found no room"):
-        list(generate(20, 1, crowded, processes=2))
 
 
 @pytest.mark.parametrize("change", [{"count": 1.5}, {"seed": -1}, {"processes": 0}], ids=str)
@@ -428,11 +400,8 @@ def test_generate_refuses_bad_numbers_at_once(change):
     ("change", "message"),
     [
         (dict(pooling=7), "pooling is 7; expected a divisor of the resolution, 128"),
-        (dict(time_points=256), "time_points is 256; expected a divisor"),
         (dict(resolution=128.0), "resolution is 128.0; expected a whole number"),
-        (dict(border=-1), "border is -1"),
         (dict(border=17), "does not fit into a cube of resolution 128 with border 17"),
-        (dict(gap=-1.0), "gap is -1.0"),
         (dict(resolution=16, pooling=1, time_points=8), "higher resolution"),
     ],
 )
@@ -457,9 +426,9 @@ def test_calibration_is_near_the_thesis():
     """A smoke test on few samples; tests/benchmarks/calibration.py holds them to 5 and 10 %."""
     from benchmarks.calibration import NOTED, statistics
 
-    measured = statistics((s.frames[None], s.objects[None]) for s in generate(40, 1))
+    measured = statistics((s.frames[None], s.objects[None]) for s in generate(12, 1))
     assert measured["occupancy at t = 0"] == measured["occupancy at t = 127"] == 0
-    # The occupancy of one sample spreads by a third, so that of 40 by 5 %; four times that.
+    # The occupancy of one sample spreads by a third, so that of 12 by 10 %; twice that.
     assert measured["occupancy, mean"] == pytest.approx(NOTED["occupancy, mean"], rel=0.2)
     for t, bound in ((8, 0.4), (16, 0.3), (24, 0.25), (48, 0.25), (64, 0.25)):
         name = f"occupancy at t = {t}"
