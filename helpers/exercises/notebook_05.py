@@ -95,7 +95,7 @@ def check_rate(rate: Callable):
 
 
 @exercise("5.4")
-def check_skill_horizon(skill_horizon: Callable):
+def check_shown_steps(shown_steps: Callable):
     """Check exercise 5.4: up to where the whole interval lies below 0, without a gap."""
     rng = np.random.default_rng(54)
     # The upper ends of the intervals at horizons 1, 2, …; means lie 0.02 below.
@@ -115,7 +115,7 @@ def check_skill_horizon(skill_horizon: Callable):
         table = pd.DataFrame(rows, columns=["horizon", "measure", "mean", "low", "high"])
         if "squared" not in case:
             table = table.iloc[rng.permutation(len(rows))]
-        result = ask(skill_horizon, table.reset_index(drop=True))
+        result = ask(shown_steps, table.reset_index(drop=True))
         whole = np.size(result) == 1 and int(np.squeeze(result)) == np.squeeze(result)
         require(whole, "Return one whole number, how many steps ahead.")
         found, good = int(np.squeeze(result)), np.array(highs) < 0

@@ -126,8 +126,8 @@ def better(table, column="high", measure="jaccard"):
     return (rows[column] < 0).to_numpy()
 
 
-test_skill_horizon = says(
-    exercises.check_skill_horizon,
+test_shown_steps = says(
+    exercises.check_shown_steps,
     (lambda table: int(np.cumprod(better(table)).sum()), "solved"),
     (lambda table: better(table), "one whole number"),
     (lambda table: np.cumprod(better(table, "mean")).sum(), "not the whole interval"),
@@ -142,7 +142,7 @@ def test_unsorted_rows_get_a_hint(capsys):
     def unsorted(table):
         return np.cumprod((table[table.measure == "jaccard"].high < 0).to_numpy()).sum()
 
-    assert not exercises.check_skill_horizon(unsorted)
+    assert not exercises.check_shown_steps(unsorted)
     assert "sort them" in capsys.readouterr().out
 
 
