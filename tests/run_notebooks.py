@@ -1,7 +1,7 @@
 """Run the course's notebooks: `execute` keeps their outputs, `check` holds them to nbval.
 
-`check` runs every notebook on the sample set; `check-rest` runs the solutions on it, and where
-THESIS_FOLDER names the thesis's records, those notebooks on them whose subject is data or a verdict.
+`check` runs every notebook on the sample set. `check-rest` runs the solutions on it, and where
+THESIS_FOLDER names the thesis's records, on these the notebooks that are about data and verdicts.
 """
 
 from __future__ import annotations

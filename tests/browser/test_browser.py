@@ -28,7 +28,6 @@ pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed"),
 ]
 
-WITH_WIDGETS = ("01", "09")  # 3D and sliders; the laboratory and the explorer
 PATIENCE = 300  # seconds for what takes a few, on a machine that does other things as well
 WIDGETS_FAIL = ("model not found", "Error displaying widget", "Error creating widget")
 RUN_ALL = """async () => {
@@ -52,7 +51,9 @@ import os
 os.environ["WORKSHOP_3D"] = "matplotlib"
 import numpy as np
 from helpers import records, workshop
+from helpers.rollout import Persistence
 from helpers.sequences import T80_TINC4
+from helpers.panels.explorer import Explorer
 from helpers.panels.laboratory import Laboratory
 from helpers.panels.viewer import Viewer
 
@@ -153,7 +154,7 @@ def write(root: Path, name: str, *cells: str) -> str:
 
 def picture(page, name: str) -> str:
     """Return the address of a picture, once it is there; it changes with its content."""
-    image = page.locator(f"img.{name}, .{name} img")
+    image = page.locator(f"img.{name}, .{name} img").first
     image.wait_for()
     return image.evaluate(
         """async (image) => {
@@ -174,11 +175,21 @@ def wait_for(condition, what: str):
     pytest.fail(f"{what}: not seen within {PATIENCE} s")
 
 
-@pytest.mark.parametrize("number", WITH_WIDGETS)
-def test_a_notebook_runs(notebook, number):
-    (path,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
+def test_a_notebook_runs(notebook):
+    """Notebook 01 has 3D scenes and sliders; the panels of the others are below."""
+    (path,) = NOTEBOOKS.glob("01_*.ipynb")
     page = notebook(f"notebooks/{path.name}")
     assert page.locator(".jupyter-widgets").count() > 0
+
+
+def test_the_explorer(notebook, server):
+    cells = PANELS, "Explorer({'nothing moves': Persistence()}, frames[None], T80_TINC4)"
+    page = notebook(write(server[2], "explorer.ipynb", *cells))
+    row = page.locator(".widget-slider", has_text="observed")
+    before = picture(page, "explorer")
+    row.locator(".noUi-handle").press("ArrowRight")
+    wait_for(lambda: row.locator(".widget-readout").inner_text() == "6", "one frame more")
+    wait_for(lambda: picture(page, "explorer") != before, "another picture")
 
 
 def test_the_viewer(notebook, server):
