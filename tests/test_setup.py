@@ -79,6 +79,26 @@ def test_the_citation_and_the_changes_name_this_version_and_its_day():
     assert f"\n\n## {version}, {day}\n" in (REPOSITORY / "CHANGELOG.md").read_text()
 
 
+@pytest.mark.slow  # clones the repository
+@pytest.mark.skipif(
+    sys.version_info < (3, 11) or not (REPOSITORY / ".git").exists(),
+    reason="needs a clone of the course, and a Python as new as Colab's",
+)
+def test_the_cell_for_colab_fetches_a_commit_and_checks_versions(tmp_path):
+    page = (REPOSITORY / "docs" / "install.md").read_text("utf-8")
+    (cell,) = re.findall(r"```ipython\n(ADDRESS.*?)```", page, re.DOTALL)
+    cell = cell.replace("https://…", str(REPOSITORY)).replace('"main"', '"HEAD"')
+    told = "import helpers, numpy; print(helpers.__file__)\n"
+    script = tmp_path / "colab.ipy"
+    script.write_text(cell + told + "numpy.__version__ = '1.0'\n" + cell, "utf-8")
+    command = [sys.executable, "-m", "IPython", "--colors=NoColor", script]
+    environment = {**os.environ, "HOME": str(tmp_path), "PIP_NO_INDEX": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    said = [line for line in done.stdout.splitlines() if line and "Note" not in line]
+    assert said[0] == str(tmp_path / "forecasting-4d" / "helpers" / "__init__.py"), done
+    assert said[1:] == ["numpy is 1.0. Restart the runtime, and run this cell again."], done
+
+
 @pytest.mark.slow  # builds the package
 def test_a_wheel_works_without_the_course_and_says_what_is_missing(tmp_path):
     source, site, elsewhere = (tmp_path / name for name in ("source", "site", "elsewhere"))
