@@ -3,6 +3,7 @@
 # make test        tests, lint, and every notebook on the sample set
 # make check       lint and spelling alone, in seconds
 # make test-all    that, and all that is slow: solutions, the browser, the thesis's records
+# make coverage    how much of helpers and data/make the tests reach, line by line and branch by branch
 # make notebooks   make the solutions' pages and run all notebooks again, keeping their outputs
 # make site        the course as web pages, in build/site
 # make bench       measure, each figure beside its baseline
@@ -35,7 +36,7 @@ endef
 
 export JUPYTER_PLATFORM_DIRS ?= 1
 
-.PHONY: lab reset check test test-all newest notebooks site bench results data clean again
+.PHONY: lab reset check test test-all coverage newest notebooks site bench results data clean again
 
 lab: $(READY)
 	@$(BIN)/python -I -m helpers lab $(ARGS)
@@ -56,6 +57,12 @@ test: check
 test-all: test $(JAX)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
 	$(BIN)/python tests/run_notebooks.py check-rest
+
+coverage: $(TESTS)
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 # With the newest TensorFlow and Keras in place of the pinned ones; in a checkout of its own.
 newest: $(TESTS)

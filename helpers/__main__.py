@@ -9,7 +9,7 @@ from pathlib import Path
 
 from helpers import _lab, records
 from helpers.sources import generated, own, readers, thesis
-from helpers.workshop import REPOSITORY, SPLITS
+from helpers.workshop import REPOSITORY, SPLITS, shipped
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -81,7 +81,8 @@ def _open_lab(chosen: argparse.Namespace) -> int:
 
 
 def _reset(chosen: argparse.Namespace) -> None:
-    copy, old = _lab.reset_copy(chosen.number, REPOSITORY / "notebooks", REPOSITORY / _lab.WORK)
+    notebooks = shipped(REPOSITORY / "notebooks")
+    copy, old = _lab.reset_copy(chosen.number, notebooks, REPOSITORY / _lab.WORK)
     print(f"{copy.relative_to(REPOSITORY)} is fresh.", f"Yours is now {old.name}." if old else "")
 
 

@@ -9,10 +9,10 @@ import tempfile
 from pathlib import Path
 
 from helpers import _files
-from helpers.workshop import REPOSITORY
+from helpers.workshop import HERE, REPOSITORY, shipped
 
 WORK, FIRST = "work", "00_start_here.ipynb"  # the folder of working copies; what is opened
-OWN = REPOSITORY / "helpers" / "jupyter"  # the course's kernel and its settings of JupyterLab
+OWN = HERE / "jupyter"  # the course's kernel and its settings of JupyterLab
 MADE = ".copies.json"  # name of a working copy -> digest of the file as it was made
 
 
@@ -79,11 +79,7 @@ def lab(arguments: list[str]) -> int:
     Raises:
         FileNotFoundError: helpers stands without the course, for example installed from a wheel.
     """
-    if not (REPOSITORY / "notebooks" / FIRST).exists():
-        raise FileNotFoundError(
-            f"{REPOSITORY / 'notebooks'} is not there: this is helpers without the notebooks. "
-            "Fetch the whole course and run make lab in its folder."
-        )
+    shipped(REPOSITORY / "notebooks" / FIRST)
     folder = WORK
     if os.environ.get("WORKSHOP_COPIES", "1").lower() in ("0", "no", "false"):
         folder = "notebooks"

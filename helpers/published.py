@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import _files
-from helpers.workshop import REPOSITORY
+from helpers.workshop import REPOSITORY, shipped
 
 THESIS_RESULTS = REPOSITORY / "data" / "thesis_results.csv"
 COURSE_RESULTS = REPOSITORY / "data" / "results"
@@ -24,7 +24,7 @@ def thesis_figures() -> pd.DataFrame:
 
     Source: M. Goldgruber, 4D-Predictive-GAN-ConvLSTM (MIT licence, 2024); see data/README.md.
     """
-    return pd.read_csv(THESIS_RESULTS)
+    return pd.read_csv(shipped(THESIS_RESULTS))
 
 
 def thesis_samples() -> pd.DataFrame:
@@ -36,10 +36,10 @@ def thesis_samples() -> pd.DataFrame:
     `horizon`, `sample`, `prediction_jaccard`.
 
     Raises:
-        FileNotFoundError: they are not made yet; see `python -m data.make.thesis_convlstm --help`.
+        FileNotFoundError: they are not there; see `python -m data.make.thesis_convlstm --help`.
     """
     keys = ["format", "cut", "sample"]
-    wide = pd.read_csv(THESIS_SAMPLES)
+    wide = pd.read_csv(shipped(THESIS_SAMPLES))
     found = wide.melt(keys, var_name="protocol", value_name="prediction_jaccard")
     step = found["protocol"].str.extract(r"step_(\d+)", expand=False)
     protocol = np.where(step.isna(), "pooled", "rollout")

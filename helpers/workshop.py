@@ -20,7 +20,9 @@ import platformdirs
 if TYPE_CHECKING:
     import pandas as pd
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parent
+# Where helpers was installed without the course, paths count from the folder that we work in.
+REPOSITORY = HERE.parent if (HERE.parent / "notebooks").is_dir() else Path.cwd()
 SPLITS = {
     "training": "00_4D_training_datasets",
     "validation": "01_4D_validation_datasets",
@@ -63,6 +65,23 @@ def profile(mode: str | None = None) -> Profile:
     return PROFILES[mode]
 
 
+def shipped(path: Path, instead: str = "") -> Path:
+    """Return the path of what comes with the course, if it is there.
+
+    Args:
+        instead: what else helps those who have `helpers` alone, for the error.
+
+    Raises:
+        FileNotFoundError: it is not, since `helpers` was installed without the course.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is not there: this is helpers without the course. Fetch the whole course and "
+            f"run make lab in its folder{instead}."
+        )
+    return path
+
+
 def data_folder() -> Path:
     """Return the folder of records in thesis layout: `WORKSHOP_DATA`, or the sample set.
 
@@ -71,7 +90,11 @@ def data_folder() -> Path:
     Raises:
         FileNotFoundError: the folder does not hold the three split folders.
     """
-    folder = REPOSITORY / Path(os.environ.get("WORKSHOP_DATA") or "data/sample").expanduser()
+    if named := os.environ.get("WORKSHOP_DATA"):
+        folder = REPOSITORY / Path(named).expanduser()
+    else:
+        instead = ", or set WORKSHOP_DATA to a folder of records"
+        folder = shipped(REPOSITORY / "data" / "sample", instead)
     missing = [name for name in SPLITS.values() if not (folder / name).is_dir()]
     if missing:
         raise FileNotFoundError(
@@ -209,8 +232,7 @@ def machine_table() -> pd.DataFrame:
     # The course that we work in, seen from here: the same as that of helpers, unless two are mixed.
     here = Path.cwd()
     courses = (up for up in (here, *here.parents) if (up / "helpers" / "workshop.py").is_file())
-    expected = next(courses, REPOSITORY).resolve() / "helpers"
-    found = REPOSITORY / "helpers"
+    expected = next(courses, HERE.parent).resolve() / "helpers"
     gpu = "see the messages above: make lab GPU=1 installs what TensorFlow needs"
     rows = [
         ("Python", platform.python_version(), "3.10 to 3.13", "ok"),
@@ -224,9 +246,9 @@ def machine_table() -> pd.DataFrame:
         ("free disk, GB", round(disk), "1", "ok" if disk >= 1 else "free some space"),
         (
             "helpers",
-            os.path.relpath(found) if found == expected else str(found),
+            os.path.relpath(HERE) if expected == HERE else str(HERE),
             os.path.relpath(expected),
-            "ok" if found == expected else "another copy of the course: run make lab here",
+            "ok" if expected == HERE else "another copy of the course: run make lab here",
         ),
     ]
     return pd.DataFrame(rows, columns=["item", "found", "needed", "verdict"]).set_index("item")

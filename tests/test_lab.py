@@ -136,5 +136,5 @@ def test_make_lab_opens_for_this_user_with_a_token_only(lab, hostile, tmp_path):
 def test_helpers_without_the_notebooks_say_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(_lab, "REPOSITORY", tmp_path)
     assert main(["lab"]) == 1
-    assert "helpers without the notebooks. Fetch the whole course" in capsys.readouterr().err
+    assert "helpers without the course. Fetch the whole course" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

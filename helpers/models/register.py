@@ -55,8 +55,9 @@ def name_of(weights: Path, card: dict) -> str:
 def file_of(weights: str | Path) -> Path:
     """Return the path of weights: a name is that of a shipped file, without its ending."""
     path = Path(weights)
-    shipped = path.suffix != ".npz" and path.name == str(path)
-    return WEIGHTS / f"{path}.npz" if shipped else path
+    if path.suffix == ".npz" or path.name != str(path):
+        return path
+    return workshop.shipped(WEIGHTS, ", or give the path of a .npz file") / f"{path}.npz"
 
 
 def scout_of(weights: Path, model: Model) -> Path | None:

@@ -2,6 +2,7 @@
 
 import html
 import inspect
+import itertools
 import os
 import re
 import subprocess
@@ -13,10 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from figures import line
+from matplotlib.colors import to_rgb
 from nbclient import NotebookClient
 
 from helpers import evaluation, pictures
-from helpers.pictures import style
+from helpers.pictures import frames, style
 from helpers.world import cavities
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -223,3 +225,36 @@ def test_names_without_a_place_get_a_free_one():
     assert looks["ConvLSTM"] == style.looks(["ConvLSTM"])["ConvLSTM"]
     assert looks["ConvLSTM"]["color"] not in {looks[name]["color"] for name in "abcd"}
     assert style.looks(["persistence (validation)"]).popitem()[1] == looks["persistence"]
+
+
+# What is seen of linear RGB: Machado, Oliveira and Fernandes, 2009, severity 1.
+BLIND = {
+    "protanopia": "0.1523 1.0526 -0.2049 0.1145 0.7863 0.0992 -0.0039 -0.0481 1.0520",
+    "deuteranopia": "0.3673 0.8606 -0.2280 0.2801 0.6725 0.0474 -0.0118 0.0429 0.9689",
+    "tritanopia": "1.2555 -0.0767 -0.1788 -0.0784 0.9308 0.1476 0.0047 0.6914 0.3039",
+}
+XYZ = np.array([[0.4339, 0.3762, 0.1899], [0.2126, 0.7152, 0.0722], [0.0178, 0.1095, 0.8727]])
+
+
+def lab(colour, seen: np.ndarray) -> np.ndarray:
+    """Return a colour of sRGB, as it is seen, in CIE 1976 L*a*b* under D65."""
+    rgb = np.array(to_rgb(colour))
+    linear = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    xyz = XYZ @ np.clip(seen @ linear, 0, 1)
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 4 / 29)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("kind", BLIND)
+def test_the_colour_blind_tell_the_colours_of_a_figure_apart(kind):
+    seen = np.array(BLIND[kind].split(), float).reshape(3, 3)
+    places = [str(n) for n in range(len(style.SERIES))]
+    looks = style.looks([*places, "persistence", "moving null"])
+    for colours in (
+        [look["color"] for look in looks.values()],  # which differ in marks and lines as well
+        [*frames.CODES.colors, style.MISS],
+        ["white", style.FILLED, style.MISS],
+    ):
+        for one, two in itertools.combinations(colours, 2):
+            # A difference of 2.3 can just be seen side by side.
+            assert np.linalg.norm(lab(one, seen) - lab(two, seen)) > 10, (one, two)
