@@ -8,14 +8,7 @@ x is W, y is H and z is D, which points up.
 """
 
 from helpers.pictures.concepts import moving_slice, stack
-from helpers.pictures.curves import (
-    curves,
-    differences,
-    learning_curves,
-    loss_curves,
-    over_horizon,
-    seeds,
-)
+from helpers.pictures.curves import curves, differences, learning_curves, loss_curves, seeds
 from helpers.pictures.frames import compare_slices, film_strip, posteriors, slices
 from helpers.pictures.process import surface_mesh
 from helpers.pictures.results import (

@@ -58,34 +58,16 @@ def curves(
     return figure
 
 
-def over_horizon(
-    groups: Mapping,
-    *,
-    horizons: Sequence[int] | None = None,
-    label: str = DISTANCE,
-) -> Picture:
-    """Draw a distance over the horizon (steps ahead), one line for each model.
-
-    Args:
-        groups: name -> (H,) means or (N, H) one row per sample.
-        horizons: the H horizons; 1…H unless told.
-        label: what the distance is called.
-    """
-    if horizons is None:
-        horizons = range(1, max(np.shape(array)[-1] for array in groups.values()) + 1)
-    return curves(groups, horizons, xlabel=HORIZON, ylabel=label, marks=True)
-
-
 @style()
-def differences(groups: Mapping, x: Sequence[float], *, ylabel: str, xlabel=HORIZON) -> Picture:
+def differences(groups: Mapping, x: Sequence[float], *, ylabel: str) -> Picture:
     """Draw paired differences beside a line at zero: each mean with its 95 % interval as a bar.
 
     Args:
         groups: name -> (N, X) one row per sample; what is subtracted was judged on the same ones.
-        x: the X places on the axis; at each of them the names stand side by side.
-        ylabel, xlabel: what the axes show.
+        x: the X horizons; at each of them the names stand side by side.
+        ylabel: what is subtracted from what.
     """
-    figure, axes = _axes(xlabel, ylabel)
+    figure, axes = _axes(HORIZON, ylabel)
     axes.axhline(0, color=INK, lw=1)
     drawn, places = looks(groups), np.asarray(x)
     for n, (name, array) in enumerate(groups.items()):
@@ -93,7 +75,7 @@ def differences(groups: Mapping, x: Sequence[float], *, ylabel: str, xlabel=HORI
         if array.ndim != 2 or len(array) < 2 or array.shape[1] != len(places):
             raise ValueError(
                 f"{name} has shape {array.shape}; expected a row for each of two or more samples, "
-                f"with one value for each of the {len(places)} places on the axis {xlabel!r}."
+                f"with one value for each of the {len(places)} horizons."
             )
         aside = (n - (len(groups) - 1) / 2) / 8  # inches
         place = axes.transData + ScaledTranslation(aside, 0, figure.dpi_scale_trans)
@@ -285,9 +267,9 @@ def _log(name: str, log: Mapping, column: str) -> tuple[np.ndarray, np.ndarray]:
     return steps, values
 
 
-def _axes(xlabel: str, ylabel: str, *, wide: float = 6.0):
+def _axes(xlabel: str, ylabel: str):
     """Make a figure with one pair of axes, whose text is larger than that of panels."""
-    figure = Picture(figsize=(wide, 3.2), layout="constrained")
+    figure = Picture(figsize=(6.0, 3.2), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(xlabel, fontsize=10)
     axes.set_ylabel(ylabel, fontsize=10)

@@ -17,6 +17,7 @@ from helpers.world.ideal import Posterior
 AXES = ("D", "H", "W")
 OUTCOMES = ("hit", "miss", "false alarm")
 SHADES = LinearSegmentedColormap.from_list("shades", ["white", FILLED])
+BESIDE = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 8}
 CODES = ListedColormap(["white", HIT, "#F6D9C4", FALSE_ALARM])
 
 
@@ -119,9 +120,7 @@ def slices(
             place = panel.get_position()
             panel.set_position(place.translated(0, -shift / figure.get_figheight()))
         if column == 0 and prediction is not None:
-            place = {"xycoords": "axes fraction", "textcoords": "offset points"}
-            middle = {"va": "center", "ha": "center", "fontsize": 8}
-            panel.annotate(name, (0, 0.5), (-24, 0), rotation=90, **place, **middle)
+            _aside(panel, name, 24)
     at = ", ".join(caption.removeprefix("t = ") for caption in captions)
     figure.about = f"Slices of {len(captions)} frames, {where}, at t = {at}. Filled, in %: "
     figure.about += "; ".join(
@@ -241,9 +240,7 @@ def posteriors(
         middle.set_title(f"{centres}\n{size}")
         said.append(f"{title}: {centres}, {size}")
     for row, label in zip(panels, ("last frame seen", "radius", "next frame")):
-        place = {"xycoords": "axes fraction", "textcoords": "offset points"}
-        middle = {"va": "center", "ha": "center", "fontsize": 8}
-        row[0].annotate(label, (0, 0.5), (-26, 0), rotation=90, **place, **middle)
+        _aside(row[0], label, 26)
     figure.about = "What is known of a ball narrows with the frames seen; voxels. "
     figure.about += "; ".join(said) + "."
     return figure
@@ -269,9 +266,7 @@ def film_strip(truth, forecasts: Mapping, *, times: Sequence[int]) -> Picture:
         for panel, frame, text in zip(line, frames, told):
             _image(panel, np.max(frame, axis=0), SHADES, 1, "D", ticks=False)
             _below(panel, text)
-        place = {"xycoords": "axes fraction", "textcoords": "offset points"}
-        middle = {"va": "center", "ha": "center", "fontsize": 8}
-        line[0].annotate(name, (0, 0.5), (-12, 0), rotation=90, **place, **middle)
+        _aside(line[0], name, 12)
     figure.about = f"Frames of truth and forecasts, and their distances: {'; '.join(said)}."
     return figure
 
@@ -297,15 +292,9 @@ def _image(panel, cut: np.ndarray, colours, largest: float, axis: str, *, ticks:
     panel.set_yticks([0, up] if ticks else [])
     panel.tick_params(labelsize=7, length=2, pad=1, color=FAINT)
     if ticks:
-        right, upward = _directions(axis)
+        right, upward = (name for name in "WHD" if name != axis)
         panel.set_xlabel(right, fontsize=8, labelpad=-7)
         panel.set_ylabel(upward, fontsize=8, labelpad=-5, rotation=0, va="center")
-
-
-def _directions(axis: str) -> tuple[str, str]:
-    """Name the axes that point right and upward in a slice across an axis."""
-    right, upward = (name for name in "WHD" if name != axis)
-    return right, upward
 
 
 def _title(figure: Picture, text: str) -> None:
@@ -314,8 +303,12 @@ def _title(figure: Picture, text: str) -> None:
 
 def _below(panel, text: str) -> None:
     """Write a caption under a panel, clear of its ticks."""
-    place = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    panel.annotate(text, (0.5, 0), (0, -11), ha="center", va="top", fontsize=8, **place)
+    panel.annotate(text, (0.5, 0), (0, -11), ha="center", va="top", **BESIDE)
+
+
+def _aside(panel, text: str, points: float) -> None:
+    """Write what a row is called upright to the left of its first panel."""
+    panel.annotate(text, (0, 0.5), (-points, 0), rotation=90, ha="center", va="center", **BESIDE)
 
 
 def _slice(frame: np.ndarray, axis: str, index: int | str) -> np.ndarray:

@@ -39,7 +39,8 @@ def test_learning_curves_stand_beside_persistence():
 
 def test_bands_are_percentiles(rng):
     values = rng.random((400, 5))
-    axes = pictures.over_horizon({"model": values}).axes[0]
+    labels = {"xlabel": "x", "ylabel": "y", "marks": True}
+    axes = pictures.curves({"model": values}, range(1, 6), **labels).axes[0]
     corners = axes.collections[0].get_paths()[0].vertices
     at_first = corners[corners[:, 0] == 1, 1]
     edges = np.percentile(values[:, 0], (5, 95))
@@ -128,7 +129,7 @@ def test_a_missing_horizon_is_a_gap_in_the_line(results):
 def test_distributions_have_a_panel_for_each_model_and_format(results, kind):
     figure = pictures.result_distributions(results, kind=kind, models=["ours", "GAN"])
     assert len(figure.axes) == 2 * 2
-    assert "GAN\nwas not judged\nin T80_TINC4" in texts(figure)
+    assert "missing: GAN" in texts(figure)
     assert {"ours · T20_TINC1", "prediction to truth", "persistence to truth"} <= set(texts(figure))
     if kind == "histogram":
         first = figure.axes[0]
@@ -176,11 +177,7 @@ def test_comparison_shows_every_model_with_its_interval(results):
     assert dot.get_xdata()[0] == pytest.approx(mean["prediction_jaccard"].mean())
     assert bar.get_xdata()[0] < dot.get_xdata()[0] < bar.get_xdata()[1]
     assert "0.292" in texts(figure)  # the thesis's, five steps ahead in T20
-    apart = pictures.comparison(results, horizon=5, difference=True)
-    assert [label.get_text() for label in apart.axes[0].get_yticklabels()] == ["ours", "GAN"]
-    for drawn in (figure, apart):
-        assert len({axes.get_xlim() for axes in drawn.axes}) == 1  # lengths can be compared
-    assert apart.axes[0].get_xlim()[0] < -0.1 < 0.1 < apart.axes[0].get_xlim()[1]
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1  # lengths can be compared
 
 
 def test_breakdown(results):
