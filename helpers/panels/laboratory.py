@@ -25,7 +25,6 @@ BUTTONS = {
     "start": ("Start", "play", "Start a new run with these settings"),
     "resume": ("Continue", "step-forward", "Go on with the chosen run"),
     "another_seed": ("Add a seed", "plus", "Train the chosen run's settings with the next seed"),
-    "copy": ("Copy settings", "copy", "Take over the settings of the chosen run"),
 }
 # What can be compared: the column of the table, and that of a log.
 JUDGED = {"next frame": ("best", MONITOR), "rollout of 4 steps": ("rollout", ROLLOUT)}
@@ -35,8 +34,8 @@ VALUES = "what differs"
 class Laboratory(ipywidgets.VBox):
     """The panel of the laboratory: choose, start, watch, stop, continue, compare.
 
-    Everything that the buttons do can be called: `set`, `start`, `stop`, `resume`, `another_seed`,
-    `copy`, `compare`.
+    Everything that it does can be called: `set`, `start`, `stop`, `resume`, `another_seed`,
+    `compare`.
 
     Args:
         folder: where the runs are kept, and found again; `runs` in the folder of the course unless
@@ -54,7 +53,7 @@ class Laboratory(ipywidgets.VBox):
         }
         shown = "Which validation sequence is shown"
         self._sample = control(w.IntSlider, "sequence", shown, max=last)
-        choose = "Choose one run to continue or to copy, or several to compare"
+        choose = "Choose one run to continue, or several to compare"
         self._chosen = control(w.SelectMultiple, "runs", choose, "98%", rows=6)
         axis = "What the horizontal axis of the comparison shows"
         over = [VALUES, "step", "seconds"]
@@ -137,11 +136,6 @@ class Laboratory(ipywidgets.VBox):
 
         self._train(start)
 
-    def copy(self) -> None:
-        """Take over the settings of the chosen run."""
-        self._say("")
-        self._try(lambda: self.set(**vars(self.session.read(self._one()).settings)))
-
     def compare(self, *runs: int) -> None:
         """Choose runs, and draw them beside each other."""
         self._chosen.value = tuple(run for _, run in self._chosen.options if run in runs)
@@ -213,9 +207,6 @@ class Laboratory(ipywidgets.VBox):
         except (TypeError, ValueError) as error:
             lines, fine = [trouble(str(error))], False
         self._buttons["start"].disabled = not fine
-        if (free := workshop.memory()[1] / 2**30) < 1:
-            told = f"Only {free:.1f} GB of memory are free: close other notebooks' kernels."
-            lines.append(trouble(told))
         if lacks:
             lines.append(f"This model has no {', '.join(lacks).replace('_', ' ')}.")
         self._about.value = f'<div role="status">{"<br>".join(lines)}</div>'

@@ -245,7 +245,7 @@ class Session:
         found = self.read(run)
         status = found.status
         refused = {
-            "done": "has done all its steps. Copy its settings, and start a new one with more.",
+            "done": "has done all its steps. Start a new one with more.",
             "training": "is being trained already, here or by another kernel.",
             "diverged": "has diverged and would again. Start one with a lower learning rate.",
         }

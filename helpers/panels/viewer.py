@@ -20,7 +20,7 @@ SIZE = 285  # pixels of each of the two pictures: both fit beside JupyterLab's f
 
 
 class Viewer(ipywidgets.VBox):
-    """A panel that steps through a sequence in 3D and in a slice.
+    """A panel that steps through a sequence in 3D and in a slice across D.
 
     It is made of images and sliders, so it needs no server and works wherever widgets do. The
     camera is two sliders, and stays where it is while time goes on. With the control `mouse` on,
@@ -34,8 +34,8 @@ class Viewer(ipywidgets.VBox):
         name: of what has forecast.
 
     Attributes:
-        controls: name -> widget: `time`, `shown`, `threshold`, `axis`, `slice`, `turn`, `tilt` and
-            `mouse`. Set their `value` to steer the panel from code.
+        controls: name -> widget: `time`, `shown`, `threshold`, `slice`, `turn`, `tilt` and `mouse`.
+            Set their `value` to steer the panel from code.
 
     Raises:
         TypeError, ValueError: see `helpers.rollout.check_frames`; the shapes differ; there is not
@@ -68,15 +68,13 @@ class Viewer(ipywidgets.VBox):
         w, last, depth = ipywidgets, len(self.truth) - 1, self.truth.shape[1]
         wide = {"layout": {"width": f"{SIZE - 15}px"}, "style": {"description_width": "70px"}}
         whole = functools.partial(w.IntSlider, **wide)
-        one_of = functools.partial(w.Dropdown, **wide)
         shown = SHOWN if self.prediction is not None else SHOWN[:1]
         cut = {"min": 0.05, "max": 0.95, "step": 0.05, "disabled": self.prediction is None}
         mouse = os.environ.get("WORKSHOP_3D") == "html"
         self.controls = {
             "time": whole(0, 0, last, description="frame"),
-            "shown": one_of(options=shown, value=shown[-1], description="show"),
+            "shown": w.Dropdown(options=shown, value=shown[-1], description="show", **wide),
             "threshold": w.FloatSlider(0.5, description="threshold", **cut, **wide),
-            "axis": one_of(options=("D", "H", "W"), value="D", description="across"),
             "slice": whole(depth // 2, 0, depth - 1, description="slice"),
             "turn": whole(TURN, -180, 180, step=6, description="turn, °"),
             "tilt": whole(TILT, -84, 84, step=6, description="tilt, °"),
@@ -93,7 +91,7 @@ class Viewer(ipywidgets.VBox):
             control.observe(lambda _: self._draw(), "value")
         box = {"layout": {"flex_flow": "row wrap", "align_items": "flex-start"}}
         left = [self.controls[name] for name in ("time", "shown", "threshold", "mouse")]
-        right = [self.controls[name] for name in ("axis", "slice", "turn", "tilt")]
+        right = [self.controls[name] for name in ("slice", "turn", "tilt")]
         super().__init__(
             [
                 w.HBox([w.VBox([play, *left]), w.VBox(right)], **box),
@@ -108,11 +106,6 @@ class Viewer(ipywidgets.VBox):
 
     def _draw(self) -> None:
         chosen = {name: control.value for name, control in self.controls.items()}
-        last = self.truth.shape[1 + "DHW".index(chosen["axis"])] - 1
-        if self.controls["slice"].max != last:  # the axes may have different lengths
-            self.controls["slice"].max = last  # may lower the value, and so call this again
-            if chosen["slice"] > last:
-                return
         shown = (self._solid, self._in_3d(chosen)), (self._flat, self._in_a_slice(chosen))
         for image, picture in shown:
             image.value = picture.png()
@@ -138,7 +131,7 @@ class Viewer(ipywidgets.VBox):
 
     def _in_a_slice(self, chosen: dict) -> pictures.Picture:
         time = chosen["time"]
-        options = {"axis": chosen["axis"], "index": chosen["slice"], "times": [self.times[time]]}
+        options = {"index": chosen["slice"], "times": [self.times[time]]}
         if chosen["shown"] == "difference":
             pair = self.truth[time : time + 1], self.prediction[time : time + 1]
             return pictures.compare_slices(*pair, threshold=chosen["threshold"], **options)

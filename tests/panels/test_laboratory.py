@@ -68,9 +68,6 @@ def test_start_stop_continue_add_a_seed_and_restart(panel, capfd):
     again = Laboratory(panel.session.folder)
     assert again._table.value == panel._table.value
     assert [run for _, run in again._chosen.options] == [1, 2]
-    again.compare(1)
-    again.copy()
-    assert again.settings == Settings(**TINY, learning_rate=0.005)
 
 
 def test_an_error_leaves_the_laboratory_usable(panel, monkeypatch):
@@ -87,13 +84,6 @@ def test_knobs_that_a_model_lacks(panel):
         off = {name for name, control in panel._controls.items() if control.disabled}
         assert off == set(found.lacks)
         assert ("has no" in panel._about.value) == bool(off)
-
-
-def test_little_free_memory_is_told(panel, monkeypatch):
-    assert "of memory are free" not in panel._about.value
-    monkeypatch.setattr(laboratory.workshop, "memory", lambda: (3 * 2**30, 2**29))
-    panel.set(width=16)
-    assert "Only 0.5 GB of memory are free" in panel._about.value
 
 
 def test_absurd_numbers(panel):

@@ -36,7 +36,6 @@ FRAME, FRAMES = np.zeros((4, 4, 4)), np.zeros((3, 4, 4, 4))
         (lambda: pictures.slices(FRAMES[..., None]), "expected 3 or 4 axes"),
         (lambda: pictures.slices(FRAMES + 2), "expected 0…1"),
         (lambda: pictures.slices(FRAMES, FRAMES[:2]), "3 frames of .* and 2 frames of"),
-        (lambda: pictures.slices(FRAMES, axis="X"), "axis is 'X'"),
         (lambda: pictures.slices(FRAMES, index=4), "slice across D is 4; expected 0 to 3"),
         (lambda: pictures.slices(FRAMES, times=[1]), "1 times or captions for 3 frames"),
         (lambda: pictures.slices(FRAMES, count=0), "at least 1"),
