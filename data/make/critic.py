@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from data.make import recipes
-from helpers import _files, evaluation, metrics, records, rollout, topology, training, wgan_gp
+from data.make.shared import write_csv
+from helpers import evaluation, metrics, records, rollout, topology, training, wgan_gp
 from helpers.models import cnn
 from helpers.sequences import T40_TINC2, T80_TINC4, FrameFormat
 
@@ -198,8 +199,7 @@ def sweep(
                 place, recipe, data, functools.partial(with_critic, setting), start=weights
             )
             rows.append(found.assign(seed=seed))
-            with _files.replacing(out) as file:
-                pd.concat(rows).to_csv(file, index=False)
+            write_csv(pd.concat(rows), out)
     return pd.concat(rows)
 
 
@@ -213,6 +213,5 @@ def _judged(place: Path, recipe, data: Path, models: Callable, *, start=None, sh
     if ship:
         recipes.ship(place, ship, "last")
     table = judge(models(network), data).assign(minutes=round(run.rows[-1]["seconds"] / 60, 1))
-    with _files.replacing(place / "judged.csv") as file:
-        table.to_csv(file, index=False)
+    write_csv(table, place / "judged.csv")
     return table

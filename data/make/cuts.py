@@ -11,7 +11,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from data.make.results import TITLES
-from helpers import _files, metrics, records
+from data.make.shared import write_csv
+from helpers import metrics, records
 from helpers.models import register
 from helpers.models.shared import ROLLOUT_HISTORY
 from helpers.rollout import FEEDBACKS, Forecaster, rollout
@@ -75,6 +76,5 @@ def compare(
         means = table.agg(n="count", mean="mean").round(5).reset_index()
         rows.append(means.assign(model=name, format=found.name))
         result = pd.concat(rows)[["model", "format", *means.columns]]
-        with _files.replacing(out) as file:
-            result.to_csv(file, index=False)
+        write_csv(result, out)
     return result

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from data.make import cuts
-from helpers import _files, evaluation, published
-from helpers.models.weights import CheckpointError
+from data.make.shared import command, write_csv
+from helpers import evaluation, published
 from helpers.rollout import Persistence
 from helpers.sequences import THESIS_FORMATS
 from helpers.world import cavities
@@ -50,7 +50,7 @@ def single_balls(count: int, step: int, seed: int = 1) -> np.ndarray:
     return np.array(found)
 
 
-def measure(names: Sequence[str], count: int, seed: int = 1) -> pd.DataFrame:
+def measure(names: Sequence[str], count: int) -> pd.DataFrame:
     """Judge the ideal forecaster, models by the names of their weights, and persistence.
 
     Returns:
@@ -61,7 +61,7 @@ def measure(names: Sequence[str], count: int, seed: int = 1) -> pd.DataFrame:
     """
     rows, by = [], ["model", "format", "history"]
     for each in THESIS_FORMATS:
-        sequences = single_balls(count, each.TINC, seed)
+        sequences = single_balls(count, each.TINC)
         judged = [Ideal(each.TINC), *(cuts.load(name, each) for name in names), Persistence()]
         for seen in SEEN:
             options = {"first": seen, "frame_format": each.name, "protocol": "per_frame"}
@@ -79,23 +79,16 @@ def measure(names: Sequence[str], count: int, seed: int = 1) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None) -> None:
     """Judge models beside the ideal forecaster, on sequences with a single ball."""
     parser = argparse.ArgumentParser(prog="python -m data.make.floor", description=main.__doc__)
     models = ["convlstm", "cnn", "surfacenet"]
     parser.add_argument("models", nargs="*", default=models, help="names or paths of weights")
     parser.add_argument("--count", type=int, default=250, help="sequences in each format")
-    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULT, help="the CSV to write")
     options = parser.parse_args(arguments)
-    try:
-        found = measure(options.models, options.count, options.seed)
-    except (OSError, ValueError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    with _files.replacing(options.out) as file:
-        file.write(found.round(5).to_csv(index=False, lineterminator="\n").encode())
-    return 0
+    write_csv(measure(options.models, options.count).round(5), options.out)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from data.make.shared import Stopped
 from helpers import _files, convlstm, records, training, wgan_gp, workshop
 from helpers.models import cnn, register, surfacenet
 from helpers.models.weights import load_weights, read_card, save_weights
@@ -278,10 +279,6 @@ def train(
             "from there"
         )
     return run
-
-
-class Stopped(Exception):
-    """A training was stopped before its end; the same command goes on from there."""
 
 
 def _keep_note(note: dict, folder: Path) -> None:

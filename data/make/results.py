@@ -12,7 +12,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +20,11 @@ import pandas as pd
 from tqdm import tqdm
 
 from data.make import cards
+from data.make.shared import command
 from helpers import _files, _processes, convlstm, evaluation, metrics, published, records, workshop
 from helpers.models import register, surfacenet
 from helpers.models.shared import ROLLOUT_HISTORY
-from helpers.models.weights import CheckpointError, read_card, write_card
+from helpers.models.weights import read_card, write_card
 from helpers.sequences import FORMATS, FrameFormat
 
 RESULTS = published.COURSE_RESULTS
@@ -104,10 +104,6 @@ class Case:
         """
         kind, cards = self.model.kind, [card for _, card in self.parts]
         config, *scouts = (kind.Config(**card["configuration"]) for card in cards)
-        trainings = {}
-        for card in cards:
-            trainings |= _trainings(card)
-        minutes, sequences = np.sum(list(trainings.values()), axis=0)
         costs = [kind.multiply_adds(config)] * 2
         if kind is convlstm:
             costs = [HISTORY * costs[0], (HISTORY + HORIZON - 1) * costs[0]]
@@ -119,8 +115,8 @@ class Case:
             "parameters": sum(_parameters(kind, each) for each in (config, *scouts)),
             "million_next_frame": round(costs[0] / 1e6),
             "million_five_frames": round(costs[1] / 1e6),
-            "training_sequences": int(sequences),
-            "training_minutes": round(minutes, 1),
+            "training_sequences": sum(card["examples_in_all"] for card in cards),
+            "training_minutes": round(sum(card["minutes_in_all"] for card in cards), 1),
             "hardware": "; ".join(dict.fromkeys(card["machine"]["device"] for card in cards)),
         }
 
@@ -152,20 +148,6 @@ def costs(found: Sequence[Case]) -> pd.DataFrame:
 def _name(path: Path) -> str:
     """Return the name of a file of weights, without that of a format at its end."""
     return re.sub(rf"_({'|'.join(FORMATS)})$", "", path.stem)
-
-
-def _trainings(card: dict) -> dict[str, tuple[float, int]]:
-    """Return minutes and sequences of a training and of those before it, by the weights it made.
-
-    So a training that several networks went on from is counted once.
-    """
-    before = card.get("began_with", {})
-    found = _trainings(before) if before else {}
-    if "examples_in_all" in card:
-        seen = card["examples_in_all"] - before.get("examples_in_all", 0)
-    else:
-        seen = card["steps"] * card["plan"]["batch_size"]
-    return found | {card["sha256"]: (card["minutes"], seen)}
 
 
 @functools.lru_cache(maxsize=64)
@@ -430,7 +412,9 @@ def page(found: dict[str, pd.DataFrame]) -> str:
         chosen = table[table["protocol"].eq(protocol) & table["horizon"].eq(ahead)]
         chosen = chosen[chosen["cut"] == CUT]
         for history, group in chosen.groupby("history"):
-            groups = {"persistence": group, **_by_model(group)}
+            names = {"jaccard": "persistence", "low": "persistence_low", "high": "persistence_high"}
+            null = group.assign(**{new: group[old] for new, old in names.items()}, thesis=np.nan)
+            groups = {"persistence": null, **_by_model(group)}
             lines += _table(_label(protocol, history), groups, _mean)
     lines += [
         "",
@@ -464,30 +448,26 @@ def _by_model(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _table(label: str, groups: Mapping[str, pd.DataFrame], cell: Callable) -> list[str]:
-    """Write a table with a row for each group; a format without a figure is a dash."""
-    lines = [
-        "",
-        label,
-        "",
-        f"| model | {' | '.join(FORMATS)} |",
-        "| --- |" + " --- |" * len(FORMATS),
-    ]
-    for title, rows in groups.items():
-        rows = rows.drop_duplicates("format").set_index("format")
-        cells = [cell(rows.loc[name], title) if name in rows.index else "–" for name in FORMATS]
-        lines.append(f"| {title} | {' | '.join(cells)} |")
-    return lines
+    """Write a table with a row for each group."""
+    rows = [[title, *_cells(group, "format", FORMATS, cell)] for title, group in groups.items()]
+    return ["", label, "", *_markdown(["model", *FORMATS], rows)]
 
 
-def _mean(row: pd.Series, title: str) -> str:
-    names = "persistence", "persistence_low", "persistence_high"
-    if title != "persistence":
-        names = "jaccard", "low", "high"
-    mean, low, high = row[[*names]]
+def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Write a table of texts, line by line."""
+    return [f"| {' | '.join(texts)} |" for texts in (head, ["---"] * len(head), *rows)]
+
+
+def _cells(rows: pd.DataFrame, by: str | list[str], places: Iterable, cell: Callable) -> list[str]:
+    """Write the row at each place, a dash where there is none."""
+    rows = rows.drop_duplicates(by).set_index(by).sort_index()
+    return [cell(rows.loc[place]) if place in rows.index else "–" for place in places]
+
+
+def _mean(row: pd.Series) -> str:
+    mean, low, high = row[["jaccard", "low", "high"]]
     text = f"{mean:.4f} ± {max(high - mean, mean - low):.4f}"
-    if title == "persistence" or np.isnan(row["thesis"]):
-        return text
-    return _bold(f"{text} ({row['thesis']:.4f})", row)
+    return text if np.isnan(row["thesis"]) else _bold(f"{text} ({row['thesis']:.4f})", row)
 
 
 def _bold(text: str, row: pd.Series) -> str:
@@ -496,13 +476,13 @@ def _bold(text: str, row: pd.Series) -> str:
     return f"**{text}**" if better else text
 
 
-def _steps(row: pd.Series, title: str) -> str:
+def _steps(row: pd.Series) -> str:
     end = "+" if row["steps"] == row["longest"] else ""
     text = f"{row['steps']}{end} · {row['time_points']:.0f}{end}"
     return f"{text} ({row['low']:.0f}–{row['high']:.0f})" if row["low"] < row["high"] else text
 
 
-def _difference(row: pd.Series, title: str) -> str:
+def _difference(row: pd.Series) -> str:
     text = f"{row['mean']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
     return f"**{text}**" if row["high"] < 0 else text
 
@@ -521,23 +501,17 @@ def _label(protocol: str, history: int) -> str:
 
 
 def _costs(table: pd.DataFrame) -> list[str]:
-    lines = [
+    label = (
         "What it costs. Multiply-adds are those of one forecast after five frames, and of five; a "
-        "scout is included. A network for all formats was trained once for them.",
-        "",
-        "| model | parameters | million multiply-adds: next frame | five frames "
-        "| training sequences | minutes | on |",
-        "| --- |" + " --- |" * 6,
-    ]
+        "scout is included. A network for all formats was trained once for them."
+    )
+    head = ["model", "parameters", "million multiply-adds: next frame", "five frames"]
+    lines = []
     for title, rows in _by_model(table).items():
-        told = [_range(rows[column]) for column in rows.columns[2:-1]]
-        lines.append(f"| {title} | {' | '.join(told)} | {rows['hardware'].iloc[0]} |")
-    return lines
-
-
-def _range(values: pd.Series) -> str:
-    """Write what a model costs in its formats, once where it is the same."""
-    return " / ".join(f"{value:,.0f}" for value in dict.fromkeys(values))
+        figures = (dict.fromkeys(rows[column]) for column in rows.columns[2:-1])
+        told = [" / ".join(f"{value:,.0f}" for value in each) for each in figures]
+        lines.append([title, *told, rows["hardware"].iloc[0]])
+    return [label, "", *_markdown([*head, "training sequences", "minutes", "on"], lines)]
 
 
 def overview(found: dict[str, pd.DataFrame]) -> str:
@@ -545,29 +519,24 @@ def overview(found: dict[str, pd.DataFrame]) -> str:
 
     A figure is bold where the whole interval lies below both the thesis's figure and persistence.
     """
-    formats = " | ".join(name.partition("_")[0] for name in FORMATS)
-    lines = [
-        f"| model | trained on | next frame: {formats} | {HORIZON} steps ahead: {formats} |",
-        "| --- | --- |" + " --- |" * 2 * len(FORMATS),
-    ]
-    index = ["model", "protocol", "horizon", "format"]
-    table = found["summary"]
+    first, *others = (name.partition("_")[0] for name in FORMATS)
+    head = ["model", "trained on", f"next frame: {first}", *others]
+    head += [f"{HORIZON} steps ahead: {first}", *others]
+    table, lines = found["summary"], []
     for protocol, titles in OVERVIEW.items():
-        cut = CUT if protocol == "pooled" else "half"
-        rows = table[table["cut"] == cut].drop_duplicates(index).set_index(index).sort_index()
-        tasks = (protocol, 1), ("rollout", HORIZON)
+        rows = table[table["cut"] == (CUT if protocol == "pooled" else "half")]
+        by, tasks = ["protocol", "horizon", "format"], ((protocol, 1), ("rollout", HORIZON))
         places = [(*task, name) for task in tasks for name in FORMATS]
-        null = _cells(rows, titles[0], places, lambda row: f"{row['persistence']:.3f}")
-        lines.append(f"| persistence, judged as {JUDGED_AS[protocol]} | – | {null} |")
-        for title in titles:
-            cells = _cells(rows, title, places, _beside_thesis)
-            lines.append(f"| {title} | {TRAINED_ON} | {cells} |")
-    return "\n".join(lines)
+        null = f"persistence, judged as {JUDGED_AS[protocol]}", "–", titles[0], _persistence
+        ours = [(title, TRAINED_ON, title, _beside_thesis) for title in titles]
+        for name, trained, title, cell in (null, *ours):
+            cells = _cells(rows[rows["model"] == title], by, places, cell)
+            lines.append([name, trained, *cells])
+    return "\n".join(_markdown(head, lines))
 
 
-def _cells(rows: pd.DataFrame, title: str, places, cell: Callable[[pd.Series], str]) -> str:
-    keys = [(title, *place) for place in places]
-    return " | ".join(cell(rows.loc[key]) if key in rows.index else "–" for key in keys)
+def _persistence(row: pd.Series) -> str:
+    return f"{row['persistence']:.3f}"
 
 
 def _beside_thesis(row: pd.Series) -> str:
@@ -623,7 +592,8 @@ def note_in_cards(found: dict[str, pd.DataFrame], weights: Path) -> None:
         write_card(case.path, card)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None) -> None:
     """Make all results of the course from its weights and the thesis's test records."""
     parser = argparse.ArgumentParser(prog="python -m data.make.results", description=main.__doc__)
     parser.add_argument("--data", type=Path, required=True, help="a folder in thesis layout")
@@ -646,26 +616,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("a part of the results goes elsewhere: give --out")
     if options.data.resolve() == SAMPLE and not options.out:
         parser.error("results of the sample set go elsewhere: give --out")
-    try:
-        found = make(
-            options.data,
-            options.work,
-            names=options.models,
-            limit=options.limit,
-            processes=options.processes,
-        )
-        write(found, options.out or RESULTS, {} if options.out else PAGES)
-        if not options.out:
-            note_in_cards(found, register.WEIGHTS)
-            cards.write()
-    except (OSError, ValueError, CheckpointError, BrokenProcessPool) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here.", file=sys.stderr)
-        return 130
+    found = make(
+        options.data,
+        options.work,
+        names=options.models,
+        limit=options.limit,
+        processes=options.processes,
+    )
+    write(found, options.out or RESULTS, {} if options.out else PAGES)
+    if not options.out:
+        note_in_cards(found, register.WEIGHTS)
+        cards.write()
     print(page(published.course_results(options.out or RESULTS)))
-    return 0
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from data.make.results import by_sample
+from data.make.shared import command, write_csv
 from helpers import _files, convlstm, evaluation, metrics, published, records, workshop
 from helpers.models import thesis
 from helpers.sequences import FORMATS, FrameFormat
@@ -93,7 +94,8 @@ def report(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return found.assign(difference=found["mean"] - found["thesis"])
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None) -> None:
     """Reproduce the figures of the thesis's ConvLSTM from the author's weights and records."""
     parser = argparse.ArgumentParser(
         prog="python -m data.make.thesis_convlstm", description=main.__doc__
@@ -106,18 +108,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", type=Path, help="CSV for the means, with a JSON beside it")
     parser.add_argument("--by-sample", type=Path, help="CSV for the distances of each sample")
     options = parser.parse_args(arguments)
-    try:
-        _reproduce(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here.", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _reproduce(options: argparse.Namespace) -> None:
     names = list(dict.fromkeys(options.formats))
     # All of them before the first, since a format takes an hour.
     files = [thesis.existing(options.weights / thesis.FILE_NAME.format(name)) for name in names]
@@ -125,15 +115,12 @@ def _reproduce(options: argparse.Namespace) -> None:
     for name, file in zip(names, files):
         tables += evaluate(file, options.data, FORMATS[name], options.folder, options.limit)
     if options.by_sample:
-        with _files.replacing(options.by_sample) as file:
-            by_sample(tables).to_csv(file)
+        write_csv(by_sample(tables).reset_index(), options.by_sample)
     found = report(tables)
     shown = found[found["measure"] == "prediction_jaccard"]
     print(shown.drop(columns=["model", "measure", "history"]).round(4).to_string(index=False))
     if options.report:
-        options.report.parent.mkdir(parents=True, exist_ok=True)
-        with _files.replacing(options.report) as file:
-            found.round(6).to_csv(file, index=False)
+        write_csv(found.round(6), options.report)
         provenance = {
             "command": "python -m data.make.thesis_convlstm WEIGHTS DATA FOLDER --report "
             + options.report.name,

@@ -34,8 +34,7 @@ VALUES = "what differs"
 class Laboratory(ipywidgets.VBox):
     """The panel of the laboratory: choose, start, watch, stop, continue, compare.
 
-    Everything that it does can be called: `set`, `start`, `stop`, `resume`, `another_seed`,
-    `compare`.
+    What the buttons do can be called: `start`, `stop`, `resume`, `another_seed`; and `compare`.
 
     Args:
         folder: where the runs are kept, and found again; `runs` in the folder of the course unless
@@ -107,11 +106,6 @@ class Laboratory(ipywidgets.VBox):
     def settings(self) -> Settings:
         """The settings as the controls show them."""
         return Settings(**{n: c.value for n, c in self._controls.items() if not c.disabled})
-
-    def set(self, **changes) -> None:
-        """Turn controls, for example `set(model="CNN", steps=20)`."""
-        for name, value in changes.items():
-            self._controls[name].value = value
 
     def start(self) -> None:
         """Train a new run with the settings shown, in the background."""

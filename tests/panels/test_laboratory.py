@@ -18,6 +18,11 @@ def panel(tmp_path):
     return Laboratory(tmp_path / "runs")
 
 
+def turn(panel, **changes):
+    for name, value in changes.items():
+        panel._controls[name].value = value
+
+
 def does(panel, action):
     """Do something, wait until it has ended and the panel shows it; return the latest run."""
     action()
@@ -27,7 +32,7 @@ def does(panel, action):
 
 
 def test_start_stop_continue_add_a_seed_and_restart(panel, capfd):
-    panel.set(**TINY, learning_rate=0.005)
+    turn(panel, **TINY, learning_rate=0.005)
 
     def start_twice():
         panel.start()
@@ -71,7 +76,7 @@ def test_start_stop_continue_add_a_seed_and_restart(panel, capfd):
 
 
 def test_an_error_leaves_the_laboratory_usable(panel, monkeypatch):
-    panel.set(**TINY)
+    turn(panel, **TINY)
     monkeypatch.setattr(Settings, "compiled", lambda *_: (_ for _ in ()).throw(MemoryError("<no>")))
     for _ in range(2):
         assert panel.session.read(does(panel, panel.start)).status == "failed"
@@ -80,14 +85,14 @@ def test_an_error_leaves_the_laboratory_usable(panel, monkeypatch):
 
 def test_knobs_that_a_model_lacks(panel):
     for model, found in MODELS.items():
-        panel.set(model=model)
+        turn(panel, model=model)
         off = {name for name, control in panel._controls.items() if control.disabled}
         assert off == set(found.lacks)
         assert ("has no" in panel._about.value) == bool(off)
 
 
 def test_absurd_numbers(panel):
-    panel.set(batch_size=0)
+    turn(panel, batch_size=0)
     assert "batch_size is 0; expected 1 to 64" in panel._about.value
     assert panel._buttons["start"].disabled
     does(panel, panel.start)
