@@ -285,22 +285,15 @@ def _keep_note(note: dict, folder: Path) -> None:
     """Write the note of a run, or see that the one of a stopped run says the same."""
     place = folder / NOTE
     if not (folder / training.CHECKPOINT).exists() or not place.exists():
-        _files.write_json(place, _files.sealed(note))
+        _files.write_json(place, note)
         return
-    before, note = _read_note(folder), json.loads(json.dumps(note))
+    before, note = _files.read_json(place), json.loads(json.dumps(note))
     same = ("recipe", "formats", "data", "began_with", "scout_sha256")
     if other := [name for name in same if before.get(name) != note.get(name)]:
         raise ValueError(
             f"The run in {folder} was started with another {', '.join(other)}. Start in another "
             "folder, or give what it was started with to go on."
         )
-
-
-def _read_note(folder: Path) -> dict:
-    try:
-        return _files.unsealed(_files.read_json(folder / NOTE))
-    except ValueError as error:
-        raise ValueError(f"{folder / NOTE} is damaged ({error}); use another folder.") from error
 
 
 def ship(folder: Path, out: Path, keep: str = "best") -> Path:
@@ -310,7 +303,7 @@ def ship(folder: Path, out: Path, keep: str = "best") -> Path:
         keep: those of the `"best"` round in validation or the `"last"` ones: validation does not
             see what a critic is for.
     """
-    note = _read_note(folder)
+    note = _files.read_json(folder / NOTE)
     recipe, validated = note.pop("recipe"), note.pop("validated")
     kind, plan = register.MODELS[note["model"]].kind, recipe.pop("plan")
     config = kind.Config(**recipe.pop("config"))

@@ -366,8 +366,6 @@ def paired(tables: Iterable[pd.DataFrame]) -> list[pd.DataFrame]:
 
     In each format all of these must be in the table: other records may have the same numbers.
     """
-    if not published.THESIS_SAMPLES.exists():  # a run of some hours makes them
-        return []
     thesis, found = published.thesis_samples(), []
     for table in tables:
         theirs = thesis[thesis["format"] == table["format"].iloc[0]]
@@ -378,7 +376,7 @@ def paired(tables: Iterable[pd.DataFrame]) -> list[pd.DataFrame]:
 
 
 @functools.lru_cache(maxsize=1)
-def _samples(data: Path, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
+def samples_of_test(data: Path, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Return all time points (N, 128, D, H, W) of the test split, and their sample numbers."""
     split = records.open_split(data, "test", limit)
     return split.frames(np.arange(len(split))[:limit]), split.sample_id[:limit]
@@ -392,7 +390,7 @@ def _use_one_core() -> None:
 
 
 def _judge(case: Case, data: Path, limit: int | None, work: Path):
-    points, sample_id = _samples(data, limit)
+    points, sample_id = samples_of_test(data, limit)
     return evaluate(case, case.frame_format.select(points), sample_id, work)
 
 

@@ -185,13 +185,7 @@ def compare_slices(
 
 
 @style()
-def posteriors(
-    frames,
-    step: int,
-    *,
-    seen: Sequence[int] = (1, 2, 3, 5),
-    truth: tuple[float, float] | None = None,
-) -> Picture:
+def posteriors(frames, step: int, *, seen: Sequence[int], truth: tuple[float, float]) -> Picture:
     """Draw what is known of a single ball, the more frames of it are seen: a column for each.
 
     Above the last frame seen, in the middle how likely each radius is together with each time of
@@ -219,8 +213,7 @@ def posteriors(
         options = {"origin": "lower", "interpolation": "none", "aspect": "auto", "vmin": 0}
         middle.imshow(shown, cmap=SHADES, extent=extent, vmax=shown.max(), **options)
         middle.set(xlim=ends[:2], ylim=ends[2:], xlabel="time of the centre")
-        if truth is not None:
-            middle.plot(*truth, "o", color=MISS, ms=11, mew=1.2, mfc="none")
+        middle.plot(*truth, "o", color=MISS, ms=11, mew=1.2, mfc="none")
         probability, true = found.probability(times[[n]])[0].max(axis=0), frames[n].max(axis=0)
         _image(last, frames[n - 1].max(axis=0), SHADES, 1, ticks=column == 0)
         _image(ahead, probability, SHADES, 1, ticks=column == 0)

@@ -75,7 +75,7 @@ def test_a_posterior_narrows_from_column_to_column():
     ahead = figure.axes[5].images[0].get_array()
     assert np.array_equal(ahead >= 0.5, frames[3].max(axis=0) == 1)
     with pytest.raises(ValueError, match="frames seen is 4"):
-        pictures.posteriors(frames, 2, seen=(4,))
+        pictures.posteriors(frames, 2, seen=(4,), truth=(12, 16.3))
 
 
 def test_a_film_strip_has_a_row_for_each_forecast():

@@ -81,7 +81,7 @@ def test_every_figure_says_what_it_shows(sequence, results):
         "comparison": pictures.comparison(results),
         "breakdown": pictures.breakdown(evaluation.breakdown(results, groups), format="T20_TINC1"),
         "floor_curves": pictures.floor_curves(pd.read_csv(RESULTS / "floor.csv")),
-        "posteriors": pictures.posteriors(ball[50:54], 1, seen=(1, 3)),
+        "posteriors": pictures.posteriors(ball[50:54], 1, seen=(1, 3), truth=(14, 17.3)),
         "view_3d": pictures.view_3d(slow[0], backend="matplotlib"),
         "compare_3d": pictures.compare_3d(slow[:1], fast[:1], backend="matplotlib"),
         "animate_3d": pictures.animate_3d(slow[:2]),
