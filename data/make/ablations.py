@@ -60,19 +60,12 @@ def ablate(
 
     Args:
         model: one of `ABLATIONS`, which says what is changed.
-        data: a folder in thesis layout.
-        formats: what all of them learn.
         folder: for the runs; those that are there are not done again.
         out: the CSV to write: `change`, `parameters`, `million_multiply_adds`, `examples`,
             `minutes` of one run, and for each format the pooled next-frame distance on the first
             64 validation sequences: its mean over the seeds, their `spread` (standard deviation),
             and each by itself; in the last row that of persistence.
-        steps: of the recipe's batches.
         seeds: so many runs of each, with the seeds 1, 2, …
-
-    Raises:
-        ValueError: a model without ablations.
-        data.make.shared.Stopped: one of the runs was stopped; the same call goes on with it.
     """
     if model not in ABLATIONS:
         raise ValueError(f"there are no ablations of {model}; choose {' or '.join(ABLATIONS)}.")

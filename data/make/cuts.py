@@ -43,13 +43,8 @@ def compare(
 ) -> pd.DataFrame:
     """Judge models on validation sequences by every cut and kind of feedback; write a CSV.
 
-    Args:
-        names: of weights, see `load`.
-        data: a folder in thesis layout.
-        formats: to be judged.
-        out: the CSV: `model`, `format`, `feedback`, `cut`, `horizon` after five frames, `n`, and
-            the mean Jaccard distance, `mean`.
-        limit: only the first so many sequences.
+    Its columns: `model`, `format`, `feedback`, `cut`, `horizon` after five frames, `n`, and the
+    mean Jaccard distance, `mean`.
     """
     split, rows = records.open_split(data, "validation", limit), []
     points = split.frames(np.arange(min(limit, len(split))))

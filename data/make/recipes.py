@@ -216,17 +216,13 @@ def train(
     *,
     start: Path | None = None,
 ) -> training.Checkpoint:
-    """Train a model, or go on with a run that was stopped.
+    """Train a model, or go on with a run that was stopped; return the checkpoint at its end.
 
     Args:
-        recipe: the configuration and the plan.
         data: a folder in thesis layout with records or packed splits.
         formats: one, or several that take turns.
         folder: of the run: checkpoint, best weights, log.
         start: weights to begin with, for example those of the mixed run; None begins anew.
-
-    Returns:
-        The checkpoint at the end of the run.
 
     Raises:
         Stopped: it was stopped before its end.

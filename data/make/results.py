@@ -60,13 +60,9 @@ NEXT_VOXELS, FIVE_VOXELS = {1: 900, 2: 900, 4: 1800}, 3100
 
 @dataclass(frozen=True)
 class Case:
-    """Shipped weights in one of their formats.
+    """Shipped weights and their card, in one of their formats.
 
-    Attributes:
-        path: of the `.npz`.
-        record: the JSON beside it.
-        frame_format: one of those that the record names.
-        frames: the model may look at so many of the latest frames; None is all that it can read.
+    The model may look at so many of the latest `frames`; None is all that it can read.
     """
 
     path: Path
@@ -160,16 +156,8 @@ def _parameters(kind, config) -> int:
 def cases(weights: Path = register.WEIGHTS, names: Sequence[str] = ()) -> list[Case]:
     """Find the shipped weights, in the order of `TITLES`, each in every format that it knows.
 
-    A scout is part of the SurfaceNet.
-
-    Args:
-        weights: a folder of `.npz` files with their records.
-        names: only files of these names, without the name of a format: `"convlstm"` for
-            `convlstm_T20_TINC1.npz` and its like.
-
-    Raises:
-        FileNotFoundError: there are none, or none of one of the names.
-        helpers.models.weights.CheckpointError: a card cannot be read.
+    `names` chooses files by their names without that of a format: `"convlstm"` for
+    `convlstm_T20_TINC1.npz` and its like. A scout is part of the SurfaceNet.
     """
     found = []
     for path in sorted(weights.glob("*.npz")):
@@ -196,13 +184,9 @@ def evaluate(
     five frames to the end of the format. One that may look at one frame or at three forecasts the
     frames after them (per frame), and rolls out five steps from as many, as the thesis's GANs.
 
-    Args:
-        case: the weights.
-        frames: (N, T, D, H, W), in this format.
-        sample_id: (N,).
-        work: the folder of the tables by sample. Their names hold a digest of weights and frames,
-            so that a table of others is never read. (One of other *code* is: after a change of
-            what a network computes, start with an empty folder.)
+    `frames` are (N, T, D, H, W), in this format. The names of the tables in the folder `work` hold
+    a digest of weights and frames, so that a table of others is never read. (One of other *code*
+    is: after a change of what a network computes, start with an empty folder.)
 
     Returns:
         The tables of `helpers.evaluation.next_frame` and `long_term`.
@@ -271,9 +255,6 @@ def summary(case: Case, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def horizons(rollouts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return skill and trust horizons of models and persistence, and of the thesis's ConvLSTM.
 
-    Args:
-        rollouts: of one model each.
-
     Returns:
         `kind`, `"skill"` or `"trust"`, and the columns of `evaluation.skill_horizon`. The rows of
         the thesis come from the means that it published, five steps at 0.5, so that they have no
@@ -301,13 +282,9 @@ def horizons(rollouts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def by_sample(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Return the Jaccard distances of a model for each sample: a line for each format and cut.
+    """Return the Jaccard distances of one model for each sample, next frames pooled and rollouts.
 
-    Args:
-        tables: of one model, next frames pooled and rollouts.
-
-    Returns:
-        Indexed by `format`, `cut` and `sample`; columns: `next` and `step_1` … `step_5`.
+    Indexed by `format`, `cut` and `sample`; columns: `next` and `step_1` … `step_5`.
     """
     rows = pd.concat(tables).query("protocol != 'per_frame' and horizon <= @HORIZON")
     steps = "step_" + rows["horizon"].astype(str)
@@ -328,13 +305,8 @@ def make(
 ) -> dict[str, pd.DataFrame]:
     """Judge all shipped weights on the test split, or go on where an earlier call stopped.
 
-    Args:
-        data: a folder in thesis layout.
-        work: for the tables by sample; see `evaluate`.
-        weights, names: see `cases`.
-        limit: only the first so many samples.
-        processes: judge so many cases side by side, on one core each. A network this small keeps
-            one core busy, but not two: two processes are faster than one.
+    So many `processes` judge side by side, on one core each: a network this small keeps one core
+    busy, but not two. See also `cases` and `evaluate`.
 
     Returns:
         `summary`, `horizons` and `costs`, see there; and `paired`, each model that reads all

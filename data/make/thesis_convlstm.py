@@ -38,17 +38,10 @@ def evaluate(
     samples are kept in the folder, under the digest of the weights and of the samples' numbers, so
     that those of other weights never mix with them.
 
-    Args:
-        weights: one of the author's HDF5 files.
-        data: a folder in thesis layout; its test split is used, files sorted by name.
-        frame_format: the one that the weights are for.
-        folder: where the results go, made where it is missing; for one set of records.
-        limit: only the first so many samples.
-
     Returns:
-        Of these samples, the tables of `helpers.evaluation.next_frame` (pooled) and `long_term`
-        (five frames observed, five forecast, probabilities fed back, only the last five kept),
-        with every cut of `helpers.metrics.CUTS`; the thesis cuts at 0.5.
+        The tables of `helpers.evaluation.next_frame` (pooled) and `long_term` (five frames
+        observed, five forecast, probabilities fed back, only the last five kept), with every cut
+        of `helpers.metrics.CUTS`; the thesis cuts at 0.5.
     """
     points, sample_id = samples_of_test(data, limit)
     place = folder / f"{frame_format.name}_{_files.digest(weights)[:12]}"
