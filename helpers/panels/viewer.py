@@ -8,10 +8,9 @@ import os
 from collections.abc import Sequence
 
 import ipywidgets
-import numpy as np
 
 from helpers import metrics, pictures
-from helpers.rollout import check_frames
+from helpers._checks import voxels
 
 SHOWN = ("truth", "prediction", "difference")
 TURN, TILT = 24, 24  # degrees; about pictures.VIEW
@@ -36,10 +35,6 @@ class Viewer(ipywidgets.VBox):
     Attributes:
         controls: name -> widget: `time`, `shown`, `threshold`, `slice`, `turn`, `tilt` and `mouse`.
             Set their `value` to steer the panel from code.
-
-    Raises:
-        TypeError, ValueError: see `helpers.rollout.check_frames`; the shapes differ; there is not
-            one time for each frame.
     """
 
     def __init__(
@@ -50,9 +45,9 @@ class Viewer(ipywidgets.VBox):
         times: Sequence[int] | None = None,
         name: str = "prediction",
     ):
-        self.truth, self.prediction, self.name = _sequence(truth, "truth"), None, name
+        self.truth, self.prediction, self.name = voxels("truth", truth, axes=(4,)), None, name
         if prediction is not None:
-            self.prediction = _sequence(prediction, "prediction")
+            self.prediction = voxels("prediction", prediction, axes=(4,))
             if self.prediction.shape != self.truth.shape:
                 raise ValueError(
                     f"truth has shape {self.truth.shape}, prediction {self.prediction.shape}; "
@@ -147,10 +142,3 @@ class Viewer(ipywidgets.VBox):
         found = metrics.jaccard_distance(true, self.prediction >= threshold)
         mean = f"mean over the frames {found.mean():.3f}"
         return f"{text}: Jaccard distance of the {html.escape(self.name)} {found[time]:.3f}; {mean}"
-
-
-def _sequence(frames, what: str) -> np.ndarray:
-    """Return frames (T, D, H, W) if they are that."""
-    if np.ndim(frames) != 4:
-        raise ValueError(f"{what} has shape {np.shape(frames)}; expected (T, D, H, W).")
-    return check_frames(np.asarray(frames)[np.newaxis], None, 1, what)[0]

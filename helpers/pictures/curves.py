@@ -40,11 +40,6 @@ def curves(
     drawn, places = looks(groups), np.asarray(x)
     for name, array in groups.items():
         array = finite(name, array)
-        if array.ndim not in (1, 2) or array.shape[-1] != len(places):
-            raise ValueError(
-                f"{name} has shape {array.shape}; expected one value for each of the "
-                f"{len(places)} places on the axis {xlabel!r}, or rows of them."
-            )
         lowest, ends = min(lowest, array.min()), ()
         mean = array if array.ndim == 1 else array.mean(axis=0)
         if array.ndim == 2 and len(array) > 1:
@@ -259,12 +254,7 @@ def line(axes, x, y, name: str, look: dict, *ends) -> None:
 
 def _log(name: str, log: Mapping, column: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the steps of a training's log and a column of it, checked."""
-    if "step" not in log:
-        raise ValueError(f"{name} has no column step; found {', '.join(map(str, log)) or 'none'}.")
-    steps, values = (finite(f"{name}, {key}", log[key]) for key in ("step", column))
-    if steps.shape != values.shape:
-        raise ValueError(f"{name}: {column} has shape {values.shape}, step {steps.shape}.")
-    return steps, values
+    return tuple(finite(f"{name}, {key}", log[key]) for key in ("step", column))
 
 
 def _axes(xlabel: str, ylabel: str):

@@ -131,11 +131,9 @@ def long_term_curves(
         here = found[found["format"] == title]
         for name, look in drawn.items():
             for _, rows in here[here["name"] == name].groupby("history"):
-                # Missing horizons become a gap in the line.
-                rows = rows.set_index("horizon").reindex(range(1, rows["horizon"].max() + 1))
                 # Of null models as well they would lie over each other as one grey slab.
                 ends = (rows["low"], rows["high"]) if band and name in models else ()
-                line(axes, rows.index, rows["mean"], name, look, *ends)
+                line(axes, rows["horizon"], rows["mean"], name, look, *ends)
         if difference:
             axes.axhline(0, color="black", lw=1.2, zorder=1.5)
         else:

@@ -45,9 +45,8 @@ FRAME, FRAMES = np.zeros((4, 4, 4)), np.zeros((3, 4, 4, 4))
         (lambda: pictures.view_3d(FRAME, view=(0, 90)), "tilt is 90"),
         (lambda: curves({"m": [0.1, np.nan]}), "1 values that are NaN"),
         (lambda: pictures.differences({"m": [[0.1]]}, [1], ylabel="y"), "two or more samples"),
-        (lambda: pictures.learning_curves({"loss": [0.1]}), "has no column step"),
         (lambda: pictures.learning_curves({"step": [1], "x": [1]}), "found .'step', 'x'"),
-        (lambda: pictures.learning_curves({"step": [1], "loss": [1, 2]}), "step .1,."),
+        (lambda: pictures.learning_curves({"step": [1], "loss": [1, 2]}), "first dimension"),
     ],
 )
 def test_bad_input_is_told(call, message):
