@@ -275,7 +275,7 @@ def test_cuts_are_compared_by_model_format_and_feedback(cache, tmp_path):
     """For one model: a cut at 0.5 of what is fed back is judged alike, whatever else differs."""
     out = tmp_path / "cuts.csv"
     table = cuts.compare(["scout"], DATA, [T80_TINC4], out, limit=2)
-    pd.testing.assert_frame_equal(table.reset_index(drop=True), pd.read_csv(out))
+    pd.testing.assert_frame_equal(table, pd.read_csv(out))
     by = ["feedback", "cut", "horizon"]
     assert table.groupby(by).size().eq(1).all() and len(table) == 3 * 4 * 10
     assert set(table["n"]) == {2} and table["mean"].between(0, 1).all()
