@@ -16,13 +16,14 @@ import pandas as pd
 
 from data.make import cuts
 from data.make.shared import command, write_csv
-from helpers import evaluation, published
-from helpers.rollout import Persistence
+from helpers import evaluation, metrics, published
+from helpers.rollout import Persistence, next_frames
 from helpers.sequences import THESIS_FORMATS
 from helpers.world import cavities
 from helpers.world.ideal import Ideal
 
 SEEN = (1, 2, 3, 5, 10)  # frames before the forecast one
+MEAN = ("mean", "low", "high")
 ABOVE = ("above", "above_low", "above_high")
 RESULT = published.COURSE_RESULTS / "floor.csv"
 
@@ -59,23 +60,22 @@ def measure(names: Sequence[str], count: int) -> pd.DataFrame:
         above that of the ideal forecaster, sequence by sequence (`above`, `above_low`,
         `above_high`); the number of sequences, `n`.
     """
-    rows, by = [], ["model", "format", "history"]
+    rows = []
     for each in THESIS_FORMATS:
         sequences = single_balls(count, each.TINC)
         judged = [Ideal(each.TINC), *(cuts.load(name, each) for name in names), Persistence()]
         for seen in SEEN:
-            options = {"first": seen, "frame_format": each.name, "protocol": "per_frame"}
-            options["cut"] = "expected"
-            frames = sequences[:, max(SEEN) - seen :]
-            tables = [evaluation.next_frame(model, frames, **options) for model in judged]
-            for table in tables:
-                found = evaluation.means(table, by).query("measure == 'prediction_jaccard'")
-                # With the ideal in its place, the difference to persistence is that to the ideal.
-                table["persistence_jaccard"] = tables[0]["prediction_jaccard"]
-                above = evaluation.skill(table, by).query("measure == 'jaccard'")
-                above = dict(zip(ABOVE, above[["mean", "low", "high"]].to_numpy()[0]))
-                rows.append(found[[*by, "mean", "low", "high"]].assign(**above, n=found["n"]))
-            print(pd.concat(rows[-len(judged) :]).to_string(index=False), flush=True)
+            frames, distances = sequences[:, max(SEEN) - seen :], {}
+            for model in judged:
+                ahead = metrics.cut(next_frames(model, frames, first=seen), "expected")
+                distances[model.name] = metrics.jaccard_distance(frames[:, -1:], ahead)[:, 0]
+            found = pd.DataFrame(distances)
+            table = pd.DataFrame({"model": found.columns, "format": each.name, "history": seen})
+            for columns, values in ((MEAN, found), (ABOVE, found.sub(found["ideal"], axis=0))):
+                ends = np.quantile(evaluation.resampled(values), evaluation.TAILS, axis=0)
+                table[[*columns]] = np.column_stack([values.mean(), *ends])
+            rows.append(table.assign(n=count))
+            print(rows[-1].to_string(index=False), flush=True)
     return pd.concat(rows, ignore_index=True)
 
 
