@@ -32,29 +32,18 @@ NOTE = "recipe.json"
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that leads from records to the weights of a model, apart from the data.
+    """All that leads from records to the weights of a model, apart from the data."""
 
-    Attributes:
-        model: its name in `helpers.models.register.MODELS`.
-        config: of the network.
-        plan: of the training; what an example of its batch is, `batches` of the model says.
-        policy: the Keras dtype policy of the training, also of what a scout forecasts in it;
-            shipped weights forecast in float32.
-        drawn: options of `batches` and `validation` of the model. A `scout` is the file of its
-            weights among those that are shipped; None for none.
-        learned: options of `compile_options` of the model.
-        checked: so many examples are validated, as many of each format.
-        anew: these examples are windows, drawn from however few sequences there are.
-    """
-
-    model: str
-    config: Any
-    plan: training.Plan
-    policy: str = "float32"
+    model: str  # its name in `helpers.models.register.MODELS`
+    config: Any  # of the network
+    plan: training.Plan  # what an example of its batch is, `batches` of the model says
+    policy: str = "float32"  # of the training and its scout; shipped weights forecast in float32
+    # Options of `batches` and `validation` of the model. A `scout` is the file of its weights
+    # among those that are shipped; None for none.
     drawn: Mapping[str, Any] = field(default_factory=dict)
-    learned: Mapping[str, Any] = field(default_factory=dict)
-    checked: int = 192
-    anew: bool = False
+    learned: Mapping[str, Any] = field(default_factory=dict)  # options of `compile_options`
+    checked: int = 192  # so many examples are validated, as many of each format;
+    anew: bool = False  # they are windows, drawn from however few sequences there are
 
     @property
     def kind(self) -> ModuleType:

@@ -31,8 +31,6 @@ def curves(
     Args:
         groups: name -> (X,) values, or (N, X) one row per sample: then their mean, and a band from
             the 5th to the 95th percentile.
-        x: the X places on the axis.
-        xlabel, ylabel: what the axes show.
         marks: mark each place, for few of them.
     """
     figure, axes = _axes(xlabel, ylabel)
@@ -60,7 +58,6 @@ def differences(groups: Mapping, x: Sequence[float], *, ylabel: str) -> Picture:
     Args:
         groups: name -> (N, X) one row per sample; what is subtracted was judged on the same ones.
         x: the X horizons; at each of them the names stand side by side.
-        ylabel: what is subtracted from what.
     """
     figure, axes = _axes(HORIZON, ylabel)
     axes.axhline(0, color=INK, lw=1)
@@ -97,7 +94,6 @@ def learning_curves(
         table: column -> (N,) values, one per round, for example a DataFrame: `step`, and one or
             more of `loss`, `val_loss` and the distance.
         distance: the column for the right panel.
-        persistence: the distance of persistence, drawn as a line.
     """
     panels = {"loss": {"training": "loss", "validation": "val_loss"}}
     panels[DISTANCE] = {"validation": distance}
@@ -158,7 +154,6 @@ def seeds(
     Args:
         groups: name -> (x, y), (N,) each: the values of the knob, numbers or words, and a figure
             of each run.
-        persistence: its figure, drawn as a line.
     """
     figure, axes = _axes(xlabel, ylabel)
     figure.about = "Runs as dots, with a line through the means over their seeds."
@@ -209,7 +204,6 @@ def panel_grid(
 
     Args:
         draw: gets the axes and the title; returns what is seen there, where lines don't tell.
-        columns: panels side by side; all of them unless told.
         wide, tall: inches of a panel.
         whole: the axis across counts something.
         options: of `Figure.subplots`.

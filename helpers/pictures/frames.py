@@ -87,10 +87,9 @@ def slices(
     Args:
         frames: (T, D, H, W), values 0…1, drawn as shades.
         prediction: the same shape; becomes a second row below each row of frames.
-        times: the time of each of the T frames; 0…T-1 unless told.
+        times: of each of the T frames; 0…T-1 unless told.
         count: at most so many frames, the first and the last among them.
         index: which slice across D, or `"max"` for the maximum over D.
-        names: what to call the two rows.
         size: pixels along the edge of a panel.
     """
     rows, captions, _ = pick(frames, prediction, times=times, count=count)
@@ -144,8 +143,7 @@ def compare_slices(
 
     Args:
         truth, prediction: (D, H, W) or (T, D, H, W), values 0…1; filled means >= threshold.
-        times: the time of each of the T frames; 0…T-1 unless told.
-        count: at most so many equally spaced frames.
+        times, count: as in `slices`.
         index: which slice across D; the fullest one unless told.
     """
     rows, captions, _ = pick(truth, prediction, times=times, count=count)
@@ -242,7 +240,6 @@ def film_strip(truth, forecasts: Mapping, *, times: Sequence[int]) -> Picture:
     Args:
         truth: (T, D, H, W), 0 or 1.
         forecasts: name -> the same shape, cut to 0 and 1; under each frame stands its distance.
-        times: the time of each of the T frames.
     """
     rows = {"truth": truth} | dict(forecasts)
     figure, panels = _grid(len(rows), len(times), 0.98, gap=(0.06, 0.3), edges=(0.42, 0.3, 0.26))

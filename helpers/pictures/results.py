@@ -37,8 +37,7 @@ def result_distributions(
         table: from `helpers.evaluation`, one row for each sample.
         kind: `"histogram"` or `"box"` (box: quartiles, whiskers: 5th and 95th percentile).
         protocol: which one, where the table holds several.
-        models: a row of panels for each, in this order; all when None. There is a column for each
-            format.
+        models: a row of panels for each, in this order; all when None.
     """
     choice("kind", kind, ("histogram", "box"))
     table = evaluation.one_protocol(table, protocol)
@@ -205,11 +204,7 @@ def shape_curves(table, *, format: str) -> Picture:
 def comparison(table, *, horizon: int = 1) -> Picture:
     """Draw all models below each other: the mean with its 95 % interval, a panel per format.
 
-    The panels share one scale.
-
-    Args:
-        table: from `helpers.evaluation`, of one protocol.
-        horizon: steps ahead.
+    The table is from `helpers.evaluation`, of one protocol; the panels share one scale.
     """
     table = evaluation.one_protocol(table)
     found = evaluation.lines(table)
@@ -251,9 +246,7 @@ def comparison(table, *, horizon: int = 1) -> Picture:
 def breakdown(found, *, format: str, horizon: int = 1) -> Picture:
     """Draw what a model gains over persistence by what is in the samples, a panel per property.
 
-    Args:
-        found: from `helpers.evaluation.breakdown`, of one protocol.
-        format, horizon: which rows.
+    `found` is from `helpers.evaluation.breakdown`, of one protocol.
     """
     choice("The number of protocols", found["protocol"].nunique(), [1])
     rows = found[found["format"] == choice("format", format, found["format"].unique())]
@@ -295,9 +288,7 @@ def breakdown(found, *, format: str, horizon: int = 1) -> Picture:
 def floor_curves(found) -> Picture:
     """Draw how far models stay above the ideal forecaster, by the frames seen: a panel per format.
 
-    Args:
-        found: as in data/results/floor.csv: `model`, `format`, `history` (frames seen), `mean`,
-            `low` and `high`.
+    `found` has the columns of data/results/floor.csv; `history` are the frames seen.
     """
     drawn = looks(found["model"])
     if "ideal" in drawn:

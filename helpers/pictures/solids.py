@@ -38,16 +38,11 @@ class Scene:
     """An interactive 3D scene that needs neither a server nor a network: drag, zoom, pan.
 
     The page brings its own viewer (about 1 MB), so it is for live use, not to be committed.
-
-    Attributes:
-        page: the whole HTML page of the scene.
-        size: width and height in pixels.
-        alt: what is seen, in words, which stand below the scene.
     """
 
-    page: str
-    size: tuple[int, int]
-    alt: str
+    page: str  # the whole HTML page of the scene
+    size: tuple[int, int]  # width and height in pixels
+    alt: str  # what is seen, in words, which stand below the scene
 
     def _repr_html_(self) -> str:
         (width, height), words = self.size, html.escape(self.alt)
@@ -92,11 +87,9 @@ def view_3d(
         frames: (D, H, W), (T, D, H, W), or a list of (D, H, W) frames whose sizes may differ;
             values 0…1, filled means value >= threshold.
         prediction: frames of the same shapes, drawn as a second row.
-        times: the time of each frame.
         captions: a text for each frame, instead of its time.
         count: at most so many equally spaced frames.
         surface: smoothed surface instead of cubes; one answer, or one for each frame.
-        names: what to call the two rows.
         size: pixels of one panel; 150 to 380 unless told, fewer where there are many.
         view: degrees that the camera is turned around the upward axis D, where 0 looks along H
             from its small end, and degrees above the middle, -89 to 89.
@@ -165,7 +158,6 @@ def animate_3d(truth, prediction=None, *, times: Sequence[int] | None = None) ->
     Args:
         truth: (T, D, H, W), values 0…1; filled means value >= 0.5.
         prediction: the same shape; drawn as in `compare_3d`.
-        times: the time of each frame; 0…T-1 unless told.
     """
     rows, captions, _ = pick(truth, prediction, times=times)
     images, said = [], []

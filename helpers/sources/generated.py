@@ -29,7 +29,6 @@ def write_sample_set(
     marks the folder as ours and says what was written.
 
     Args:
-        folder: the folder to make.
         counts: so many samples for each of `training`, `validation`, `test`.
         seed: of the whole set; the same seed gives the same files for any number of processes.
         processes: so many processes generate side by side.

@@ -25,28 +25,17 @@ Step = Callable[[np.ndarray], tuple[np.ndarray, str]]
 
 @dataclass(frozen=True)
 class Report:
-    """What `from_arrays` made; `print` it. The folder keeps it as `own.json`.
-
-    Attributes:
-        sequences: how many there were.
-        words: what was done -> in how many sequences.
-        records: how many there are in each split.
-        shape: (T, D, H, W) of each record.
-        before: share of the voxels that were filled before the steps.
-        filled: share of the voxels that are filled in the records.
-        persistence: steps -> mean Jaccard distance between frames so many steps apart, each
-            record's frames taken as one volume.
-        names: sample id -> the name of its sequence, and its first and last time point there.
-    """
+    """What `from_arrays` made; `print` it. The folder keeps it as `own.json`."""
 
     sequences: int
-    words: dict[str, int]
-    records: dict[str, int]
-    shape: tuple[int, ...]
-    before: float
-    filled: float
+    words: dict[str, int]  # what was done -> in how many sequences
+    records: dict[str, int]  # how many there are in each split
+    shape: tuple[int, ...]  # (T, D, H, W) of each record
+    before: float  # share of the voxels that were filled before the steps
+    filled: float  # and in the records
+    # Steps -> mean Jaccard distance between frames so many steps apart, pooled over a record.
     persistence: dict[int, float]
-    names: dict[int, str]
+    names: dict[int, str]  # sample id -> its sequence, and its first and last time point there
 
     def __str__(self) -> str:
         times = self.shape[0]
