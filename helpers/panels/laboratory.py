@@ -26,8 +26,7 @@ BUTTONS = {
     "resume": ("Continue", "step-forward", "Go on with the chosen run"),
     "another_seed": ("Add a seed", "plus", "Train the chosen run's settings with the next seed"),
 }
-# What can be compared: the column of the table, and that of a log.
-JUDGED = {"next frame": ("best", MONITOR), "rollout of 4 steps": ("rollout", ROLLOUT)}
+LOGGED = {"best": MONITOR, "rollout": ROLLOUT}  # what is compared -> its column in a log
 VALUES = "what differs"
 
 
@@ -58,7 +57,7 @@ class Laboratory(ipywidgets.VBox):
         over = [VALUES, "step", "seconds"]
         self._over = control(w.Dropdown, "compare over", axis, options=over)
         judged = "Forecasts of one frame from true frames, or of four frames fed back"
-        self._judged = control(w.Dropdown, "distance of", judged, options=list(JUDGED))
+        self._judged = control(w.Dropdown, "distance", judged, options=list(LOGGED))
         self._about, self._message, self._table = (w.HTML() for _ in range(3))
         self._shades, self._errors, self._comparison = (w.HTML() for _ in range(3))
         self._table.layout.overflow = "auto"
@@ -220,7 +219,7 @@ class Laboratory(ipywidgets.VBox):
         """Draw the chosen runs beside each other and persistence, and tabulate their spread."""
         table, picture, words = self.session.table(), None, ""
         table = table[table["run"].isin(self._chosen.value)].dropna(subset="best")
-        (column, logged), over = JUDGED[self._judged.value], self._over.value
+        column, over = self._judged.value, self._over.value
         null = "persistence" if column == "best" else f"persistence_{column}"
         if table[null].nunique() > 1:
             self._say("Several formats or data: compare runs of one.")
@@ -239,10 +238,12 @@ class Laboratory(ipywidgets.VBox):
             logs = {}
             for row in table.itertuples():
                 log = self.session.read(row.run).log
-                logs[f"{row.run} · {row.model}"] = {"step": log[over], DISTANCE: log[logged]}
-            ends = [end for log in logs.values() for end in (log["step"].min(), log["step"].max())]
-            level = [table[null].iloc[0]] * 2
-            logs["persistence"] = {"step": [min(ends), max(ends)], DISTANCE: level}
+                logs[f"{row.run} · {row.model}"] = {
+                    "step": log[over],
+                    DISTANCE: log[LOGGED[column]],
+                }
+            ends = [0, max(log["step"].max() for log in logs.values())]
+            logs["persistence"] = {"step": ends, DISTANCE: [table[null].iloc[0]] * 2}
             picture = pictures.loss_curves(logs, columns=[DISTANCE], xlabel=over)
         put(self._comparison, "The chosen runs, judged in validation", picture)
         self._comparison.value += words

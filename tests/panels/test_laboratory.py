@@ -109,7 +109,7 @@ def test_comparison(tmp_path):
     seen = panel._comparison.value
     assert "over history from 1 to 8" in seen and "CNN 0.215 to 0.23" in seen
     assert all(f"<td>{value}</td>" in seen for value in ("0.215", "0.007071", "0.23"))
-    panel._judged.value = "rollout of 4 steps"
+    panel._judged.value = "rollout"
     assert "Rollout: Jaccard distance over history" in panel._comparison.value
     for over in ("step", "seconds"):
         panel._over.value = over
@@ -120,7 +120,7 @@ def test_comparison(tmp_path):
     does(panel, panel.resume)
     assert "2 runs are chosen; choose one" in panel._message.value
     panel.compare(1, 5)
-    panel._judged.value = "next frame"
+    panel._judged.value = "best"
     assert PNG in panel._comparison.value
     assert panel._table.value.index("ConvLSTM") < panel._table.value.index("T20_TINC1")  # the best
 
