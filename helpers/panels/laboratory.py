@@ -238,10 +238,8 @@ class Laboratory(ipywidgets.VBox):
             logs = {}
             for row in table.itertuples():
                 log = self.session.read(row.run).log
-                logs[f"{row.run} · {row.model}"] = {
-                    "step": log[over],
-                    DISTANCE: log[LOGGED[column]],
-                }
+                distances = {DISTANCE: log[LOGGED[column]]}
+                logs[f"{row.run} · {row.model}"] = {"step": log[over]} | distances
             ends = [0, max(log["step"].max() for log in logs.values())]
             logs["persistence"] = {"step": ends, DISTANCE: [table[null].iloc[0]] * 2}
             picture = pictures.loss_curves(logs, columns=[DISTANCE], xlabel=over)
