@@ -132,8 +132,6 @@ def judge(models: Mapping[str, Callable[[FrameFormat], Sequence]], data: Path, l
 
     Args:
         models: by name, what makes the draws of a model for a format.
-        data: a folder in thesis layout.
-        limit: only the first so many sequences.
 
     Returns:
         The rows of `summary`, with `model` and `format`.
@@ -177,7 +175,6 @@ def sweep(
     """Train the smallest generator alone, then with critics that differ in one thing each.
 
     Args:
-        data: a folder in thesis layout.
         folder: for the runs; those that are there are not done again.
         out: the CSV: the columns of `judge`, `seed`, and `minutes` of the training.
         settings: names in `SWEEP`.

@@ -29,8 +29,7 @@ class Viewer(ipywidgets.VBox):
     Args:
         truth: (T, D, H, W), values 0…1; filled means 0.5 or above.
         prediction: probabilities of the same shape; only the truth is shown when None.
-        times: the time of each frame; 0…T-1 unless told.
-        name: of what has forecast.
+        times: of each frame; 0…T-1 unless told.
 
     Attributes:
         controls: name -> widget: `time`, `shown`, `threshold`, `slice`, `turn`, `tilt` and `mouse`.

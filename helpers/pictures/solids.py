@@ -183,8 +183,7 @@ def animate_3d(truth, prediction=None, *, times: Sequence[int] | None = None) ->
 
 def _panel(layers: list, caption: str = "") -> dict:
     """Describe one panel of a scene; layers are pairs of filled voxels (D, H, W) and their look."""
-    empty = not any(filled.any() for filled, _ in layers)
-    return {"layers": layers, "shape": layers[0][0].shape, "caption": caption, "empty": empty}
+    return {"layers": layers, "shape": layers[0][0].shape, "caption": caption}
 
 
 def _difference(true: np.ndarray, predicted: np.ndarray, threshold, caption: str) -> dict:
@@ -311,7 +310,7 @@ def _layout(scene: dict) -> tuple[Picture, list[tuple[float, ...]]]:
         places.append((x / width, y / height, size / width, size / height))
         middle = (x + size / 2) / width
         figure.text(middle, y / height, panel["caption"], ha="center", va="top", fontsize=9)
-        if panel["empty"]:
+        if not any(filled.any() for filled, _ in panel["layers"]):
             figure.text(middle, (y + size / 2) / height, "empty", ha="center", color=INK, zorder=9)
     for row, name in enumerate(scene["names"]):
         y = bottom + (rows - row - 0.5) * size

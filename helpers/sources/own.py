@@ -153,7 +153,6 @@ def from_arrays(
     Args:
         frames: one sequence (T, D, H, W), several (N, T, D, H, W), or a mapping of names to
             sequences or to functions that read them, as `helpers.sources.readers.find` gives.
-        folder: the folder to make.
         at, below: see `threshold`, which every sequence goes through first.
         steps: functions from frames to frames and words, in their order, such as
             `lambda frames: fit(frames, 32)`. At the end D = H = W is one of `GRIDS`.
