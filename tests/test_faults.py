@@ -64,9 +64,9 @@ class Generate(Operation):
     told = (FileNotFoundError,)  # killed between the two moves: it is generated again
 
     def do(self, folder: Path, stage: int) -> None:
-        counts, options = dict.fromkeys(workshop.SPLITS, 1), {"overwrite": True, "progress": False}
+        counts = dict.fromkeys(workshop.SPLITS, 1)
         with mock.patch("helpers.sources.generated.generate", generated):
-            write_sample_set(folder / "set", counts, stage, **options)
+            write_sample_set(folder / "set", counts, stage, overwrite=True)
 
     def look(self, folder: Path) -> str:
         digests = _files.read_json(folder / "set" / "generated.json")["digests"]
@@ -165,7 +165,7 @@ class Results(Operation):
         stand_in = mock.patch.multiple(
             results,
             cases=lambda *_: [case],
-            _samples=lambda *_: split,
+            samples_of_test=lambda *_: split,
         )
         few = mock.patch.object(evaluation, "RESAMPLES", 20)
         cost = mock.patch.object(results.Case, "cost", lambda self: {"parameters": 1})

@@ -135,7 +135,7 @@ def test_wrong_counts(tmp_path, counts, message):
 
 def test_the_generator_makes_each_split_of_its_own(tmp_path):
     counts = dict(training=1, validation=1, test=0)
-    generated.write_sample_set(tmp_path / "set", counts, 1, progress=False)
+    generated.write_sample_set(tmp_path / "set", counts, 1)
     training, validation = (
         records.read_folder(tmp_path / "set" / SPLITS[name])[0]
         for name in ("training", "validation")
@@ -143,7 +143,7 @@ def test_the_generator_makes_each_split_of_its_own(tmp_path):
     assert training.frames.shape == (128, 16, 16, 16)
     assert (training.sample_id, validation.sample_id) == (0, 1)
     assert not np.array_equal(training.frames, validation.frames)
-    generated.write_sample_set(tmp_path / "set", COUNTS | counts, 1, progress=False, overwrite=True)
+    generated.write_sample_set(tmp_path / "set", COUNTS | counts, 1, overwrite=True)
 
 
 MAKING = """

@@ -135,23 +135,21 @@ def test_otsu_divides_grey_values(rng):
 
 def test_cubes_and_grids(rng):
     frames = (rng.random((6, 10, 13, 20)) < 0.3).astype(np.uint8)
-    padded, said = own.cube(frames, 20)
+    padded, said = own.fit(frames, 20)
     np.testing.assert_array_equal(padded[:, 5:15, 3:16], frames)
     assert padded.sum() == frames.sum() and "lost" not in said
-    cropped, said = own.cube(frames, 10)
+    cropped, said = own.fit(frames, 10, crop=True)
     np.testing.assert_array_equal(cropped, frames[:, :, 1:11, 5:15])
     lost = 1 - cropped.sum() / frames.sum()
     assert said.startswith("10 × 13 × 20 voxels cropped or padded to 10³: ")
     assert said.endswith(f": {lost:.2%} of the filled voxels are lost")
     blocks = padded.reshape(6, 5, 4, 5, 4, 5, 4)
-    pooled, _ = own.reduce(padded, 5)
+    pooled, _ = own.fit(frames, 5)
     np.testing.assert_array_equal(pooled, blocks.max(axis=(2, 4, 6)))
-    halved, _ = own.reduce(padded, 10, "mean")
+    halved, _ = own.fit(frames, 10, how="mean")
     mean = padded.reshape(6, 10, 2, 10, 2, 10, 2).mean(axis=(2, 4, 6))
     np.testing.assert_array_equal(halved, mean >= 0.5)
     assert own.resample(frames, 4)[0].shape[0] == 2
-    with pytest.raises(ValueError, match="cube"):
-        own.reduce(padded, 16)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +241,7 @@ def test_what_another_library_wrote_is_read(tmp_path, capsys, write):
     for split in opened(tmp_path / "set", tmp_path).values():
         name = names[str(split.sample_id[0])].partition(",")[0]
         np.testing.assert_array_equal(
-            split.frames()[0], own.cube(frames[int(name[-1])].astype(np.uint8), 8)[0]
+            split.frames()[0], own.fit(frames[int(name[-1])].astype(np.uint8), 8)[0]
         )
 
 
@@ -305,7 +303,7 @@ BAD = {
     "none": ({}, {}, "no sequences"),
     "too short": (balls(1), {"by": "time", "length": 6}, "'0': 8.* expected at least 18"),
     "different lengths": (several(b=balls(1, 9)[0]), {}, "different numbers .* length=8"),
-    "no cube": (balls(3, 9)[..., :7], {}, "take the steps cube"),
+    "no cube": (balls(3, 9)[..., :7], {}, "take fit"),
     "time steps": (
         {n: readers.Frames(balls(1)[0], time_step=n) for n in (1, 2, 3)},
         {},
@@ -381,7 +379,7 @@ def test_time_may_be_elsewhere_if_one_says_so(tmp_path):
     # Three equal axes first, and still right.
     frames = np.pad(balls(3, 8), [(0, 0)] * 4 + [(0, 1)])
     own.from_arrays(
-        frames, tmp_path / "more", time_axis=0, steps=[lambda frames: own.cube(frames, 8)]
+        frames, tmp_path / "more", time_axis=0, steps=[lambda frames: own.fit(frames, 8, crop=True)]
     )
 
 

@@ -97,21 +97,18 @@ def pack(source, *more: tarfile.TarInfo) -> bytes:
 
 
 @pytest.fixture
-def server(source, monkeypatch):
+def server(source, digests, monkeypatch):
     monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)  # between two tries
     served = Server(pack(source))
+    monkeypatch.setattr(thesis, "ARCHIVE", served.address)
+    monkeypatch.setattr(thesis, "DIGESTS", digests)
     yield served
     served.close()
 
 
 @pytest.fixture
-def fetch(server, digests, tmp_path):
-    def call():
-        return thesis.download(
-            tmp_path / "thesis", address=server.address, digests=digests, progress=False
-        )
-
-    return call
+def fetch(server, tmp_path):
+    return lambda: thesis.download(tmp_path / "thesis")
 
 
 def contents(folder):
@@ -158,10 +155,8 @@ def test_a_failed_try_is_followed_by_another(server, fetch, source):
     assert server.asked == 3
 
 
-def test_no_network(server, digests, tmp_path, capsys, monkeypatch):
+def test_no_network(server, tmp_path, capsys):
     server.close()
-    options = {"address": server.address, "digests": digests, "progress": False}
-    monkeypatch.setattr(thesis.download, "__kwdefaults__", options)
     assert commands.main(["download", str(tmp_path)]) == 1
     told = capsys.readouterr().err
     assert "Check the network" in told and "By hand: git clone" in told
@@ -179,10 +174,10 @@ def test_a_process_that_died_before(server, fetch, source, tmp_path):
     assert entries(folder) == sorted(SPLITS.values())
 
 
-def test_a_wrong_digest(server, digests, tmp_path):
-    wrong = digests | {"validation": "0" * 64}
+def test_a_wrong_digest(server, digests, tmp_path, monkeypatch):
+    monkeypatch.setattr(thesis, "DIGESTS", digests | {"validation": "0" * 64})
     with pytest.raises(RecordError, match="validation split: expected digest 000") as caught:
-        thesis.download(tmp_path, address=server.address, digests=wrong, progress=False)
+        thesis.download(tmp_path)
     assert digests["validation"] in str(caught.value)
     assert entries(tmp_path) == []
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.make import ablations, cuts, recipes
+from data.make.shared import command
 from helpers import training
-from helpers.models.weights import CheckpointError
 from helpers.sequences import FORMATS
 
 MIXED = "mixed"
@@ -21,21 +21,9 @@ NEEDED = {  # of the options, by each task
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None) -> None:
     """Train a model of the course, ship its weights, compare short trainings, or ways to cut."""
-    try:
-        _do(_options(arguments))
-    except recipes.Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        return 130  # as after Ctrl-C, so that `train … && ship …` ships nothing half-trained
-    except (OSError, ValueError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line; leave with an error if an option is missing that the task needs."""
     parser = argparse.ArgumentParser(prog="python -m data.make", description=main.__doc__)
     parser.add_argument("task", choices=list(NEEDED))
     parser.add_argument("format", choices=[*FORMATS, MIXED], help="mixed: all three formats")
@@ -53,6 +41,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--policy",
         choices=["float32", "mixed_bfloat16"],
+        default="float32",
         help="all but wgan_gp: the arithmetic of the training; float32 unless told",
     )
     parser.add_argument("--decay", choices=training.DECAYS, default="linear")
@@ -62,14 +51,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     missing = [name for name in NEEDED[options.task] if getattr(options, name) is None]
     if missing:
         parser.error(f"{options.task} needs {', '.join(f'--{name}' for name in missing)}")
-    return options
-
-
-def _do(options: argparse.Namespace) -> None:
-    """Do the task of a command line."""
     formats = list(FORMATS.values()) if options.format == MIXED else [FORMATS[options.format]]
-    names = ("learning_rate", "policy")
-    given = {name: value for name in names if (value := getattr(options, name)) is not None}
     if options.task == "cuts":
         cuts.compare(cuts.MODELS, options.data, formats, options.out)
     elif options.task == "ablate":
@@ -78,7 +60,8 @@ def _do(options: argparse.Namespace) -> None:
     elif options.task == "ship":
         recipes.ship(options.run, options.weights, options.keep)
     else:
-        given |= {"seed": options.seed, "decay": options.decay}
+        names = "seed", "learning_rate", "decay", "policy"
+        given = {name: getattr(options, name) for name in names}
         recipe = recipes.recipe(options.model, options.steps, **given)
         recipes.train(recipe, options.data, formats, options.run, start=options.start)
 

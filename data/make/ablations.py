@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from data.make import recipes
+from data.make.shared import write_csv
 from helpers import _files, metrics, records, rollout, training, workshop
 from helpers.models import cnn, register
 from helpers.models.weights import read_card
-from helpers.sequences import FORMATS, FrameFormat
+from helpers.sequences import FrameFormat
 
 ABLATIONS = {
     "convlstm": {
@@ -59,60 +60,39 @@ def ablate(
 
     Args:
         model: one of `ABLATIONS`, which says what is changed.
-        data: a folder in thesis layout.
-        formats: what all of them learn, unless the change says otherwise.
         folder: for the runs; those that are there are not done again.
         out: the CSV to write: `change`, `parameters`, `million_multiply_adds`, `examples`,
             `minutes` of one run, and for each format the pooled next-frame distance on the first
             64 validation sequences: its mean over the seeds, their `spread` (standard deviation),
             and each by itself; in the last row that of persistence.
-        steps: of the recipe's batches; fewer where a batch is larger.
         seeds: so many runs of each, with the seeds 1, 2, …
-
-    Raises:
-        ValueError: a model without ablations.
-        data.make.recipes.Stopped: one of the runs was stopped; the same call goes on with it.
     """
     if model not in ABLATIONS:
         raise ValueError(f"there are no ablations of {model}; choose {' or '.join(ABLATIONS)}.")
     rows = []
     samples = records.open_split(data, "validation").frames(slice(ABLATION_SAMPLES))
+    plan = {"warm_up": min(100, steps // 4), "decay_from": 0.4, "validate_every": steps}
     for number, (change, values) in enumerate(ABLATIONS[model].items()):
         if "weights" in values:
             rows.append({"change": change} | _shipped(values["weights"], formats, samples))
             continue
-        recipe, values = recipes.recipe(model, steps).changed(**SMALL.get(model, {})), dict(values)
-        chosen = [FORMATS[name] for name in values.pop("formats", [each.name for each in formats])]
-        plan = {"warm_up": min(100, steps // 4), "decay_from": 0.4, **values.pop("plan", {})}
-        batch_size = plan.get("batch_size", recipe.plan.batch_size)
-        plan["steps"] = plan["validate_every"] = steps * recipe.plan.batch_size // batch_size
-        runs = []
+        recipe, runs = recipes.recipe(model, steps).changed(**SMALL[model]), []
+        recipe = recipe.changed(plan=plan).changed(**values)
         for seed in range(1, seeds + 1):
             print(f"{change}, seed {seed}")
-            changed = recipe.changed(plan=plan | {"seed": seed}, **values)
-            place = folder / f"{number}-{seed}"
-            runs.append(_run(changed, data, chosen, place, samples))
-        row = {
-            "change": change,
-            **runs[0],
-            "minutes": round(np.mean([r["minutes"] for r in runs]), 1),
-        }
-        for found in chosen:
-            distances = [run[found.name] for run in runs]
-            row[found.name] = round(float(np.mean(distances)), 4)
+            seeded = recipe.changed(plan={"seed": seed})
+            runs.append(_run(seeded, data, formats, folder / f"{number}-{seed}", samples))
+        found = pd.DataFrame(runs)
+        row = {"change": change, **runs[0], "minutes": round(found["minutes"].mean(), 1)}
+        for name in (each.name for each in formats):
+            row[name] = round(found[name].mean(), 4)
             if seeds > 1:
-                row[f"{found.name} spread"] = round(float(np.std(distances, ddof=1)), 4)
-                row |= {f"{found.name} seed {n}": x for n, x in enumerate(distances, start=1)}
+                row[f"{name} spread"] = round(found[name].std(), 4)
+                row |= {f"{name} seed {n}": x for n, x in enumerate(found[name], start=1)}
         rows.append(row)
-    null = {"change": "persistence"}
-    for found in formats:
-        frames = found.select(samples)
-        mean = metrics.pooled(frames[:, 1:], frames[:, :-1]).mean()
-        null[found.name] = round(float(mean), 4)
-    table = pd.DataFrame([*rows, null])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with _files.replacing(out) as file:
-        table.to_csv(file, index=False)
+    null = {found.name: _distance(rollout.Persistence(), found, samples) for found in formats}
+    table = pd.DataFrame([*rows, {"change": "persistence"} | null])
+    write_csv(table, out)
     return table
 
 

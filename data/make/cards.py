@@ -38,7 +38,7 @@ def card(path: Path) -> str:
         "began with": told.get("began_with", {}).get("file", "nothing"),
         "steps": f"{told['steps']:,}" if "steps" in told else "",
         "seed": told.get("plan", {}).get("seed", ""),
-        "minutes": f"{told['minutes']:g}; {_minutes(told):g} with all that came before",
+        "minutes": f"{told['minutes']:g}; {told['minutes_in_all']:g} with all that came before",
         "computed in": told.get("policy", ""),
         "machine": ", ".join(told["machine"][part] for part in ("device", "processor")),
         "commit": told.get("commit", ""),
@@ -59,13 +59,6 @@ def card(path: Path) -> str:
                     f"persistence {null['mean']:.4f}, {ours['n']:,} sequences |"
                 )
     return "\n".join(lines)
-
-
-def _minutes(told: dict) -> float:
-    before = told.get("began_with", {})
-    return round(
-        told.get("minutes_in_all", told["minutes"] + (_minutes(before) if before else 0)), 1
-    )
 
 
 def page() -> str:

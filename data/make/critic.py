@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from data.make import recipes
-from helpers import _files, evaluation, metrics, records, rollout, topology, training, wgan_gp
+from data.make.shared import write_csv
+from helpers import evaluation, metrics, records, rollout, topology, training, wgan_gp
 from helpers.models import cnn
 from helpers.sequences import T40_TINC2, T80_TINC4, FrameFormat
 
@@ -131,8 +132,6 @@ def judge(models: Mapping[str, Callable[[FrameFormat], Sequence]], data: Path, l
 
     Args:
         models: by name, what makes the draws of a model for a format.
-        data: a folder in thesis layout.
-        limit: only the first so many sequences.
 
     Returns:
         The rows of `summary`, with `model` and `format`.
@@ -176,7 +175,6 @@ def sweep(
     """Train the smallest generator alone, then with critics that differ in one thing each.
 
     Args:
-        data: a folder in thesis layout.
         folder: for the runs; those that are there are not done again.
         out: the CSV: the columns of `judge`, `seed`, and `minutes` of the training.
         settings: names in `SWEEP`.
@@ -198,8 +196,7 @@ def sweep(
                 place, recipe, data, functools.partial(with_critic, setting), start=weights
             )
             rows.append(found.assign(seed=seed))
-            with _files.replacing(out) as file:
-                pd.concat(rows).to_csv(file, index=False)
+            write_csv(pd.concat(rows), out)
     return pd.concat(rows)
 
 
@@ -213,6 +210,5 @@ def _judged(place: Path, recipe, data: Path, models: Callable, *, start=None, sh
     if ship:
         recipes.ship(place, ship, "last")
     table = judge(models(network), data).assign(minutes=round(run.rows[-1]["seconds"] / 60, 1))
-    with _files.replacing(place / "judged.csv") as file:
-        table.to_csv(file, index=False)
+    write_csv(table, place / "judged.csv")
     return table

@@ -11,7 +11,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from data.make.results import TITLES
-from helpers import _files, metrics, records
+from data.make.shared import write_csv
+from helpers import metrics, records
 from helpers.models import register
 from helpers.models.shared import ROLLOUT_HISTORY
 from helpers.rollout import FEEDBACKS, Forecaster, rollout
@@ -19,7 +20,6 @@ from helpers.sequences import FrameFormat
 
 MODELS = ("convlstm", "cnn", "surfacenet")
 HORIZON = 10
-BATCH = 64  # sequences at a time
 CUTS = {"half": {"rule": "half"}} | {
     f"expected, empty below {empty}": {"rule": "expected", "empty": empty}
     for empty in (0.0, metrics.EMPTY, 0.5)
@@ -42,39 +42,20 @@ def compare(
 ) -> pd.DataFrame:
     """Judge models on validation sequences by every cut and kind of feedback; write a CSV.
 
-    Args:
-        names: of weights, see `load`.
-        data: a folder in thesis layout.
-        formats: to be judged.
-        out: the CSV: `model`, `format`, `feedback`, `cut`, `horizon` after five frames, `n`, and
-            the mean Jaccard distance, `mean`.
-        limit: only the first so many sequences.
+    Its columns: `model`, `format`, `feedback`, `cut`, `horizon` after five frames, `n`, and the
+    mean Jaccard distance, `mean`.
     """
-    split, rows = records.open_split(data, "validation", limit), []
-    points = split.frames(np.arange(min(limit, len(split))))
+    points, rows = records.open_split(data, "validation", limit).frames(slice(limit)), []
     for name, found in tqdm(list(itertools.product(names, formats))):
-        model, parts = load(name, found), []
-        for start in range(0, len(points), BATCH):
-            frames = found.select(points[start : start + BATCH])
-            past, future = np.split(frames[:, : ROLLOUT_HISTORY + HORIZON], [ROLLOUT_HISTORY], 1)
-            for feedback in FEEDBACKS:
-                predicted = rollout(model, past, HORIZON, feedback=feedback)
-                parts += [
-                    pd.DataFrame(
-                        {
-                            "feedback": feedback,
-                            "cut": cut,
-                            "horizon": np.tile(1 + np.arange(HORIZON), len(past)),
-                            "distance": metrics.jaccard_distance(future, filled).ravel(),
-                        }
-                    )
-                    for cut, options in CUTS.items()
-                    for filled in [metrics.cut(predicted, **options)]
-                ]
-        table = pd.concat(parts).groupby(["feedback", "cut", "horizon"])["distance"]
-        means = table.agg(n="count", mean="mean").round(5).reset_index()
-        rows.append(means.assign(model=name, format=found.name))
-        result = pd.concat(rows)[["model", "format", *means.columns]]
-        with _files.replacing(out) as file:
-            result.to_csv(file, index=False)
-    return result
+        model, frames = load(name, found), found.select(points)[:, : ROLLOUT_HISTORY + HORIZON]
+        past, future = np.split(frames, [ROLLOUT_HISTORY], axis=1)
+        for feedback in sorted(FEEDBACKS):
+            predicted = rollout(model, past, HORIZON, feedback=feedback)
+            row = {"model": name, "format": found.name, "feedback": feedback}
+            for cut, options in sorted(CUTS.items()):
+                means = metrics.jaccard_distance(future, metrics.cut(predicted, **options)).mean(0)
+                steps = {"cut": cut, "horizon": range(1, HORIZON + 1), "n": len(past)}
+                rows.append(pd.DataFrame(row | steps | {"mean": means.round(5)}))
+    table = pd.concat(rows, ignore_index=True)
+    write_csv(table, out)
+    return table

@@ -15,14 +15,15 @@ import numpy as np
 import pandas as pd
 
 from data.make import cuts
-from helpers import _files, evaluation, published
-from helpers.models.weights import CheckpointError
-from helpers.rollout import Persistence
+from data.make.shared import command, write_csv
+from helpers import evaluation, metrics, published
+from helpers.rollout import Persistence, next_frames
 from helpers.sequences import THESIS_FORMATS
 from helpers.world import cavities
 from helpers.world.ideal import Ideal
 
 SEEN = (1, 2, 3, 5, 10)  # frames before the forecast one
+MEAN = ("mean", "low", "high")
 ABOVE = ("above", "above_low", "above_high")
 RESULT = published.COURSE_RESULTS / "floor.csv"
 
@@ -50,7 +51,7 @@ def single_balls(count: int, step: int, seed: int = 1) -> np.ndarray:
     return np.array(found)
 
 
-def measure(names: Sequence[str], count: int, seed: int = 1) -> pd.DataFrame:
+def measure(names: Sequence[str], count: int) -> pd.DataFrame:
     """Judge the ideal forecaster, models by the names of their weights, and persistence.
 
     Returns:
@@ -59,43 +60,35 @@ def measure(names: Sequence[str], count: int, seed: int = 1) -> pd.DataFrame:
         above that of the ideal forecaster, sequence by sequence (`above`, `above_low`,
         `above_high`); the number of sequences, `n`.
     """
-    rows, by = [], ["model", "format", "history"]
+    rows = []
     for each in THESIS_FORMATS:
-        sequences = single_balls(count, each.TINC, seed)
+        sequences = single_balls(count, each.TINC)
         judged = [Ideal(each.TINC), *(cuts.load(name, each) for name in names), Persistence()]
         for seen in SEEN:
-            options = {"first": seen, "frame_format": each.name, "protocol": "per_frame"}
-            options["cut"] = "expected"
-            frames = sequences[:, max(SEEN) - seen :]
-            tables = [evaluation.next_frame(model, frames, **options) for model in judged]
-            for table in tables:
-                found = evaluation.means(table, by).query("measure == 'prediction_jaccard'")
-                # With the ideal in its place, the difference to persistence is that to the ideal.
-                table["persistence_jaccard"] = tables[0]["prediction_jaccard"]
-                above = evaluation.skill(table, by).query("measure == 'jaccard'")
-                above = dict(zip(ABOVE, above[["mean", "low", "high"]].to_numpy()[0]))
-                rows.append(found[[*by, "mean", "low", "high"]].assign(**above, n=found["n"]))
-            print(pd.concat(rows[-len(judged) :]).to_string(index=False), flush=True)
+            frames, distances = sequences[:, max(SEEN) - seen :], {}
+            for model in judged:
+                ahead = metrics.cut(next_frames(model, frames, first=seen), "expected")
+                distances[model.name] = metrics.jaccard_distance(frames[:, -1:], ahead)[:, 0]
+            found = pd.DataFrame(distances)
+            table = pd.DataFrame({"model": found.columns, "format": each.name, "history": seen})
+            for columns, values in ((MEAN, found), (ABOVE, found.sub(found["ideal"], axis=0))):
+                ends = np.quantile(evaluation.resampled(values), evaluation.TAILS, axis=0)
+                table[[*columns]] = np.column_stack([values.mean(), *ends])
+            rows.append(table.assign(n=count))
+            print(rows[-1].to_string(index=False), flush=True)
     return pd.concat(rows, ignore_index=True)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None) -> None:
     """Judge models beside the ideal forecaster, on sequences with a single ball."""
     parser = argparse.ArgumentParser(prog="python -m data.make.floor", description=main.__doc__)
     models = ["convlstm", "cnn", "surfacenet"]
     parser.add_argument("models", nargs="*", default=models, help="names or paths of weights")
     parser.add_argument("--count", type=int, default=250, help="sequences in each format")
-    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULT, help="the CSV to write")
     options = parser.parse_args(arguments)
-    try:
-        found = measure(options.models, options.count, options.seed)
-    except (OSError, ValueError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    with _files.replacing(options.out) as file:
-        file.write(found.round(5).to_csv(index=False, lineterminator="\n").encode())
-    return 0
+    write_csv(measure(options.models, options.count).round(5), options.out)
 
 
 if __name__ == "__main__":

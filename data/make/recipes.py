@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from data.make.shared import Stopped
 from helpers import _files, convlstm, records, training, wgan_gp, workshop
 from helpers.models import cnn, register, surfacenet
 from helpers.models.weights import load_weights, read_card, save_weights
@@ -31,29 +32,18 @@ NOTE = "recipe.json"
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that leads from records to the weights of a model, apart from the data.
+    """All that leads from records to the weights of a model, apart from the data."""
 
-    Attributes:
-        model: its name in `helpers.models.register.MODELS`.
-        config: of the network.
-        plan: of the training; what an example of its batch is, `batches` of the model says.
-        policy: the Keras dtype policy of the training, also of what a scout forecasts in it;
-            shipped weights forecast in float32.
-        drawn: options of `batches` and `validation` of the model. A `scout` is the file of its
-            weights among those that are shipped; None for none.
-        learned: options of `compile_options` of the model.
-        checked: so many examples are validated, as many of each format.
-        anew: these examples are windows, drawn from however few sequences there are.
-    """
-
-    model: str
-    config: Any
-    plan: training.Plan
-    policy: str = "float32"
+    model: str  # its name in `helpers.models.register.MODELS`
+    config: Any  # of the network
+    plan: training.Plan  # what an example of its batch is, `batches` of the model says
+    policy: str = "float32"  # of the training and its scout; shipped weights forecast in float32
+    # Options of `batches` and `validation` of the model. A `scout` is the file of its weights
+    # among those that are shipped; None for none.
     drawn: Mapping[str, Any] = field(default_factory=dict)
-    learned: Mapping[str, Any] = field(default_factory=dict)
-    checked: int = 192
-    anew: bool = False
+    learned: Mapping[str, Any] = field(default_factory=dict)  # options of `compile_options`
+    checked: int = 192  # so many examples are validated, as many of each format;
+    anew: bool = False  # they are windows, drawn from however few sequences there are
 
     @property
     def kind(self) -> ModuleType:
@@ -215,17 +205,13 @@ def train(
     *,
     start: Path | None = None,
 ) -> training.Checkpoint:
-    """Train a model, or go on with a run that was stopped.
+    """Train a model, or go on with a run that was stopped; return the checkpoint at its end.
 
     Args:
-        recipe: the configuration and the plan.
         data: a folder in thesis layout with records or packed splits.
         formats: one, or several that take turns.
         folder: of the run: checkpoint, best weights, log.
         start: weights to begin with, for example those of the mixed run; None begins anew.
-
-    Returns:
-        The checkpoint at the end of the run.
 
     Raises:
         Stopped: it was stopped before its end.
@@ -280,30 +266,19 @@ def train(
     return run
 
 
-class Stopped(Exception):
-    """A training was stopped before its end; the same command goes on from there."""
-
-
 def _keep_note(note: dict, folder: Path) -> None:
     """Write the note of a run, or see that the one of a stopped run says the same."""
     place = folder / NOTE
     if not (folder / training.CHECKPOINT).exists() or not place.exists():
-        _files.write_json(place, _files.sealed(note))
+        _files.write_json(place, note)
         return
-    before, note = _read_note(folder), json.loads(json.dumps(note))
+    before, note = _files.read_json(place), json.loads(json.dumps(note))
     same = ("recipe", "formats", "data", "began_with", "scout_sha256")
     if other := [name for name in same if before.get(name) != note.get(name)]:
         raise ValueError(
             f"The run in {folder} was started with another {', '.join(other)}. Start in another "
             "folder, or give what it was started with to go on."
         )
-
-
-def _read_note(folder: Path) -> dict:
-    try:
-        return _files.unsealed(_files.read_json(folder / NOTE))
-    except ValueError as error:
-        raise ValueError(f"{folder / NOTE} is damaged ({error}); use another folder.") from error
 
 
 def ship(folder: Path, out: Path, keep: str = "best") -> Path:
@@ -313,7 +288,7 @@ def ship(folder: Path, out: Path, keep: str = "best") -> Path:
         keep: those of the `"best"` round in validation or the `"last"` ones: validation does not
             see what a critic is for.
     """
-    note = _read_note(folder)
+    note = _files.read_json(folder / NOTE)
     recipe, validated = note.pop("recipe"), note.pop("validated")
     kind, plan = register.MODELS[note["model"]].kind, recipe.pop("plan")
     config = kind.Config(**recipe.pop("config"))

@@ -12,7 +12,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +20,11 @@ import pandas as pd
 from tqdm import tqdm
 
 from data.make import cards
+from data.make.shared import command
 from helpers import _files, _processes, convlstm, evaluation, metrics, published, records, workshop
 from helpers.models import register, surfacenet
 from helpers.models.shared import ROLLOUT_HISTORY
-from helpers.models.weights import CheckpointError, read_card, write_card
+from helpers.models.weights import read_card, write_card
 from helpers.sequences import FORMATS, FrameFormat
 
 RESULTS = published.COURSE_RESULTS
@@ -60,13 +60,9 @@ NEXT_VOXELS, FIVE_VOXELS = {1: 900, 2: 900, 4: 1800}, 3100
 
 @dataclass(frozen=True)
 class Case:
-    """Shipped weights in one of their formats.
+    """Shipped weights and their card, in one of their formats.
 
-    Attributes:
-        path: of the `.npz`.
-        record: the JSON beside it.
-        frame_format: one of those that the record names.
-        frames: the model may look at so many of the latest frames; None is all that it can read.
+    The model may look at so many of the latest `frames`; None is all that it can read.
     """
 
     path: Path
@@ -104,10 +100,6 @@ class Case:
         """
         kind, cards = self.model.kind, [card for _, card in self.parts]
         config, *scouts = (kind.Config(**card["configuration"]) for card in cards)
-        trainings = {}
-        for card in cards:
-            trainings |= _trainings(card)
-        minutes, sequences = np.sum(list(trainings.values()), axis=0)
         costs = [kind.multiply_adds(config)] * 2
         if kind is convlstm:
             costs = [HISTORY * costs[0], (HISTORY + HORIZON - 1) * costs[0]]
@@ -119,8 +111,8 @@ class Case:
             "parameters": sum(_parameters(kind, each) for each in (config, *scouts)),
             "million_next_frame": round(costs[0] / 1e6),
             "million_five_frames": round(costs[1] / 1e6),
-            "training_sequences": int(sequences),
-            "training_minutes": round(minutes, 1),
+            "training_sequences": sum(card["examples_in_all"] for card in cards),
+            "training_minutes": round(sum(card["minutes_in_all"] for card in cards), 1),
             "hardware": "; ".join(dict.fromkeys(card["machine"]["device"] for card in cards)),
         }
 
@@ -154,20 +146,6 @@ def _name(path: Path) -> str:
     return re.sub(rf"_({'|'.join(FORMATS)})$", "", path.stem)
 
 
-def _trainings(card: dict) -> dict[str, tuple[float, int]]:
-    """Return minutes and sequences of a training and of those before it, by the weights it made.
-
-    So a training that several networks went on from is counted once.
-    """
-    before = card.get("began_with", {})
-    found = _trainings(before) if before else {}
-    if "examples_in_all" in card:
-        seen = card["examples_in_all"] - before.get("examples_in_all", 0)
-    else:
-        seen = card["steps"] * card["plan"]["batch_size"]
-    return found | {card["sha256"]: (card["minutes"], seen)}
-
-
 @functools.lru_cache(maxsize=64)
 def _parameters(kind, config) -> int:
     """Count the weights that a forecast takes, those of a critic left out."""
@@ -178,16 +156,8 @@ def _parameters(kind, config) -> int:
 def cases(weights: Path = register.WEIGHTS, names: Sequence[str] = ()) -> list[Case]:
     """Find the shipped weights, in the order of `TITLES`, each in every format that it knows.
 
-    A scout is part of the SurfaceNet.
-
-    Args:
-        weights: a folder of `.npz` files with their records.
-        names: only files of these names, without the name of a format: `"convlstm"` for
-            `convlstm_T20_TINC1.npz` and its like.
-
-    Raises:
-        FileNotFoundError: there are none, or none of one of the names.
-        helpers.models.weights.CheckpointError: a card cannot be read.
+    `names` chooses files by their names without that of a format: `"convlstm"` for
+    `convlstm_T20_TINC1.npz` and its like. A scout is part of the SurfaceNet.
     """
     found = []
     for path in sorted(weights.glob("*.npz")):
@@ -214,13 +184,9 @@ def evaluate(
     five frames to the end of the format. One that may look at one frame or at three forecasts the
     frames after them (per frame), and rolls out five steps from as many, as the thesis's GANs.
 
-    Args:
-        case: the weights.
-        frames: (N, T, D, H, W), in this format.
-        sample_id: (N,).
-        work: the folder of the tables by sample. Their names hold a digest of weights and frames,
-            so that a table of others is never read. (One of other *code* is: after a change of
-            what a network computes, start with an empty folder.)
+    `frames` are (N, T, D, H, W), in this format. The names of the tables in the folder `work` hold
+    a digest of weights and frames, so that a table of others is never read. (One of other *code*
+    is: after a change of what a network computes, start with an empty folder.)
 
     Returns:
         The tables of `helpers.evaluation.next_frame` and `long_term`.
@@ -289,9 +255,6 @@ def summary(case: Case, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def horizons(rollouts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return skill and trust horizons of models and persistence, and of the thesis's ConvLSTM.
 
-    Args:
-        rollouts: of one model each.
-
     Returns:
         `kind`, `"skill"` or `"trust"`, and the columns of `evaluation.skill_horizon`. The rows of
         the thesis come from the means that it published, five steps at 0.5, so that they have no
@@ -319,13 +282,9 @@ def horizons(rollouts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def by_sample(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Return the Jaccard distances of a model for each sample: a line for each format and cut.
+    """Return the Jaccard distances of one model for each sample, next frames pooled and rollouts.
 
-    Args:
-        tables: of one model, next frames pooled and rollouts.
-
-    Returns:
-        Indexed by `format`, `cut` and `sample`; columns: `next` and `step_1` … `step_5`.
+    Indexed by `format`, `cut` and `sample`; columns: `next` and `step_1` … `step_5`.
     """
     rows = pd.concat(tables).query("protocol != 'per_frame' and horizon <= @HORIZON")
     steps = "step_" + rows["horizon"].astype(str)
@@ -346,13 +305,8 @@ def make(
 ) -> dict[str, pd.DataFrame]:
     """Judge all shipped weights on the test split, or go on where an earlier call stopped.
 
-    Args:
-        data: a folder in thesis layout.
-        work: for the tables by sample; see `evaluate`.
-        weights, names: see `cases`.
-        limit: only the first so many samples.
-        processes: judge so many cases side by side, on one core each. A network this small keeps
-            one core busy, but not two: two processes are faster than one.
+    So many `processes` judge side by side, on one core each: a network this small keeps one core
+    busy, but not two. See also `cases` and `evaluate`.
 
     Returns:
         `summary`, `horizons` and `costs`, see there; and `paired`, each model that reads all
@@ -384,8 +338,6 @@ def paired(tables: Iterable[pd.DataFrame]) -> list[pd.DataFrame]:
 
     In each format all of these must be in the table: other records may have the same numbers.
     """
-    if not published.THESIS_SAMPLES.exists():  # a run of some hours makes them
-        return []
     thesis, found = published.thesis_samples(), []
     for table in tables:
         theirs = thesis[thesis["format"] == table["format"].iloc[0]]
@@ -396,7 +348,7 @@ def paired(tables: Iterable[pd.DataFrame]) -> list[pd.DataFrame]:
 
 
 @functools.lru_cache(maxsize=1)
-def _samples(data: Path, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
+def samples_of_test(data: Path, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Return all time points (N, 128, D, H, W) of the test split, and their sample numbers."""
     split = records.open_split(data, "test", limit)
     return split.frames(np.arange(len(split))[:limit]), split.sample_id[:limit]
@@ -410,7 +362,7 @@ def _use_one_core() -> None:
 
 
 def _judge(case: Case, data: Path, limit: int | None, work: Path):
-    points, sample_id = _samples(data, limit)
+    points, sample_id = samples_of_test(data, limit)
     return evaluate(case, case.frame_format.select(points), sample_id, work)
 
 
@@ -430,7 +382,9 @@ def page(found: dict[str, pd.DataFrame]) -> str:
         chosen = table[table["protocol"].eq(protocol) & table["horizon"].eq(ahead)]
         chosen = chosen[chosen["cut"] == CUT]
         for history, group in chosen.groupby("history"):
-            groups = {"persistence": group, **_by_model(group)}
+            names = {"jaccard": "persistence", "low": "persistence_low", "high": "persistence_high"}
+            null = group.assign(**{new: group[old] for new, old in names.items()}, thesis=np.nan)
+            groups = {"persistence": null, **_by_model(group)}
             lines += _table(_label(protocol, history), groups, _mean)
     lines += [
         "",
@@ -464,30 +418,26 @@ def _by_model(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _table(label: str, groups: Mapping[str, pd.DataFrame], cell: Callable) -> list[str]:
-    """Write a table with a row for each group; a format without a figure is a dash."""
-    lines = [
-        "",
-        label,
-        "",
-        f"| model | {' | '.join(FORMATS)} |",
-        "| --- |" + " --- |" * len(FORMATS),
-    ]
-    for title, rows in groups.items():
-        rows = rows.drop_duplicates("format").set_index("format")
-        cells = [cell(rows.loc[name], title) if name in rows.index else "–" for name in FORMATS]
-        lines.append(f"| {title} | {' | '.join(cells)} |")
-    return lines
+    """Write a table with a row for each group."""
+    rows = [[title, *_cells(group, "format", FORMATS, cell)] for title, group in groups.items()]
+    return ["", label, "", *_markdown(["model", *FORMATS], rows)]
 
 
-def _mean(row: pd.Series, title: str) -> str:
-    names = "persistence", "persistence_low", "persistence_high"
-    if title != "persistence":
-        names = "jaccard", "low", "high"
-    mean, low, high = row[[*names]]
+def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Write a table of texts, line by line."""
+    return [f"| {' | '.join(texts)} |" for texts in (head, ["---"] * len(head), *rows)]
+
+
+def _cells(rows: pd.DataFrame, by: str | list[str], places: Iterable, cell: Callable) -> list[str]:
+    """Write the row at each place, a dash where there is none."""
+    rows = rows.drop_duplicates(by).set_index(by).sort_index()
+    return [cell(rows.loc[place]) if place in rows.index else "–" for place in places]
+
+
+def _mean(row: pd.Series) -> str:
+    mean, low, high = row[["jaccard", "low", "high"]]
     text = f"{mean:.4f} ± {max(high - mean, mean - low):.4f}"
-    if title == "persistence" or np.isnan(row["thesis"]):
-        return text
-    return _bold(f"{text} ({row['thesis']:.4f})", row)
+    return text if np.isnan(row["thesis"]) else _bold(f"{text} ({row['thesis']:.4f})", row)
 
 
 def _bold(text: str, row: pd.Series) -> str:
@@ -496,13 +446,13 @@ def _bold(text: str, row: pd.Series) -> str:
     return f"**{text}**" if better else text
 
 
-def _steps(row: pd.Series, title: str) -> str:
+def _steps(row: pd.Series) -> str:
     end = "+" if row["steps"] == row["longest"] else ""
     text = f"{row['steps']}{end} · {row['time_points']:.0f}{end}"
     return f"{text} ({row['low']:.0f}–{row['high']:.0f})" if row["low"] < row["high"] else text
 
 
-def _difference(row: pd.Series, title: str) -> str:
+def _difference(row: pd.Series) -> str:
     text = f"{row['mean']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
     return f"**{text}**" if row["high"] < 0 else text
 
@@ -521,23 +471,17 @@ def _label(protocol: str, history: int) -> str:
 
 
 def _costs(table: pd.DataFrame) -> list[str]:
-    lines = [
+    label = (
         "What it costs. Multiply-adds are those of one forecast after five frames, and of five; a "
-        "scout is included. A network for all formats was trained once for them.",
-        "",
-        "| model | parameters | million multiply-adds: next frame | five frames "
-        "| training sequences | minutes | on |",
-        "| --- |" + " --- |" * 6,
-    ]
+        "scout is included. A network for all formats was trained once for them."
+    )
+    head = ["model", "parameters", "million multiply-adds: next frame", "five frames"]
+    lines = []
     for title, rows in _by_model(table).items():
-        told = [_range(rows[column]) for column in rows.columns[2:-1]]
-        lines.append(f"| {title} | {' | '.join(told)} | {rows['hardware'].iloc[0]} |")
-    return lines
-
-
-def _range(values: pd.Series) -> str:
-    """Write what a model costs in its formats, once where it is the same."""
-    return " / ".join(f"{value:,.0f}" for value in dict.fromkeys(values))
+        figures = (dict.fromkeys(rows[column]) for column in rows.columns[2:-1])
+        told = [" / ".join(f"{value:,.0f}" for value in each) for each in figures]
+        lines.append([title, *told, rows["hardware"].iloc[0]])
+    return [label, "", *_markdown([*head, "training sequences", "minutes", "on"], lines)]
 
 
 def overview(found: dict[str, pd.DataFrame]) -> str:
@@ -545,29 +489,24 @@ def overview(found: dict[str, pd.DataFrame]) -> str:
 
     A figure is bold where the whole interval lies below both the thesis's figure and persistence.
     """
-    formats = " | ".join(name.partition("_")[0] for name in FORMATS)
-    lines = [
-        f"| model | trained on | next frame: {formats} | {HORIZON} steps ahead: {formats} |",
-        "| --- | --- |" + " --- |" * 2 * len(FORMATS),
-    ]
-    index = ["model", "protocol", "horizon", "format"]
-    table = found["summary"]
+    first, *others = (name.partition("_")[0] for name in FORMATS)
+    head = ["model", "trained on", f"next frame: {first}", *others]
+    head += [f"{HORIZON} steps ahead: {first}", *others]
+    table, lines = found["summary"], []
     for protocol, titles in OVERVIEW.items():
-        cut = CUT if protocol == "pooled" else "half"
-        rows = table[table["cut"] == cut].drop_duplicates(index).set_index(index).sort_index()
-        tasks = (protocol, 1), ("rollout", HORIZON)
+        rows = table[table["cut"] == (CUT if protocol == "pooled" else "half")]
+        by, tasks = ["protocol", "horizon", "format"], ((protocol, 1), ("rollout", HORIZON))
         places = [(*task, name) for task in tasks for name in FORMATS]
-        null = _cells(rows, titles[0], places, lambda row: f"{row['persistence']:.3f}")
-        lines.append(f"| persistence, judged as {JUDGED_AS[protocol]} | – | {null} |")
-        for title in titles:
-            cells = _cells(rows, title, places, _beside_thesis)
-            lines.append(f"| {title} | {TRAINED_ON} | {cells} |")
-    return "\n".join(lines)
+        null = f"persistence, judged as {JUDGED_AS[protocol]}", "–", titles[0], _persistence
+        ours = [(title, TRAINED_ON, title, _beside_thesis) for title in titles]
+        for name, trained, title, cell in (null, *ours):
+            cells = _cells(rows[rows["model"] == title], by, places, cell)
+            lines.append([name, trained, *cells])
+    return "\n".join(_markdown(head, lines))
 
 
-def _cells(rows: pd.DataFrame, title: str, places, cell: Callable[[pd.Series], str]) -> str:
-    keys = [(title, *place) for place in places]
-    return " | ".join(cell(rows.loc[key]) if key in rows.index else "–" for key in keys)
+def _persistence(row: pd.Series) -> str:
+    return f"{row['persistence']:.3f}"
 
 
 def _beside_thesis(row: pd.Series) -> str:
@@ -623,7 +562,8 @@ def note_in_cards(found: dict[str, pd.DataFrame], weights: Path) -> None:
         write_card(case.path, card)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None) -> None:
     """Make all results of the course from its weights and the thesis's test records."""
     parser = argparse.ArgumentParser(prog="python -m data.make.results", description=main.__doc__)
     parser.add_argument("--data", type=Path, required=True, help="a folder in thesis layout")
@@ -646,26 +586,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("a part of the results goes elsewhere: give --out")
     if options.data.resolve() == SAMPLE and not options.out:
         parser.error("results of the sample set go elsewhere: give --out")
-    try:
-        found = make(
-            options.data,
-            options.work,
-            names=options.models,
-            limit=options.limit,
-            processes=options.processes,
-        )
-        write(found, options.out or RESULTS, {} if options.out else PAGES)
-        if not options.out:
-            note_in_cards(found, register.WEIGHTS)
-            cards.write()
-    except (OSError, ValueError, CheckpointError, BrokenProcessPool) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here.", file=sys.stderr)
-        return 130
+    found = make(
+        options.data,
+        options.work,
+        names=options.models,
+        limit=options.limit,
+        processes=options.processes,
+    )
+    write(found, options.out or RESULTS, {} if options.out else PAGES)
+    if not options.out:
+        note_in_cards(found, register.WEIGHTS)
+        cards.write()
     print(page(published.course_results(options.out or RESULTS)))
-    return 0
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from data.make.results import by_sample
-from helpers import _files, convlstm, evaluation, metrics, published, records, workshop
+from data.make.results import by_sample, samples_of_test
+from data.make.shared import command, write_csv
+from helpers import _files, convlstm, evaluation, metrics, published, workshop
 from helpers.models import thesis
 from helpers.sequences import FORMATS, FrameFormat
 
@@ -35,46 +35,33 @@ def evaluate(
     """Do the thesis's evaluation of its ConvLSTM again, in one format, or go on where it stopped.
 
     About 4 s for each sample on one core, so an hour or so for 1,000. The results of each block of
-    samples are kept in the folder, under the digest of the weights and of the samples' names, so
+    samples are kept in the folder, under the digest of the weights and of the samples' numbers, so
     that those of other weights never mix with them.
 
-    Args:
-        weights: one of the author's HDF5 files.
-        data: a folder in thesis layout; its test split is used, files sorted by name.
-        frame_format: the one that the weights are for.
-        folder: where the results go, made where it is missing; for one set of records.
-        limit: only the first so many samples.
-
     Returns:
-        Of these samples, the tables of `helpers.evaluation.next_frame` (pooled) and `long_term`
-        (five frames observed, five forecast, probabilities fed back, only the last five kept),
-        with every cut of `helpers.metrics.CUTS`; the thesis cuts at 0.5.
+        The tables of `helpers.evaluation.next_frame` (pooled) and `long_term` (five frames
+        observed, five forecast, probabilities fed back, only the last five kept), with every cut
+        of `helpers.metrics.CUTS`; the thesis cuts at 0.5.
     """
-    paths = records.record_paths(data / workshop.SPLITS["test"], limit)
+    points, sample_id = samples_of_test(data, limit)
     place = folder / f"{frame_format.name}_{_files.digest(weights)[:12]}"
     place.mkdir(parents=True, exist_ok=True)
     forecaster, blocks = None, []
-    for start in tqdm(range(0, len(paths), BLOCK), desc=frame_format.name):
-        chosen = paths[start : start + BLOCK]
-        key = _files.digest("\n".join(path.name for path in chosen).encode())[:12]
+    for start in tqdm(range(0, len(points), BLOCK), desc=frame_format.name):
+        chosen = slice(start, start + BLOCK)
+        key = _files.digest(sample_id[chosen].tobytes())[:12]
         files = [place / f"{kind}_{key}.csv" for kind in ("pooled", "rollout")]
         if not all(file.exists() for file in files):
             forecaster = forecaster or convlstm.forecaster(thesis.load(weights), name=MODEL)
-            for file, table in zip(files, _judge(forecaster, frame_format, chosen)):
+            options = {"frame_format": frame_format, "sample_id": sample_id[chosen]}
+            options |= {"cut": metrics.CUTS}
+            frames = frame_format.select(points[chosen])
+            pooled = evaluation.next_frame(forecaster, frames, **options)
+            rollouts = evaluation.long_term(forecaster, frames, **ROLLOUT, **options)
+            for file, table in zip(files, (pooled, rollouts)):
                 evaluation.save(table, file)
         blocks.append([evaluation.load(file) for file in files])
     return tuple(evaluation.combine(*parts) for parts in zip(*blocks))
-
-
-def _judge(forecaster, frame_format: FrameFormat, paths: list[Path]) -> tuple:
-    samples = [records.read_sample(path) for path in paths]
-    frames = np.stack([frame_format.select(sample.frames) for sample in samples])
-    sample_id = [sample.sample_id for sample in samples]
-    options = {"frame_format": frame_format, "sample_id": sample_id, "cut": list(metrics.CUTS)}
-    return (
-        evaluation.next_frame(forecaster, frames, "pooled", **options),
-        evaluation.long_term(forecaster, frames, **ROLLOUT, **options),
-    )
 
 
 def report(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -93,7 +80,8 @@ def report(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return found.assign(difference=found["mean"] - found["thesis"])
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None) -> None:
     """Reproduce the figures of the thesis's ConvLSTM from the author's weights and records."""
     parser = argparse.ArgumentParser(
         prog="python -m data.make.thesis_convlstm", description=main.__doc__
@@ -102,38 +90,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("data", type=Path, help="a folder in thesis layout; test is used")
     parser.add_argument("folder", type=Path, help="for the results by sample; resumes there")
     parser.add_argument("--limit", type=int, help="only the first so many samples")
-    parser.add_argument("--formats", nargs="+", choices=list(FORMATS), default=list(FORMATS))
     parser.add_argument("--report", type=Path, help="CSV for the means, with a JSON beside it")
     parser.add_argument("--by-sample", type=Path, help="CSV for the distances of each sample")
     options = parser.parse_args(arguments)
-    try:
-        _reproduce(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here.", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _reproduce(options: argparse.Namespace) -> None:
-    names = list(dict.fromkeys(options.formats))
     # All of them before the first, since a format takes an hour.
-    files = [thesis.existing(options.weights / thesis.FILE_NAME.format(name)) for name in names]
+    files = [thesis.existing(options.weights / thesis.FILE_NAME.format(name)) for name in FORMATS]
     tables = []
-    for name, file in zip(names, files):
-        tables += evaluate(file, options.data, FORMATS[name], options.folder, options.limit)
+    for frame_format, file in zip(FORMATS.values(), files):
+        tables += evaluate(file, options.data, frame_format, options.folder, options.limit)
     if options.by_sample:
-        with _files.replacing(options.by_sample) as file:
-            by_sample(tables).to_csv(file)
+        write_csv(by_sample(tables).reset_index(), options.by_sample)
     found = report(tables)
     shown = found[found["measure"] == "prediction_jaccard"]
     print(shown.drop(columns=["model", "measure", "history"]).round(4).to_string(index=False))
     if options.report:
-        options.report.parent.mkdir(parents=True, exist_ok=True)
-        with _files.replacing(options.report) as file:
-            found.round(6).to_csv(file, index=False)
+        write_csv(found.round(6), options.report)
         provenance = {
             "command": "python -m data.make.thesis_convlstm WEIGHTS DATA FOLDER --report "
             + options.report.name,

@@ -10,7 +10,9 @@ import ipywidgets
 import numpy as np
 
 from helpers import metrics, pictures, rollout, sequences
+from helpers.pictures.curves import DISTANCE, HORIZON
 
+AXES = {"xlabel": HORIZON, "ylabel": DISTANCE, "marks": True}
 FLOW = {"display": "flex", "flex_flow": "row wrap", "align_items": "center", "width": "100%"}
 
 
@@ -86,7 +88,7 @@ class Explorer(ipywidgets.VBox):
         shades, errors = beside(last, truth[horizon - 1], shown, before, now)
         put(self._shades, "Last observed frame, truth and forecasts", shades)
         put(self._errors, "Errors of the forecasts and persistence", errors)
-        picture = pictures.over_horizon(self.distances)
+        picture = pictures.curves(self.distances, range(1, ahead + 1), **AXES)
         put(self._curves, "Distance at each horizon, from this start", picture)
 
     def _rollout(self, name: str, sample: int, start: int) -> np.ndarray:

@@ -25,18 +25,15 @@ BUTTONS = {
     "start": ("Start", "play", "Start a new run with these settings"),
     "resume": ("Continue", "step-forward", "Go on with the chosen run"),
     "another_seed": ("Add a seed", "plus", "Train the chosen run's settings with the next seed"),
-    "copy": ("Copy settings", "copy", "Take over the settings of the chosen run"),
 }
-# What can be compared: the column of the table, and that of a log.
-JUDGED = {"next frame": ("best", MONITOR), "rollout of 4 steps": ("rollout", ROLLOUT)}
+LOGGED = {"best": MONITOR, "rollout": ROLLOUT}  # what is compared -> its column in a log
 VALUES = "what differs"
 
 
 class Laboratory(ipywidgets.VBox):
     """The panel of the laboratory: choose, start, watch, stop, continue, compare.
 
-    Everything that the buttons do can be called: `set`, `start`, `stop`, `resume`, `another_seed`,
-    `copy`, `compare`.
+    What the buttons do can be called: `start`, `stop`, `resume`, `another_seed`; and `compare`.
 
     Args:
         folder: where the runs are kept, and found again; `runs` in the folder of the course unless
@@ -54,13 +51,13 @@ class Laboratory(ipywidgets.VBox):
         }
         shown = "Which validation sequence is shown"
         self._sample = control(w.IntSlider, "sequence", shown, max=last)
-        choose = "Choose one run to continue or to copy, or several to compare"
+        choose = "Choose one run to continue, or several to compare"
         self._chosen = control(w.SelectMultiple, "runs", choose, "98%", rows=6)
         axis = "What the horizontal axis of the comparison shows"
         over = [VALUES, "step", "seconds"]
         self._over = control(w.Dropdown, "compare over", axis, options=over)
         judged = "Forecasts of one frame from true frames, or of four frames fed back"
-        self._judged = control(w.Dropdown, "distance of", judged, options=list(JUDGED))
+        self._judged = control(w.Dropdown, "distance", judged, options=list(LOGGED))
         self._about, self._message, self._table = (w.HTML() for _ in range(3))
         self._shades, self._errors, self._comparison = (w.HTML() for _ in range(3))
         self._table.layout.overflow = "auto"
@@ -109,11 +106,6 @@ class Laboratory(ipywidgets.VBox):
         """The settings as the controls show them."""
         return Settings(**{n: c.value for n, c in self._controls.items() if not c.disabled})
 
-    def set(self, **changes) -> None:
-        """Turn controls, for example `set(model="CNN", steps=20)`."""
-        for name, value in changes.items():
-            self._controls[name].value = value
-
     def start(self) -> None:
         """Train a new run with the settings shown, in the background."""
         self._train(lambda: self.session.start(self.settings, self._watch))
@@ -136,11 +128,6 @@ class Laboratory(ipywidgets.VBox):
             return self.session.start(settings, self._watch)
 
         self._train(start)
-
-    def copy(self) -> None:
-        """Take over the settings of the chosen run."""
-        self._say("")
-        self._try(lambda: self.set(**vars(self.session.read(self._one()).settings)))
 
     def compare(self, *runs: int) -> None:
         """Choose runs, and draw them beside each other."""
@@ -213,9 +200,6 @@ class Laboratory(ipywidgets.VBox):
         except (TypeError, ValueError) as error:
             lines, fine = [trouble(str(error))], False
         self._buttons["start"].disabled = not fine
-        if (free := workshop.memory()[1] / 2**30) < 1:
-            told = f"Only {free:.1f} GB of memory are free: close other notebooks' kernels."
-            lines.append(trouble(told))
         if lacks:
             lines.append(f"This model has no {', '.join(lacks).replace('_', ' ')}.")
         self._about.value = f'<div role="status">{"<br>".join(lines)}</div>'
@@ -235,7 +219,7 @@ class Laboratory(ipywidgets.VBox):
         """Draw the chosen runs beside each other and persistence, and tabulate their spread."""
         table, picture, words = self.session.table(), None, ""
         table = table[table["run"].isin(self._chosen.value)].dropna(subset="best")
-        (column, logged), over = JUDGED[self._judged.value], self._over.value
+        column, over = self._judged.value, self._over.value
         null = "persistence" if column == "best" else f"persistence_{column}"
         if table[null].nunique() > 1:
             self._say("Several formats or data: compare runs of one.")
@@ -254,10 +238,10 @@ class Laboratory(ipywidgets.VBox):
             logs = {}
             for row in table.itertuples():
                 log = self.session.read(row.run).log
-                logs[f"{row.run} · {row.model}"] = {"step": log[over], DISTANCE: log[logged]}
-            ends = [end for log in logs.values() for end in (log["step"].min(), log["step"].max())]
-            level = [table[null].iloc[0]] * 2
-            logs["persistence"] = {"step": [min(ends), max(ends)], DISTANCE: level}
+                distances = {DISTANCE: log[LOGGED[column]]}
+                logs[f"{row.run} · {row.model}"] = {"step": log[over]} | distances
+            ends = [0, max(log["step"].max() for log in logs.values())]
+            logs["persistence"] = {"step": ends, DISTANCE: [table[null].iloc[0]] * 2}
             picture = pictures.loss_curves(logs, columns=[DISTANCE], xlabel=over)
         put(self._comparison, "The chosen runs, judged in validation", picture)
         self._comparison.value += words

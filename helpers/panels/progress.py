@@ -14,11 +14,7 @@ keras = workshop.keras()
 
 
 class Display:
-    """What shows a training in a notebook: a line of words, a bar, a button, a picture.
-
-    Attributes:
-        box: all of them, an ipywidgets box to be placed somewhere.
-    """
+    """What shows a training in a notebook: a line of words, a bar, a button, a picture; a `box`."""
 
     def __init__(self):
         import ipywidgets

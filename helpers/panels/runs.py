@@ -35,33 +35,19 @@ class RunError(RuntimeError):
 
 @dataclass(frozen=True)
 class Run:
-    """What is known of a run. It is read from its folder, so it is the same in every kernel.
+    """What is known of a run. It is read from its folder, so it is the same in every kernel."""
 
-    Attributes:
-        place: its folder, whose name is its number: `run.json`, checkpoint, best weights, log.
-        settings: what it is trained with.
-        parameters: of its model.
-        persistence: the distances of persistence on the frames that it is judged on; see `Session`.
-        data: what it is trained on.
-        ended: `"done"`, `"stopped"`, `"diverged"` or `"failed"`; empty before that.
-        log: one row for each round, see `helpers.training.Checkpoint`.
-    """
-
-    place: Path
+    place: Path  # its folder, whose name is its number: `run.json`, checkpoint, best weights, log
     settings: Settings
     parameters: int
-    persistence: dict[str, float]
-    data: str
-    ended: str = ""
-    log: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
+    persistence: dict[str, float]  # its distances on the frames that the run is judged on
+    data: str  # what it is trained on
+    ended: str = ""  # "done", "stopped", "diverged" or "failed"; empty before that
+    log: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)  # a row for each round
 
     @classmethod
     def read(cls, place: Path) -> Run:
-        """Return what the folder of a run says.
-
-        Raises:
-            RunError: there is no such run, it is damaged, or of another version of the course.
-        """
+        """Return what the folder of a run says, or raise a `RunError`."""
         path = place / RUN
         try:
             found = _files.unsealed(_files.read_json(path))
@@ -171,11 +157,7 @@ class Session:
         return pd.DataFrame(rows, columns=COLUMNS).convert_dtypes(convert_floating=False)
 
     def forecaster(self, run: int) -> rollout.Forecaster:
-        """Return the best weights of a run as a forecaster for `helpers.rollout`.
-
-        Raises:
-            RunError, FileNotFoundError: there is no such run, or no round of it was validated yet.
-        """
+        """Return the best weights of a run as a forecaster for `helpers.rollout`."""
         found = self.read(run)
         kind, settings = found.settings.kind, found.settings
         model = kind.build(settings.config)
@@ -212,10 +194,8 @@ class Session:
     def start(self, settings: Settings, watch: Callable | None = None) -> int:
         """Train a new run to its end; return its number.
 
-        How it ended is in the table: an error in training does not leave this function.
-
-        Args:
-            watch: gives more Keras callbacks; it gets the run, its checkpoint and its stop.
+        How it ended is in the table: an error in training does not leave this function. `watch`
+        gives more Keras callbacks; it gets the run, its checkpoint and its stop.
 
         Raises:
             RunError: another run is being trained.
@@ -245,7 +225,7 @@ class Session:
         found = self.read(run)
         status = found.status
         refused = {
-            "done": "has done all its steps. Copy its settings, and start a new one with more.",
+            "done": "has done all its steps. Start a new one with more.",
             "training": "is being trained already, here or by another kernel.",
             "diverged": "has diverged and would again. Start one with a lower learning rate.",
         }

@@ -84,10 +84,7 @@ TIPS = {
 class Settings:
     """Everything that a participant can turn; all that it takes to repeat a run on the same data.
 
-    Attributes: see `TIPS`.
-
-    Raises:
-        TypeError, ValueError: one of them is of another type or outside its range.
+    `TIPS` says what each is. One of another type or outside its range is refused.
     """
 
     model: str = _checks.field("ConvLSTM", choices=MODELS)

@@ -8,10 +8,9 @@ import os
 from collections.abc import Sequence
 
 import ipywidgets
-import numpy as np
 
 from helpers import metrics, pictures
-from helpers.rollout import check_frames
+from helpers._checks import voxels
 
 SHOWN = ("truth", "prediction", "difference")
 TURN, TILT = 24, 24  # degrees; about pictures.VIEW
@@ -20,7 +19,7 @@ SIZE = 285  # pixels of each of the two pictures: both fit beside JupyterLab's f
 
 
 class Viewer(ipywidgets.VBox):
-    """A panel that steps through a sequence in 3D and in a slice.
+    """A panel that steps through a sequence in 3D and in a slice across D.
 
     It is made of images and sliders, so it needs no server and works wherever widgets do. The
     camera is two sliders, and stays where it is while time goes on. With the control `mouse` on,
@@ -30,16 +29,11 @@ class Viewer(ipywidgets.VBox):
     Args:
         truth: (T, D, H, W), values 0…1; filled means 0.5 or above.
         prediction: probabilities of the same shape; only the truth is shown when None.
-        times: the time of each frame; 0…T-1 unless told.
-        name: of what has forecast.
+        times: of each frame; 0…T-1 unless told.
 
     Attributes:
-        controls: name -> widget: `time`, `shown`, `threshold`, `axis`, `slice`, `turn`, `tilt` and
-            `mouse`. Set their `value` to steer the panel from code.
-
-    Raises:
-        TypeError, ValueError: see `helpers.rollout.check_frames`; the shapes differ; there is not
-            one time for each frame.
+        controls: name -> widget: `time`, `shown`, `threshold`, `slice`, `turn`, `tilt` and `mouse`.
+            Set their `value` to steer the panel from code.
     """
 
     def __init__(
@@ -50,9 +44,9 @@ class Viewer(ipywidgets.VBox):
         times: Sequence[int] | None = None,
         name: str = "prediction",
     ):
-        self.truth, self.prediction, self.name = _sequence(truth, "truth"), None, name
+        self.truth, self.prediction, self.name = voxels("truth", truth, axes=(4,)), None, name
         if prediction is not None:
-            self.prediction = _sequence(prediction, "prediction")
+            self.prediction = voxels("prediction", prediction, axes=(4,))
             if self.prediction.shape != self.truth.shape:
                 raise ValueError(
                     f"truth has shape {self.truth.shape}, prediction {self.prediction.shape}; "
@@ -68,15 +62,13 @@ class Viewer(ipywidgets.VBox):
         w, last, depth = ipywidgets, len(self.truth) - 1, self.truth.shape[1]
         wide = {"layout": {"width": f"{SIZE - 15}px"}, "style": {"description_width": "70px"}}
         whole = functools.partial(w.IntSlider, **wide)
-        one_of = functools.partial(w.Dropdown, **wide)
         shown = SHOWN if self.prediction is not None else SHOWN[:1]
         cut = {"min": 0.05, "max": 0.95, "step": 0.05, "disabled": self.prediction is None}
         mouse = os.environ.get("WORKSHOP_3D") == "html"
         self.controls = {
             "time": whole(0, 0, last, description="frame"),
-            "shown": one_of(options=shown, value=shown[-1], description="show"),
+            "shown": w.Dropdown(options=shown, value=shown[-1], description="show", **wide),
             "threshold": w.FloatSlider(0.5, description="threshold", **cut, **wide),
-            "axis": one_of(options=("D", "H", "W"), value="D", description="across"),
             "slice": whole(depth // 2, 0, depth - 1, description="slice"),
             "turn": whole(TURN, -180, 180, step=6, description="turn, °"),
             "tilt": whole(TILT, -84, 84, step=6, description="tilt, °"),
@@ -93,7 +85,7 @@ class Viewer(ipywidgets.VBox):
             control.observe(lambda _: self._draw(), "value")
         box = {"layout": {"flex_flow": "row wrap", "align_items": "flex-start"}}
         left = [self.controls[name] for name in ("time", "shown", "threshold", "mouse")]
-        right = [self.controls[name] for name in ("axis", "slice", "turn", "tilt")]
+        right = [self.controls[name] for name in ("slice", "turn", "tilt")]
         super().__init__(
             [
                 w.HBox([w.VBox([play, *left]), w.VBox(right)], **box),
@@ -108,11 +100,6 @@ class Viewer(ipywidgets.VBox):
 
     def _draw(self) -> None:
         chosen = {name: control.value for name, control in self.controls.items()}
-        last = self.truth.shape[1 + "DHW".index(chosen["axis"])] - 1
-        if self.controls["slice"].max != last:  # the axes may have different lengths
-            self.controls["slice"].max = last  # may lower the value, and so call this again
-            if chosen["slice"] > last:
-                return
         shown = (self._solid, self._in_3d(chosen)), (self._flat, self._in_a_slice(chosen))
         for image, picture in shown:
             image.value = picture.png()
@@ -138,7 +125,7 @@ class Viewer(ipywidgets.VBox):
 
     def _in_a_slice(self, chosen: dict) -> pictures.Picture:
         time = chosen["time"]
-        options = {"axis": chosen["axis"], "index": chosen["slice"], "times": [self.times[time]]}
+        options = {"index": chosen["slice"], "times": [self.times[time]]}
         if chosen["shown"] == "difference":
             pair = self.truth[time : time + 1], self.prediction[time : time + 1]
             return pictures.compare_slices(*pair, threshold=chosen["threshold"], **options)
@@ -154,10 +141,3 @@ class Viewer(ipywidgets.VBox):
         found = metrics.jaccard_distance(true, self.prediction >= threshold)
         mean = f"mean over the frames {found.mean():.3f}"
         return f"{text}: Jaccard distance of the {html.escape(self.name)} {found[time]:.3f}; {mean}"
-
-
-def _sequence(frames, what: str) -> np.ndarray:
-    """Return frames (T, D, H, W) if they are that."""
-    if np.ndim(frames) != 4:
-        raise ValueError(f"{what} has shape {np.shape(frames)}; expected (T, D, H, W).")
-    return check_frames(np.asarray(frames)[np.newaxis], None, 1, what)[0]

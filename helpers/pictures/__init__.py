@@ -3,19 +3,12 @@
 All functions return the figure and show nothing by themselves; a notebook shows it when it is the
 last line of a cell. Each figure has words for those who cannot see it, in `figure.alt`.
 
-In a slice across D, W points right and H upward; in slices across H and W, D points upward. In 3D
-x is W, y is H and z is D, which points up.
+In a slice, which is across D, W points right and H upward. In 3D x is W, y is H and z is D, which
+points up.
 """
 
 from helpers.pictures.concepts import moving_slice, stack
-from helpers.pictures.curves import (
-    curves,
-    differences,
-    learning_curves,
-    loss_curves,
-    over_horizon,
-    seeds,
-)
+from helpers.pictures.curves import curves, differences, learning_curves, loss_curves, seeds
 from helpers.pictures.frames import compare_slices, film_strip, posteriors, slices
 from helpers.pictures.process import surface_mesh
 from helpers.pictures.results import (

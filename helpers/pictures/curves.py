@@ -31,8 +31,6 @@ def curves(
     Args:
         groups: name -> (X,) values, or (N, X) one row per sample: then their mean, and a band from
             the 5th to the 95th percentile.
-        x: the X places on the axis.
-        xlabel, ylabel: what the axes show.
         marks: mark each place, for few of them.
     """
     figure, axes = _axes(xlabel, ylabel)
@@ -40,11 +38,6 @@ def curves(
     drawn, places = looks(groups), np.asarray(x)
     for name, array in groups.items():
         array = finite(name, array)
-        if array.ndim not in (1, 2) or array.shape[-1] != len(places):
-            raise ValueError(
-                f"{name} has shape {array.shape}; expected one value for each of the "
-                f"{len(places)} places on the axis {xlabel!r}, or rows of them."
-            )
         lowest, ends = min(lowest, array.min()), ()
         mean = array if array.ndim == 1 else array.mean(axis=0)
         if array.ndim == 2 and len(array) > 1:
@@ -58,34 +51,15 @@ def curves(
     return figure
 
 
-def over_horizon(
-    groups: Mapping,
-    *,
-    horizons: Sequence[int] | None = None,
-    label: str = DISTANCE,
-) -> Picture:
-    """Draw a distance over the horizon (steps ahead), one line for each model.
-
-    Args:
-        groups: name -> (H,) means or (N, H) one row per sample.
-        horizons: the H horizons; 1…H unless told.
-        label: what the distance is called.
-    """
-    if horizons is None:
-        horizons = range(1, max(np.shape(array)[-1] for array in groups.values()) + 1)
-    return curves(groups, horizons, xlabel=HORIZON, ylabel=label, marks=True)
-
-
 @style()
-def differences(groups: Mapping, x: Sequence[float], *, ylabel: str, xlabel=HORIZON) -> Picture:
+def differences(groups: Mapping, x: Sequence[float], *, ylabel: str) -> Picture:
     """Draw paired differences beside a line at zero: each mean with its 95 % interval as a bar.
 
     Args:
         groups: name -> (N, X) one row per sample; what is subtracted was judged on the same ones.
-        x: the X places on the axis; at each of them the names stand side by side.
-        ylabel, xlabel: what the axes show.
+        x: the X horizons; at each of them the names stand side by side.
     """
-    figure, axes = _axes(xlabel, ylabel)
+    figure, axes = _axes(HORIZON, ylabel)
     axes.axhline(0, color=INK, lw=1)
     drawn, places = looks(groups), np.asarray(x)
     for n, (name, array) in enumerate(groups.items()):
@@ -93,7 +67,7 @@ def differences(groups: Mapping, x: Sequence[float], *, ylabel: str, xlabel=HORI
         if array.ndim != 2 or len(array) < 2 or array.shape[1] != len(places):
             raise ValueError(
                 f"{name} has shape {array.shape}; expected a row for each of two or more samples, "
-                f"with one value for each of the {len(places)} places on the axis {xlabel!r}."
+                f"with one value for each of the {len(places)} horizons."
             )
         aside = (n - (len(groups) - 1) / 2) / 8  # inches
         place = axes.transData + ScaledTranslation(aside, 0, figure.dpi_scale_trans)
@@ -120,7 +94,6 @@ def learning_curves(
         table: column -> (N,) values, one per round, for example a DataFrame: `step`, and one or
             more of `loss`, `val_loss` and the distance.
         distance: the column for the right panel.
-        persistence: the distance of persistence, drawn as a line.
     """
     panels = {"loss": {"training": "loss", "validation": "val_loss"}}
     panels[DISTANCE] = {"validation": distance}
@@ -181,7 +154,6 @@ def seeds(
     Args:
         groups: name -> (x, y), (N,) each: the values of the knob, numbers or words, and a figure
             of each run.
-        persistence: its figure, drawn as a line.
     """
     figure, axes = _axes(xlabel, ylabel)
     figure.about = "Runs as dots, with a line through the means over their seeds."
@@ -232,7 +204,6 @@ def panel_grid(
 
     Args:
         draw: gets the axes and the title; returns what is seen there, where lines don't tell.
-        columns: panels side by side; all of them unless told.
         wide, tall: inches of a panel.
         whole: the axis across counts something.
         options: of `Figure.subplots`.
@@ -277,17 +248,12 @@ def line(axes, x, y, name: str, look: dict, *ends) -> None:
 
 def _log(name: str, log: Mapping, column: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the steps of a training's log and a column of it, checked."""
-    if "step" not in log:
-        raise ValueError(f"{name} has no column step; found {', '.join(map(str, log)) or 'none'}.")
-    steps, values = (finite(f"{name}, {key}", log[key]) for key in ("step", column))
-    if steps.shape != values.shape:
-        raise ValueError(f"{name}: {column} has shape {values.shape}, step {steps.shape}.")
-    return steps, values
+    return tuple(finite(f"{name}, {key}", log[key]) for key in ("step", column))
 
 
-def _axes(xlabel: str, ylabel: str, *, wide: float = 6.0):
+def _axes(xlabel: str, ylabel: str):
     """Make a figure with one pair of axes, whose text is larger than that of panels."""
-    figure = Picture(figsize=(wide, 3.2), layout="constrained")
+    figure = Picture(figsize=(6.0, 3.2), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(xlabel, fontsize=10)
     axes.set_ylabel(ylabel, fontsize=10)

@@ -9,14 +9,14 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from helpers._checks import choice, voxels, whole
+from helpers._checks import voxels, whole
 from helpers.metrics import jaccard_distance
 from helpers.pictures.style import FAINT, FALSE_ALARM, FILLED, HIT, MISS, Picture, style
 from helpers.world.ideal import Posterior
 
-AXES = ("D", "H", "W")
 OUTCOMES = ("hit", "miss", "false alarm")
 SHADES = LinearSegmentedColormap.from_list("shades", ["white", FILLED])
+BESIDE = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 8}
 CODES = ListedColormap(["white", HIT, "#F6D9C4", FALSE_ALARM])
 
 
@@ -78,7 +78,6 @@ def slices(
     *,
     times: Sequence[int] | None = None,
     count: int = 18,
-    axis: str = "D",
     index: int | str = "max",
     names: tuple[str, str] = ("truth", "prediction"),
     size: int = 98,
@@ -88,22 +87,20 @@ def slices(
     Args:
         frames: (T, D, H, W), values 0…1, drawn as shades.
         prediction: the same shape; becomes a second row below each row of frames.
-        times: the time of each of the T frames; 0…T-1 unless told.
+        times: of each of the T frames; 0…T-1 unless told.
         count: at most so many frames, the first and the last among them.
-        axis: the slice is across this axis, `"D"`, `"H"` or `"W"`.
-        index: which slice, or `"max"` for the maximum over that axis.
-        names: what to call the two rows.
+        index: which slice across D, or `"max"` for the maximum over D.
         size: pixels along the edge of a panel.
     """
     rows, captions, _ = pick(frames, prediction, times=times, count=count)
-    cuts = {name: [_slice(frame, axis, index) for frame in row] for name, row in zip(names, rows)}
+    cuts = {name: [_slice(frame, index) for frame in row] for name, row in zip(names, rows)}
     columns = min(9, len(captions))
     blocks = -(-len(captions) // columns)
     shift = 0.0 if prediction is None else 0.3
     figure, panels = _grid(
         blocks * len(rows), columns, size / 100, gap=(0.06, 0.36), edges=(0.42, 0.3 - shift, 0.36)
     )
-    where = f"maximum over {axis}" if index == "max" else f"slice {axis} = {index}"
+    where = "maximum over D" if index == "max" else f"slice D = {index}"
     _title(figure, where)
     for (row, column), panel in np.ndenumerate(panels):
         block, which = divmod(row, len(rows))
@@ -112,16 +109,14 @@ def slices(
             panel.set_visible(False)
             continue
         name, last = list(cuts)[which], which == len(rows) - 1
-        _image(panel, cuts[name][n], SHADES, 1, axis, ticks=last and n == 0)
+        _image(panel, cuts[name][n], SHADES, 1, ticks=last and n == 0)
         if last:
             _below(panel, captions[n])
         else:  # close to the prediction below it
             place = panel.get_position()
             panel.set_position(place.translated(0, -shift / figure.get_figheight()))
         if column == 0 and prediction is not None:
-            place = {"xycoords": "axes fraction", "textcoords": "offset points"}
-            middle = {"va": "center", "ha": "center", "fontsize": 8}
-            panel.annotate(name, (0, 0.5), (-24, 0), rotation=90, **place, **middle)
+            _aside(panel, name, 24)
     at = ", ".join(caption.removeprefix("t = ") for caption in captions)
     figure.about = f"Slices of {len(captions)} frames, {where}, at t = {at}. Filled, in %: "
     figure.about += "; ".join(
@@ -139,7 +134,6 @@ def compare_slices(
     *,
     times: Sequence[int] | None = None,
     count: int = 6,
-    axis: str = "D",
     index: int | None = None,
     threshold: float = 0.5,
 ) -> Picture:
@@ -149,28 +143,27 @@ def compare_slices(
 
     Args:
         truth, prediction: (D, H, W) or (T, D, H, W), values 0…1; filled means >= threshold.
-        times: the time of each of the T frames; 0…T-1 unless told.
-        count: at most so many equally spaced frames.
-        axis: the slice is across this axis, `"D"`, `"H"` or `"W"`.
-        index: which slice; the fullest one unless told.
+        times, count: as in `slices`.
+        index: which slice across D; the fullest one unless told.
     """
     rows, captions, _ = pick(truth, prediction, times=times, count=count)
     if index is None:
-        index = _fullest(np.maximum(*rows).sum(axis=0), axis)
+        filled = np.maximum(*rows).sum(axis=(0, 2, 3))  # in each slice
+        index = int(filled.argmax()) if filled.any() else len(filled) // 2
     columns = min(6, len(captions))
     inches = 1.6 if columns > 2 else 2.6
     figure, panels = _grid(
         -(-len(captions) // columns), columns, inches, gap=(0.08, 0.52), edges=(0.4, 0.34, 0.8)
     )
-    _title(figure, f"slice {axis} = {index}")
+    _title(figure, f"slice D = {index}")
     symbols = ({"marker": "x", "color": MISS}, {"marker": "o", "color": "white"})
     said = []
     for panel in panels.flat[len(captions) :]:
         panel.set_visible(False)
     for panel, true, predicted, caption in zip(panels.flat, *rows, captions):
-        cuts = (_slice(frame, axis, index) for frame in (true, predicted))
+        cuts = (_slice(frame, index) for frame in (true, predicted))
         hit, miss, false_alarm = parts = outcomes(*cuts, threshold)
-        _image(panel, hit + 2 * miss + 3 * false_alarm, CODES, 3, axis, ticks=not said)
+        _image(panel, hit + 2 * miss + 3 * false_alarm, CODES, 3, ticks=not said)
         points = inches * 72 / max(hit.shape)
         # Where voxels are tiny, every so many of them carry a symbol.
         step = int(np.ceil(4 / points))
@@ -184,19 +177,13 @@ def compare_slices(
         for n in (2, 3)
     ]
     figure.legend(handles, OUTCOMES, loc="lower center", ncols=3, fontsize=8)
-    figure.about = f"Prediction against truth in the slice {axis} = {index}, voxels: "
+    figure.about = f"Prediction against truth in the slice D = {index}, voxels: "
     figure.about += "; ".join(text.replace("\n", ": ") for text in said) + "."
     return figure
 
 
 @style()
-def posteriors(
-    frames,
-    step: int,
-    *,
-    seen: Sequence[int] = (1, 2, 3, 5),
-    truth: tuple[float, float] | None = None,
-) -> Picture:
+def posteriors(frames, step: int, *, seen: Sequence[int], truth: tuple[float, float]) -> Picture:
     """Draw what is known of a single ball, the more frames of it are seen: a column for each.
 
     Above the last frame seen, in the middle how likely each radius is together with each time of
@@ -224,11 +211,10 @@ def posteriors(
         options = {"origin": "lower", "interpolation": "none", "aspect": "auto", "vmin": 0}
         middle.imshow(shown, cmap=SHADES, extent=extent, vmax=shown.max(), **options)
         middle.set(xlim=ends[:2], ylim=ends[2:], xlabel="time of the centre")
-        if truth is not None:
-            middle.plot(*truth, "o", color=MISS, ms=11, mew=1.2, mfc="none")
+        middle.plot(*truth, "o", color=MISS, ms=11, mew=1.2, mfc="none")
         probability, true = found.probability(times[[n]])[0].max(axis=0), frames[n].max(axis=0)
-        _image(last, frames[n - 1].max(axis=0), SHADES, 1, "D", ticks=column == 0)
-        _image(ahead, probability, SHADES, 1, "D", ticks=column == 0)
+        _image(last, frames[n - 1].max(axis=0), SHADES, 1, ticks=column == 0)
+        _image(ahead, probability, SHADES, 1, ticks=column == 0)
         if true.any() and not true.all():
             lines = np.kron(true, np.ones((20, 20)))  # so fine that an outline has corners
             place = np.linspace(0, len(true), len(lines))
@@ -241,9 +227,7 @@ def posteriors(
         middle.set_title(f"{centres}\n{size}")
         said.append(f"{title}: {centres}, {size}")
     for row, label in zip(panels, ("last frame seen", "radius", "next frame")):
-        place = {"xycoords": "axes fraction", "textcoords": "offset points"}
-        middle = {"va": "center", "ha": "center", "fontsize": 8}
-        row[0].annotate(label, (0, 0.5), (-26, 0), rotation=90, **place, **middle)
+        _aside(row[0], label, 26)
     figure.about = "What is known of a ball narrows with the frames seen; voxels. "
     figure.about += "; ".join(said) + "."
     return figure
@@ -256,7 +240,6 @@ def film_strip(truth, forecasts: Mapping, *, times: Sequence[int]) -> Picture:
     Args:
         truth: (T, D, H, W), 0 or 1.
         forecasts: name -> the same shape, cut to 0 and 1; under each frame stands its distance.
-        times: the time of each of the T frames.
     """
     rows = {"truth": truth} | dict(forecasts)
     figure, panels = _grid(len(rows), len(times), 0.98, gap=(0.06, 0.3), edges=(0.42, 0.3, 0.26))
@@ -267,11 +250,9 @@ def film_strip(truth, forecasts: Mapping, *, times: Sequence[int]) -> Picture:
         told = [f"t = {t}" for t in times] if name == "truth" else [f"{d:.2f}" for d in distance]
         said.append(f"{name} {', '.join(told)}")
         for panel, frame, text in zip(line, frames, told):
-            _image(panel, np.max(frame, axis=0), SHADES, 1, "D", ticks=False)
+            _image(panel, np.max(frame, axis=0), SHADES, 1, ticks=False)
             _below(panel, text)
-        place = {"xycoords": "axes fraction", "textcoords": "offset points"}
-        middle = {"va": "center", "ha": "center", "fontsize": 8}
-        line[0].annotate(name, (0, 0.5), (-12, 0), rotation=90, **place, **middle)
+        _aside(line[0], name, 12)
     figure.about = f"Frames of truth and forecasts, and their distances: {'; '.join(said)}."
     return figure
 
@@ -287,8 +268,8 @@ def _grid(rows: int, columns: int, inches: float, *, gap, edges) -> tuple[Pictur
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _image(panel, cut: np.ndarray, colours, largest: float, axis: str, *, ticks: bool) -> None:
-    """Draw one slice (up, across) with its first row at the bottom, and label its axes."""
+def _image(panel, cut: np.ndarray, colours, largest: float, *, ticks: bool) -> None:
+    """Draw one slice (H, W) with its first row at the bottom, and label its axes."""
     up, across = cut.shape
     scale = {"vmin": 0, "vmax": largest, "extent": (0, across, 0, up)}
     panel.imshow(cut, cmap=colours, origin="lower", interpolation="none", aspect="equal", **scale)
@@ -297,15 +278,8 @@ def _image(panel, cut: np.ndarray, colours, largest: float, axis: str, *, ticks:
     panel.set_yticks([0, up] if ticks else [])
     panel.tick_params(labelsize=7, length=2, pad=1, color=FAINT)
     if ticks:
-        right, upward = _directions(axis)
-        panel.set_xlabel(right, fontsize=8, labelpad=-7)
-        panel.set_ylabel(upward, fontsize=8, labelpad=-5, rotation=0, va="center")
-
-
-def _directions(axis: str) -> tuple[str, str]:
-    """Name the axes that point right and upward in a slice across an axis."""
-    right, upward = (name for name in "WHD" if name != axis)
-    return right, upward
+        panel.set_xlabel("W", fontsize=8, labelpad=-7)
+        panel.set_ylabel("H", fontsize=8, labelpad=-5, rotation=0, va="center")
 
 
 def _title(figure: Picture, text: str) -> None:
@@ -314,23 +288,16 @@ def _title(figure: Picture, text: str) -> None:
 
 def _below(panel, text: str) -> None:
     """Write a caption under a panel, clear of its ticks."""
-    place = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    panel.annotate(text, (0.5, 0), (0, -11), ha="center", va="top", fontsize=8, **place)
+    panel.annotate(text, (0.5, 0), (0, -11), ha="center", va="top", **BESIDE)
 
 
-def _slice(frame: np.ndarray, axis: str, index: int | str) -> np.ndarray:
-    """Cut a frame (D, H, W) across an axis; the result is (up, across)."""
-    place = _place(axis)
+def _aside(panel, text: str, points: float) -> None:
+    """Write what a row is called upright to the left of its first panel."""
+    panel.annotate(text, (0, 0.5), (-points, 0), rotation=90, ha="center", va="center", **BESIDE)
+
+
+def _slice(frame: np.ndarray, index: int | str) -> np.ndarray:
+    """Cut a frame (D, H, W) across D; the result is (H, W)."""
     if index == "max":
-        return frame.max(axis=place)
-    return frame.take(whole(f"The slice across {axis}", index, 0, frame.shape[place] - 1), place)
-
-
-def _fullest(frame: np.ndarray, axis: str) -> int:
-    """Return the index of the slice with most in it, or the middle one of an empty frame."""
-    filled = np.moveaxis(frame, _place(axis), 0).sum(axis=(1, 2))
-    return int(filled.argmax()) if filled.any() else len(filled) // 2
-
-
-def _place(axis: str) -> int:
-    return AXES.index(choice("axis", axis, AXES))
+        return frame.max(axis=0)
+    return frame[whole("The slice across D", index, 0, len(frame) - 1)]

@@ -37,13 +37,13 @@ def result_distributions(
         table: from `helpers.evaluation`, one row for each sample.
         kind: `"histogram"` or `"box"` (box: quartiles, whiskers: 5th and 95th percentile).
         protocol: which one, where the table holds several.
-        models: a row for each, in this order; what the table holds when None. There is a column
-            for each format; a panel without results says so.
+        models: a row of panels for each, in this order; all when None.
     """
     choice("kind", kind, ("histogram", "box"))
     table = evaluation.one_protocol(table, protocol)
     evaluation.check_same_samples(table)
-    models, formats = _asked(models, table["model"]), list(table["format"].unique())
+    known, formats = list(table["model"].unique()), list(table["format"].unique())
+    models = [choice("A model", name, known) for name in models or known]
     shown = table[table["model"].isin(models) & (table["horizon"] == 1)]
     columns = [column for column, *_ in COMPARISONS.values()]
     # All formats share the axis, so that each has a part of the bins only.
@@ -55,15 +55,10 @@ def result_distributions(
     def draw(axes, title):
         model, name = panels[title]
         found = shown[(shown["model"] == model) & (shown["format"] == name)]
+        say_missing(axes, [model] if found.empty else [])
         said = []
-        if found.empty:
-            text = f"{model}\nwas not judged\nin {name}"
-            place = {"transform": axes.transAxes, "ha": "center", "va": "center"}
-            axes.text(0.5, 0.5, text, fontsize=9, style="italic", color=INK, **place)
-            axes.spines[:].set(color=FAINT, visible=True)
-        for place, (what, (column, colour, stroke)) in zip(ticks, COMPARISONS.items()):
-            if found.empty:
-                continue
+        compared = () if found.empty else COMPARISONS.items()
+        for place, (what, (column, colour, stroke)) in zip(ticks, compared):
             said.append(f"{title}, {what} {found[column].median():.3g}")
             if kind == "histogram":
                 look = {"histtype": "step", "lw": 1.5, "color": colour, "ls": stroke}
@@ -119,12 +114,13 @@ def long_term_curves(
         ValueError: the table is not of rollouts, or not all models were judged on its samples; a
             table of means has several cuts or histories.
     """
+    label = f"{DISTANCE}: model - persistence" if difference else DISTANCE
     if "jaccard" in table and not difference:
-        found, label = _of_summary(table), DISTANCE
+        found = _of_summary(table)
     else:
         table = evaluation.one_protocol(table)
         choice("The table's protocol", table["protocol"].iloc[0], [evaluation.ROLLOUT])
-        found, label = _averages(table, difference)
+        found = _differences(table) if difference else evaluation.lines(table)
         found = found[found["history"].isin(table["history"])]  # the thesis's of the same task
     found = found[found["kind"].ne("moving null") | moving_null]
     models = list(found.loc[found["kind"] == "model", "name"].unique())
@@ -134,11 +130,9 @@ def long_term_curves(
         here = found[found["format"] == title]
         for name, look in drawn.items():
             for _, rows in here[here["name"] == name].groupby("history"):
-                # Missing horizons become a gap in the line.
-                rows = rows.set_index("horizon").reindex(range(1, rows["horizon"].max() + 1))
                 # Of null models as well they would lie over each other as one grey slab.
                 ends = (rows["low"], rows["high"]) if band and name in models else ()
-                line(axes, rows.index, rows["mean"], name, look, *ends)
+                line(axes, rows["horizon"], rows["mean"], name, look, *ends)
         if difference:
             axes.axhline(0, color="black", lw=1.2, zorder=1.5)
         else:
@@ -207,27 +201,18 @@ def shape_curves(table, *, format: str) -> Picture:
 
 
 @style()
-def comparison(
-    table, *, horizon: int = 1, protocol: str | None = None, difference: bool = False
-) -> Picture:
+def comparison(table, *, horizon: int = 1) -> Picture:
     """Draw all models below each other: the mean with its 95 % interval, a panel per format.
 
-    The panels share one scale.
-
-    Args:
-        table: from `helpers.evaluation`.
-        horizon: steps ahead.
-        protocol: which one, where the table holds several.
-        difference: prediction - persistence, taken sample by sample, below 0 is better; then
-            without null models and thesis.
+    The table is from `helpers.evaluation`, of one protocol; the panels share one scale.
     """
-    table = evaluation.one_protocol(table, protocol)
-    found, label = _averages(table, difference)
+    table = evaluation.one_protocol(table)
+    found = evaluation.lines(table)
     found = found[found["horizon"] == choice("horizon", horizon, found["horizon"].unique())]
     rollouts = table["protocol"].eq(evaluation.ROLLOUT).all()
     where = f"{horizon} steps ahead" if rollouts else f"next frame, {table['protocol'].iloc[0]}"
     found = found.assign(text=found["mean"].map("{:.3f}".format))
-    label = f"{label}, {where} (bars: 95 % interval of the mean)"
+    label = f"{DISTANCE}, {where} (bars: 95 % interval of the mean)"
     names, drawn = list(found["name"].unique()), looks(found["name"])
 
     def draw(axes, title):
@@ -253,11 +238,7 @@ def comparison(
     figure = panel_grid(f"{label}.", list(table["format"].unique()), draw, **options)
     figure.supxlabel(label, fontsize=9)
     first = figure.axes[0]
-    if difference:
-        for axes in figure.axes:
-            axes.axvline(0, color="black", lw=1.2, zorder=0)
-    else:
-        first.set_xlim(0, 1.06 * first.get_xlim()[1])
+    first.set_xlim(0, 1.06 * first.get_xlim()[1])
     return figure
 
 
@@ -265,9 +246,7 @@ def comparison(
 def breakdown(found, *, format: str, horizon: int = 1) -> Picture:
     """Draw what a model gains over persistence by what is in the samples, a panel per property.
 
-    Args:
-        found: from `helpers.evaluation.breakdown`, of one protocol.
-        format, horizon: which rows.
+    `found` is from `helpers.evaluation.breakdown`, of one protocol.
     """
     choice("The number of protocols", found["protocol"].nunique(), [1])
     rows = found[found["format"] == choice("format", format, found["format"].unique())]
@@ -309,9 +288,7 @@ def breakdown(found, *, format: str, horizon: int = 1) -> Picture:
 def floor_curves(found) -> Picture:
     """Draw how far models stay above the ideal forecaster, by the frames seen: a panel per format.
 
-    Args:
-        found: as in data/results/floor.csv: `model`, `format`, `history` (frames seen), `mean`,
-            `low` and `high`.
+    `found` has the columns of data/results/floor.csv; `history` are the frames seen.
     """
     drawn = looks(found["model"])
     if "ideal" in drawn:
@@ -332,15 +309,13 @@ def floor_curves(found) -> Picture:
     return figure
 
 
-def _averages(table, difference: bool):
-    """Average what belongs into one figure, as `evaluation.lines` does, and say what it is."""
-    if not difference:
-        return evaluation.lines(table), DISTANCE
+def _differences(table):
+    """Return what `evaluation.lines` does, of the paired differences to persistence."""
     evaluation.check_same_samples(table)
     found = evaluation.skill(table, ("model", "format", "history", "horizon"))
     found = found[found["measure"] == "jaccard"]
     found = found[~found["model"].isin(evaluation.null_models(table))]
-    return found.assign(name=found["model"], kind="model"), f"{DISTANCE}: model - persistence"
+    return found.assign(name=found["model"], kind="model")
 
 
 def _of_summary(summary):
@@ -360,9 +335,3 @@ def _of_summary(summary):
         name="thesis: " + theirs["model"], kind="thesis", low=np.nan, high=np.nan
     )
     return pd.concat([null.assign(kind="persistence"), ours, theirs], ignore_index=True)
-
-
-def _asked(models: Sequence[str] | None, found) -> list[str]:
-    """Return the models asked for, or those found, each once."""
-    known = list(found.unique())
-    return known if models is None else [choice("A model", name, known) for name in models]

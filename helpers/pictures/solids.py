@@ -38,16 +38,11 @@ class Scene:
     """An interactive 3D scene that needs neither a server nor a network: drag, zoom, pan.
 
     The page brings its own viewer (about 1 MB), so it is for live use, not to be committed.
-
-    Attributes:
-        page: the whole HTML page of the scene.
-        size: width and height in pixels.
-        alt: what is seen, in words, which stand below the scene.
     """
 
-    page: str
-    size: tuple[int, int]
-    alt: str
+    page: str  # the whole HTML page of the scene
+    size: tuple[int, int]  # width and height in pixels
+    alt: str  # what is seen, in words, which stand below the scene
 
     def _repr_html_(self) -> str:
         (width, height), words = self.size, html.escape(self.alt)
@@ -92,11 +87,9 @@ def view_3d(
         frames: (D, H, W), (T, D, H, W), or a list of (D, H, W) frames whose sizes may differ;
             values 0…1, filled means value >= threshold.
         prediction: frames of the same shapes, drawn as a second row.
-        times: the time of each frame.
         captions: a text for each frame, instead of its time.
         count: at most so many equally spaced frames.
         surface: smoothed surface instead of cubes; one answer, or one for each frame.
-        names: what to call the two rows.
         size: pixels of one panel; 150 to 380 unless told, fewer where there are many.
         view: degrees that the camera is turned around the upward axis D, where 0 looks along H
             from its small end, and degrees above the middle, -89 to 89.
@@ -165,7 +158,6 @@ def animate_3d(truth, prediction=None, *, times: Sequence[int] | None = None) ->
     Args:
         truth: (T, D, H, W), values 0…1; filled means value >= 0.5.
         prediction: the same shape; drawn as in `compare_3d`.
-        times: the time of each frame; 0…T-1 unless told.
     """
     rows, captions, _ = pick(truth, prediction, times=times)
     images, said = [], []
@@ -191,8 +183,7 @@ def animate_3d(truth, prediction=None, *, times: Sequence[int] | None = None) ->
 
 def _panel(layers: list, caption: str = "") -> dict:
     """Describe one panel of a scene; layers are pairs of filled voxels (D, H, W) and their look."""
-    empty = not any(filled.any() for filled, _ in layers)
-    return {"layers": layers, "shape": layers[0][0].shape, "caption": caption, "empty": empty}
+    return {"layers": layers, "shape": layers[0][0].shape, "caption": caption}
 
 
 def _difference(true: np.ndarray, predicted: np.ndarray, threshold, caption: str) -> dict:
@@ -319,7 +310,7 @@ def _layout(scene: dict) -> tuple[Picture, list[tuple[float, ...]]]:
         places.append((x / width, y / height, size / width, size / height))
         middle = (x + size / 2) / width
         figure.text(middle, y / height, panel["caption"], ha="center", va="top", fontsize=9)
-        if panel["empty"]:
+        if not any(filled.any() for filled, _ in panel["layers"]):
             figure.text(middle, (y + size / 2) / height, "empty", ha="center", color=INK, zorder=9)
     for row, name in enumerate(scene["names"]):
         y = bottom + (rows - row - 0.5) * size

@@ -22,7 +22,6 @@ def write_sample_set(
     *,
     processes: int = 1,
     overwrite: bool = False,
-    progress: bool = True,
 ) -> Path:
     """Generate samples and write them as a folder in thesis layout; the folder appears when whole.
 
@@ -30,7 +29,6 @@ def write_sample_set(
     marks the folder as ours and says what was written.
 
     Args:
-        folder: the folder to make.
         counts: so many samples for each of `training`, `validation`, `test`.
         seed: of the whole set; the same seed gives the same files for any number of processes.
         processes: so many processes generate side by side.
@@ -60,7 +58,7 @@ def write_sample_set(
                 (temporary / name).mkdir()
                 own_seed = int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
                 made = generate(counts[split], own_seed, processes=processes, first_id=first_id)
-                for sample in records.bar(made, progress, total=counts[split], desc=split):
+                for sample in records.bar(made, True, total=counts[split], desc=split):
                     records.write_sample(temporary / name, sample)
                 first_id += counts[split]
                 digests[split] = records.split_digest(temporary / name) if counts[split] else ""

@@ -25,28 +25,17 @@ Step = Callable[[np.ndarray], tuple[np.ndarray, str]]
 
 @dataclass(frozen=True)
 class Report:
-    """What `from_arrays` made; `print` it. The folder keeps it as `own.json`.
-
-    Attributes:
-        sequences: how many there were.
-        words: what was done -> in how many sequences.
-        records: how many there are in each split.
-        shape: (T, D, H, W) of each record.
-        before: share of the voxels that were filled before the steps.
-        filled: share of the voxels that are filled in the records.
-        persistence: steps -> mean Jaccard distance between frames so many steps apart, each
-            record's frames taken as one volume.
-        names: sample id -> the name of its sequence, and its first and last time point there.
-    """
+    """What `from_arrays` made; `print` it. The folder keeps it as `own.json`."""
 
     sequences: int
-    words: dict[str, int]
-    records: dict[str, int]
-    shape: tuple[int, ...]
-    before: float
-    filled: float
+    words: dict[str, int]  # what was done -> in how many sequences
+    records: dict[str, int]  # how many there are in each split
+    shape: tuple[int, ...]  # (T, D, H, W) of each record
+    before: float  # share of the voxels that were filled before the steps
+    filled: float  # and in the records
+    # Steps -> mean Jaccard distance between frames so many steps apart, pooled over a record.
     persistence: dict[int, float]
-    names: dict[int, str]
+    names: dict[int, str]  # sample id -> its sequence, and its first and last time point there
 
     def __str__(self) -> str:
         times = self.shape[0]
@@ -104,57 +93,36 @@ def threshold(
     return filled.view(np.uint8), f"{said}: filled is {'not ' * below}what lies above {at:g}"
 
 
-def cube(frames: np.ndarray, edge: int) -> tuple[np.ndarray, str]:
-    """Crop axes that are longer than `edge` and pad shorter ones, around the middle: (T, edge³)."""
-    edge, before = _checks.whole("edge", edge, 1), frames
-    for axis, size in enumerate(frames.shape[1:], 1):
-        first, around = max(size - edge, 0) // 2, max(edge - size, 0)
-        frames = np.take(frames, np.arange(first, first + min(edge, size)), axis)
-        widths = [(around // 2, around - around // 2) if axis == n else (0, 0) for n in range(4)]
-        frames = np.pad(frames, widths)
-    said = " × ".join(map(str, before.shape[1:])) + f" voxels cropped or padded to {edge}³"
-    if before.sum() > frames.sum():
-        said += f": {1 - frames.sum() / before.sum():.2%} of the filled voxels are lost"
-    return frames, said
-
-
-def reduce(frames: np.ndarray, edge: int, how: str = "max") -> tuple[np.ndarray, str]:
-    """Make one voxel of each block: (T, D, H, W) in {0, 1} to (T, edge, edge, edge).
-
-    Args:
-        frames: D = H = W, a multiple of `edge`.
-        edge: of the new grid.
-        how: `"max"`: filled where any voxel of the block is; `"mean"`: where half of them are.
-    """
-    _checks.choice("how", how, ("max", "mean"))
-    size, rest = divmod(frames.shape[1], _checks.whole("edge", edge, 1))
-    if rest or not size or len(set(frames.shape[1:])) > 1:
-        raise ValueError(f"frames of {frames.shape[1:]} cannot become {edge}³: take cube() first.")
-    share = frames.reshape(-1, edge, size, edge, size, edge, size).mean(axis=(2, 4, 6))
-    rule, found = ("any of them is", share > 0) if how == "max" else ("half are", share >= 0.5)
-    return found.view(np.uint8), f"blocks of {size}³ voxels became one: filled where {rule}"
-
-
 def fit(
     frames: np.ndarray, edge: int | None = None, *, how: str = "max", crop: bool = False
 ) -> tuple[np.ndarray, str]:
-    """Do `cube` and `reduce`, so that all of a frame is in the grid, or with `crop` the middle.
+    """Make cubes around the middle of the frames, and one voxel of each block: to (T, edge³).
 
     Args:
         frames: (T, D, H, W) in {0, 1}.
         edge: of the grid; None takes the first of `GRIDS` that holds a frame as it is, or else 16.
-        how: see `reduce`.
+        how: `"max"`: filled where any voxel of the block is; `"mean"`: where half of them are.
         crop: cut off what makes a frame longer than wide, in place of padding with empty voxels.
     """
-    sizes = frames.shape[1:]
+    _checks.choice("how", how, ("max", "mean"))
+    sizes, before = frames.shape[1:], frames.sum()
     size = min(sizes) if crop else max(sizes)
-    edge = edge or next((grid for grid in GRIDS if grid >= size), 16)
+    edge = _checks.whole("edge", edge or next((n for n in GRIDS if n >= size), 16), 1)
     blocks = max(size // edge, 1) if crop else -(-size // edge)
-    frames, said = cube(frames, blocks * edge)
+    full = blocks * edge
+    first = [max(each - full, 0) // 2 for each in sizes]
+    frames = frames[(slice(None), *(slice(n, n + full) for n in first))]
+    around = [full - each for each in frames.shape[1:]]
+    frames = np.pad(frames, [(0, 0), *((n // 2, n - n // 2) for n in around)])
+    said = " × ".join(map(str, sizes)) + f" voxels cropped or padded to {full}³"
+    if before > frames.sum():
+        said += f": {1 - frames.sum() / before:.2%} of the filled voxels are lost"
     if blocks == 1:
         return frames, said
-    frames, more = reduce(frames, edge, how)
-    return frames, f"{said}; {more}"
+    share = frames.reshape(-1, edge, blocks, edge, blocks, edge, blocks).mean(axis=(2, 4, 6))
+    rule, found = ("any of them is", share > 0) if how == "max" else ("half are", share >= 0.5)
+    said += f"; blocks of {blocks}³ voxels became one: filled where {rule}"
+    return found.view(np.uint8), said
 
 
 def resample(frames: np.ndarray, every: int) -> tuple[np.ndarray, str]:
@@ -185,10 +153,9 @@ def from_arrays(
     Args:
         frames: one sequence (T, D, H, W), several (N, T, D, H, W), or a mapping of names to
             sequences or to functions that read them, as `helpers.sources.readers.find` gives.
-        folder: the folder to make.
         at, below: see `threshold`, which every sequence goes through first.
         steps: functions from frames to frames and words, in their order, such as
-            `lambda frames: cube(frames, 48)`. At the end D = H = W is one of `GRIDS`.
+            `lambda frames: fit(frames, 32)`. At the end D = H = W is one of `GRIDS`.
         by: `"sequence"`: a tenth of the sequences, at least one, is for validation, a tenth for
             test. `"time"`: each sequence is cut into pieces; the last tenth of them, at least one,
             is for test, those before for validation. No frame is in two of the parts.
@@ -223,7 +190,7 @@ def from_arrays(
     lengths = {name: len(each) for name, each in found.items()}
     grids = {name: each.shape[1:] for name, each in found.items()}
     if len(set(grids.values())) > 1:
-        raise ValueError(f"the frames have different shapes: {grids}; use cube() and reduce().")
+        raise ValueError(f"the frames have different shapes: {grids}; use fit().")
     parts = _deal(lengths, by, length, seed)
     pieces = [piece for part in parts.values() for piece in part]
     words = collections.Counter(said for each in about.values() for said in each["words"])
@@ -291,8 +258,7 @@ def _prepared(source, at, below, steps, time_axis) -> tuple[np.ndarray, dict]:
         raise ValueError(f"it has {len(frames)} time points; expected at least {LEAST}.")
     if len(set(frames.shape[1:])) > 1 or frames.shape[1] not in GRIDS:
         raise ValueError(
-            f"its frames are {frames.shape[1:]}; expected D = H = W of {GRIDS}: take the steps "
-            "cube() and reduce(), or fit(), which is both."
+            f"its frames are {frames.shape[1:]}; expected D = H = W of {GRIDS}: take fit()."
         )
     if frames.min() == frames.max():
         raise ValueError(f"all voxels are alike after these steps: {'; '.join(words)}.")

@@ -17,17 +17,11 @@ SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}  # the units of time of NIfTI
 
 @dataclass(frozen=True)
 class Frames:
-    """One sequence from a file that says which of its axes is time.
+    """One sequence from a file that says which of its axes is time."""
 
-    Attributes:
-        array: (T, D, H, W), voxels as long as they are wide and high.
-        words: what was done to it, for a report.
-        time_step: from frame to frame, in seconds; None where the file does not say.
-    """
-
-    array: np.ndarray
-    words: tuple[str, ...] = ()
-    time_step: float | None = None
+    array: np.ndarray  # (T, D, H, W), voxels as long as they are wide and high
+    words: tuple[str, ...] = ()  # what was done to it, for a report
+    time_step: float | None = None  # seconds from frame to frame; None where the file says nothing
 
 
 def find(path: str | Path, array: str | None = None) -> dict[str, Callable[[], object]]:
@@ -38,9 +32,7 @@ def find(path: str | Path, array: str | None = None) -> dict[str, Callable[[], o
     is one sequence, its frames in the order of the numbers in their names. Folders inside are
     searched, too; hidden files and others are left out.
 
-    Args:
-        path: of the file or the folder.
-        array: the one to take where an `.npz` or a VTK image holds several.
+    `array` is the one to take where an `.npz` or a VTK image holds several.
 
     Returns:
         name -> a function without arguments that returns an array (T, D, H, W) or `Frames`.

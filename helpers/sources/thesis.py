@@ -7,7 +7,6 @@ import platform
 import shutil
 import tarfile
 import zlib
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from helpers import _files, records
@@ -30,13 +29,7 @@ BY_HAND = (
 LARGEST = 2**26  # bytes of one record
 
 
-def download(
-    folder: str | Path | None = None,
-    *,
-    address: str = ARCHIVE,
-    digests: Mapping[str, str] = DIGESTS,
-    progress: bool = True,
-) -> Path:
+def download(folder: str | Path | None = None) -> Path:
     """Fetch the full thesis set from its author's repository, once, and return its folder.
 
     A split appears in the folder only when its digest is right. What is already there is checked
@@ -45,9 +38,6 @@ def download(
     Args:
         folder: where to put it; `cache_folder() / "thesis"` when None. Set `WORKSHOP_DATA` to the
             returned folder to work with it.
-        address: of a tar.gz archive with the split folders at any depth.
-        digests: `helpers.records.split_digest` of each wanted split by its name.
-        progress: show bars on stderr.
 
     Raises:
         ConnectionError: the archive cannot be fetched; the message says what to do by hand.
@@ -60,17 +50,17 @@ def download(
     with _files.writing(folder, REMEDY):
         folder.mkdir(parents=True, exist_ok=True)
         with _files.lock(folder / ".lock", REMEDY):
-            missing = [split for split in digests if not _is_there(folder, split, digests[split])]
+            missing = [split for split in SPLITS if not _is_there(folder, split)]
             work = folder / ".download"
             shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
             try:
                 if missing:
-                    _unpack(_fetch(address, work, progress), work, missing, progress)
+                    _unpack(_fetch(work), work, missing)
                 for split in missing:
                     found = _digest(work / SPLITS[split])
-                    if found != digests[split]:
+                    if found != DIGESTS[split]:
                         raise RecordError(
-                            f"the {split} split: expected digest {digests[split]}, found {found}; "
+                            f"the {split} split: expected digest {DIGESTS[split]}, found {found}; "
                             "nothing was kept. Try again; if it stays so, the published files have "
                             f"changed.\n{BY_HAND}"
                         )
@@ -81,8 +71,8 @@ def download(
     return folder
 
 
-def _is_there(folder: Path, split: str, expected: str) -> bool:
-    place = folder / SPLITS[split]
+def _is_there(folder: Path, split: str) -> bool:
+    place, expected = folder / SPLITS[split], DIGESTS[split]
     if place.exists() and (found := _digest(place)) != expected:
         raise RecordError(
             f"{place}: expected the {split} split with digest {expected}, found {found}; it is "
@@ -100,7 +90,7 @@ def _digest(folder: Path) -> str:
         return "no records"
 
 
-def _fetch(address: str, work: Path, progress: bool) -> Path:
+def _fetch(work: Path) -> Path:
     import pooch
     from requests.exceptions import RequestException
 
@@ -111,26 +101,26 @@ def _fetch(address: str, work: Path, progress: bool) -> Path:
         )
     pooch.get_logger().setLevel("WARNING")
     store = pooch.create(
-        work, base_url="", registry={"archive": None}, urls={"archive": address}, retry_if_failed=2
+        work, base_url="", registry={"archive": None}, urls={"archive": ARCHIVE}, retry_if_failed=2
     )
     # An archive that the server packs once more on its way would arrive unpacked.
     headers = {"User-Agent": "forecasting-4d", "Accept-Encoding": "identity"}
-    fetch = pooch.HTTPDownloader(progress, chunk_size=1 << 18, headers=headers, timeout=60)
+    fetch = pooch.HTTPDownloader(True, chunk_size=1 << 18, headers=headers, timeout=60)
     try:
         return Path(store.fetch("archive", downloader=fetch))
     except RequestException as error:
         raise ConnectionError(
-            f"{address}: expected an archive, found: {error}. Check the network and call "
+            f"{ARCHIVE}: expected an archive, found: {error}. Check the network and call "
             f"download() again.\n{BY_HAND}"
         ) from error
 
 
-def _unpack(archive: Path, target: Path, splits: list[str], progress: bool) -> None:
+def _unpack(archive: Path, target: Path, splits: list[str]) -> None:
     """Write the records of the wanted splits into `target`, and nothing else of the archive."""
     wanted = {SPLITS[split] for split in splits}
     try:
         with tarfile.open(archive, "r:gz") as tar:
-            for member in records.bar(tar, progress, desc="unpack", unit="file"):
+            for member in records.bar(tar, True, desc="unpack", unit="file"):
                 place = PurePosixPath(member.name)
                 if place.parent.name in wanted and records.NAME.fullmatch(place.name):
                     if not member.isreg() or member.size > LARGEST:

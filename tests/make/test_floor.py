@@ -30,7 +30,7 @@ def test_sequences_hold_one_ball_that_is_there_in_the_last_frame_seen(sequences)
 def test_all_are_judged_by_one_cut_on_the_same_frames(monkeypatch, sequences):
     monkeypatch.setattr(floor, "THESIS_FORMATS", (T80_TINC4,))
     monkeypatch.setattr(floor, "SEEN", (2, 10))
-    monkeypatch.setattr(floor, "single_balls", lambda count, step, seed: sequences[:count])
+    monkeypatch.setattr(floor, "single_balls", lambda count, step: sequences[:count])
     ideal = Ideal(4)
 
     def faint(history):

@@ -50,6 +50,11 @@ def weights(tmp_path):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
+
+
 def reproduce(weights, data, folder, limit):
     file = weights / "convlstm3d_16_T80_TINC4.h5"
     return thesis_convlstm.evaluate(file, data, T80_TINC4, folder, limit)
@@ -104,14 +109,13 @@ def test_results_of_other_weights_are_not_mixed(weights, sample_set, tmp_path, c
 def test_the_command_writes_a_report(weights, sample_set, tmp_path, calls, capsys):
     report = tmp_path / "reports" / "thesis.csv"
     command = [str(weights), str(sample_set), str(tmp_path / "out"), "--limit", "2"]
-    command += ["--formats", "T20_TINC1", "T80_TINC4", "T20_TINC1", "--report", str(report)]
-    command += ["--by-sample", str(tmp_path / "samples.csv")]
+    command += ["--report", str(report), "--by-sample", str(tmp_path / "samples.csv")]
     assert thesis_convlstm.main(command) == 0
     shown = capsys.readouterr().out
     assert "T20_TINC1" in shown and "0.0743" in shown and "prediction" not in shown
     table = pd.read_csv(report)
     found = table.set_index(["format", "protocol", "horizon", "measure"])
-    assert found.index.is_unique and {key[0] for key in found.index} == {"T20_TINC1", "T80_TINC4"}
+    assert found.index.is_unique and {key[0] for key in found.index} == set(thesis_convlstm.FORMATS)
     row = found.loc[("T80_TINC4", "rollout", 5, "prediction_jaccard")]
     assert row["thesis"] == pytest.approx(0.7533, abs=1e-4) and row["n"] == 2
     assert row["difference"] == pytest.approx(row["mean"] - row["thesis"], abs=2e-6)
@@ -120,12 +124,12 @@ def test_the_command_writes_a_report(weights, sample_set, tmp_path, calls, capsy
     mean = halves.loc[halves["horizon"] == 5, "prediction_jaccard"].mean()
     assert row["mean"] == pytest.approx(mean, abs=1e-6)
     samples = pd.read_csv(tmp_path / "samples.csv")
-    assert len(samples) == 2 * 2 * 2  # formats, cuts, samples
+    assert len(samples) == 3 * 2 * 2  # formats, cuts, samples
     chosen = samples.query("format == 'T80_TINC4' and cut == 'half'")
     assert chosen["step_5"].mean() == pytest.approx(mean, abs=1e-5)
     notes = json.loads(report.with_suffix(".json").read_text())
     assert list(notes["weights, sha256"]) == [
-        f"convlstm3d_16_{name}.h5" for name in ("T20_TINC1", "T80_TINC4")
+        f"convlstm3d_16_{name}.h5" for name in thesis_convlstm.FORMATS
     ]
     assert "first 2 files" in notes["data"] and notes["machine"]["tensorflow"]
     assert str(tmp_path) not in report.with_suffix(".json").read_text()
