@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers import metrics, sequences, training
+from helpers import metrics, training
 from helpers._checks import choice, configuration, field
-from helpers.models.shared import Mix, Pointwise, check_shape, in_turn, to_patches, to_voxels
+from helpers.models.shared import Mix, Pointwise, check_shape, to_patches, to_voxels
 from helpers.models.weights import load_model
 from helpers.records import PackedSplit
 from helpers.rollout import checked_history
-from helpers.sequences import FrameFormat
+from helpers.sequences import FrameFormat, Shifted, from_packed
 from helpers.workshop import tensorflow
 
 tf = tensorflow()
@@ -337,7 +337,20 @@ def batches(
     With several formats, one batch of each follows the other. Each is a pair of all frames but the
     last and all but the first, (B, T - 1, D, H, W, 1).
     """
-    return in_turn(split, formats, plan, sequences.Shifted())
+
+    def stream(number: int, step: int) -> tf.data.Dataset:
+        options = {"batch_size": plan.batch_size, "seed": plan.seed + number, "repeat": True}
+        options |= {"drop_remainder": True, "start_step": step}
+        return from_packed(split, formats[number], Shifted(), **options)
+
+    def batches(step: int) -> tf.data.Dataset:
+        count = len(formats)
+        # Of the first `step` batches, so many were of this stream.
+        streams = [stream(n, (step - n + count - 1) // count) for n in range(count)]
+        turns = tf.data.Dataset.counter(step).map(lambda number: number % count)
+        return tf.data.Dataset.choose_from_datasets(streams, turns)
+
+    return batches
 
 
 def validation(

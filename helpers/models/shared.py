@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from helpers import sequences, training, workshop
+from helpers import sequences, workshop
 from helpers._checks import whole
 from helpers.rollout import checked_history
 
 keras = workshop.keras()
 from keras import ops  # noqa: E402  (after Keras has its backend)
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 ROLLOUT_HISTORY = 5  # frames, as in the thesis
 
@@ -102,36 +99,6 @@ def check_steps(config) -> None:
     """See that the `steps` of a configuration are different ones."""
     if len(set(config.steps)) < len(config.steps):
         raise ValueError(f"steps is {config.steps}; expected each time step once.")
-
-
-def in_turn(
-    split,
-    formats: Sequence[sequences.FrameFormat],
-    plan: training.Plan,
-    task: sequences.Task,
-) -> Callable[[int], tf.data.Dataset]:
-    """Return what `training.train` asks for: the batches from any step on.
-
-    Args:
-        split: a `helpers.records.PackedSplit`.
-        formats: with several, one batch of each follows the other.
-        plan: of the training: batch size and seed.
-        task: what an example is, see `helpers.sequences`.
-    """
-
-    def stream(number: int, step: int) -> tf.data.Dataset:
-        return sequences.from_packed(
-            split,
-            formats[number],
-            task,
-            batch_size=plan.batch_size,
-            seed=plan.seed + number,
-            repeat=True,
-            drop_remainder=True,
-            start_step=step,
-        )
-
-    return sequences.in_turn(stream, len(formats))
 
 
 def most_observed(time_points: int, step: int, ahead: int) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from random_weights import randomised
 
-from helpers import convlstm, records, training, workshop
+from helpers import convlstm, records, sequences, training, workshop
 from helpers.models import cnn
 from helpers.models.cnn import Config
 from helpers.models.shared import Examples
@@ -176,6 +176,36 @@ def test_examples_are_windows_of_their_format(split):
         ]
         assert places, example
         assert any(drawn.border <= start <= 128 - drawn.border - length for _, start in places)
+
+
+class Numbered:
+    """A split whose frames, random ones, tell their time."""
+
+    shape = (128, 4, 4, 4)
+    films = np.random.default_rng(4).integers(0, 2, shape, dtype=np.uint8)
+
+    def __len__(self):
+        return 3
+
+    def frames(self, samples, times):
+        return self.films[times]
+
+
+def test_an_example_is_turned_as_a_whole_and_may_run_backwards():
+    options = (Numbered(), THESIS_FORMATS, SMALL, 48)
+    plain, augmented = (Examples(*options, augment=each).batch(1)[0] for each in (False, True))
+    times = {frame.tobytes(): time for time, frame in enumerate(Numbered.films)}
+    used = []
+    for window, found in zip(plain, augmented):
+        backwards = Numbered.films[[127 - times[frame.tobytes()] for frame in window]]
+        used += [
+            (way, index)
+            for way, frames in enumerate((window, backwards))
+            for index in range(48)
+            if np.array_equal(sequences.apply_symmetry(frames, index), found)
+        ]
+    assert len(used) == 48  # one for each: random frames have no symmetry of their own
+    assert 10 < sum(way for way, _ in used) < 38 and len({index for _, index in used}) > 20
 
 
 @pytest.mark.parametrize("fives", [0.0, 0.5])
