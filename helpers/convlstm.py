@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from helpers import metrics, training
-from helpers._checks import choice, configuration, field
+from helpers._checks import configuration, field
 from helpers.models.shared import Mix, Pointwise, check_shape, to_patches, to_voxels
 from helpers.models.weights import load_model
 from helpers.records import PackedSplit
@@ -138,8 +138,6 @@ class Memory(keras.layers.Layer):
 
     def __init__(self, filters: int, kernel: int, activation="tanh", gate="sigmoid", **kwargs):
         super().__init__(**kwargs)
-        choice("activation", activation, ACTIVATIONS)
-        choice("gate", gate, GATES)
         self.filters, self.kernel_edge = filters, kernel
         self.activation, self.gate = activation, gate
         self._phi, self._sigma = ACTIVATIONS[activation], GATES[gate]
@@ -366,10 +364,7 @@ def validation(
 def compile_options(config: Config, plan: training.Plan, *, jaccard_weight: float = 0.05) -> dict:
     """Return optimizer, loss and metric for `model.compile`.
 
-    Args:
-        config: of the model.
-        plan: of the training.
-        jaccard_weight: of the soft Jaccard distance in the loss.
+    `jaccard_weight` is that of the soft Jaccard distance in the loss.
     """
     return {
         "optimizer": plan.optimizer(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -134,7 +134,7 @@ class Examples:
         seed: of all that is drawn.
         border: time points, so that few windows see the empty ends of a sample.
         augment: turn, mirror and reverse.
-        weights: of the formats in the loss, by time step; 1 unless told.
+        format_weights: of the formats in the loss, by time step; 1 unless told.
         fives: in this share of the examples, 0…1, five frames are seen, as in the thesis's
             rollouts; in the others, each number that the format has is equally likely, before it
             is cut to what the network reads.
@@ -147,7 +147,7 @@ class Examples:
     seed: int = 1
     border: int = 12
     augment: bool = True
-    weights: Mapping[int, float] | None = None
+    format_weights: Mapping[int, float] = field(default_factory=dict)
     fives: float = 0.0
 
     def batch(self, step: int) -> tuple[np.ndarray, ...]:
@@ -177,7 +177,7 @@ class Examples:
         frames = self.split.frames(samples, times)
         if self.augment:
             frames = sequences.apply_symmetries(frames, rng.integers(48, size=size))
-        weights = np.float32([(self.weights or {}).get(found.TINC, 1) for found in self.formats])
+        weights = np.float32([self.format_weights.get(found.TINC, 1) for found in self.formats])
         return frames, observed, strides, weights[chosen]
 
 

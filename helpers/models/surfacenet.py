@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,9 +51,6 @@ class Config:
         layers: how many dense layers follow the first one.
         residual: the logits start from ± this value, so that an untrained network is persistence.
         grid: voxels along the edge of a frame.
-
-    Raises:
-        TypeError, ValueError: one of them breaks the rules above.
     """
 
     history: int = field(12, least=1, most=20, whole=True)
@@ -424,8 +421,7 @@ class Examples(shared.Examples):
         candidates: so many of each window.
 
     Raises:
-        TypeError, ValueError: a scout that does not fit, see `check_scout`; too many or too few
-            voxels; wrong chances.
+        TypeError, ValueError: a scout that does not fit, see `check_scout`; too many voxels.
     """
 
     voxels: int = field(256, least=1, whole=True)
@@ -561,40 +557,25 @@ def mixed(frames: np.ndarray, reach: int) -> np.ndarray:
 
 
 FORMAT_WEIGHTS = {1: 1.5, 2: 1.4, 4: 1.4}  # in the loss, by time step
+DRAWN = {"format_weights": FORMAT_WEIGHTS, "fives": 0.25}  # unless told
 
 
 def batches(
-    split,
-    formats: Sequence[FrameFormat],
-    config: Config,
-    plan: training.Plan,
-    *,
-    format_weights: Mapping[int, float] = FORMAT_WEIGHTS,
-    fives: float = 0.25,
-    **options,
+    split, formats: Sequence[FrameFormat], config: Config, plan: training.Plan, **options
 ) -> Callable[[int], tf.data.Dataset]:
     """Return what `training.train` asks for: the batches from any step on, voxels of windows.
 
-    Args:
-        split, formats, config, plan, format_weights: see `helpers.models.cnn.batches`.
-        fives, options: see `Examples`.
+    The options are those of `Examples`; unless told, its `fives` and `format_weights` are `DRAWN`.
     """
-    options |= {"seed": plan.seed, "weights": format_weights, "fives": fives}
+    options = {**DRAWN, "seed": plan.seed, **options}
     return Examples(split, formats, config, plan.batch_size, **options).dataset
 
 
 def validation(
-    split,
-    formats: Sequence[FrameFormat],
-    config: Config,
-    count: int = 64,
-    *,
-    format_weights: Mapping[int, float] = FORMAT_WEIGHTS,
-    fives: float = 0.25,
-    **options,
+    split, formats: Sequence[FrameFormat], config: Config, count: int = 64, **options
 ) -> tf.data.Dataset:
     """Return `count` windows for each format as in training, always the same, in batches of 32."""
-    options |= {"seed": 0, "augment": False, "weights": format_weights, "fives": fives}
+    options = {**DRAWN, "seed": 0, "augment": False, **options}
     data = Examples(split, formats, config, 32, **options).dataset()
     return data.take(math.ceil(count * len(formats) / 32))
 
@@ -605,8 +586,6 @@ def compile_options(
     """Return optimizer and losses for `model.compile`; there is no whole frame to compare.
 
     Args:
-        config: of the model.
-        plan: of the training.
         later_weight: of the loss of the frames after the next one.
         muon: train with Muon, which makes the steps of a matrix equally long in all directions;
             biases and the last layer are left to Adam. From half as many voxels it learned as much
@@ -670,24 +649,18 @@ def load(path) -> SurfaceNet:
 
 
 def check_scout(scout, config: Config) -> None:
-    """See that a scout forecasts all that a network of this configuration does.
-
-    Raises:
-        TypeError: it is no `SurfaceNet`.
-        ValueError: it forecasts fewer frames, has another grid, or does not know a time step.
-    """
+    """See that a scout is a `SurfaceNet` that forecasts all that this configuration does."""
     if not isinstance(scout, SurfaceNet):
         raise TypeError(f"scout is {scout!r}; expected a SurfaceNet from build() or load().")
     theirs = scout.config
-    if theirs.grid != config.grid or theirs.ahead < config.ahead:
+    if (
+        theirs.grid != config.grid
+        or theirs.ahead < config.ahead
+        or not {*config.steps} <= {*theirs.steps}
+    ):
         raise ValueError(
-            f"the scout forecasts {theirs.ahead} frames of {theirs.grid}³ voxels; "
-            f"expected {config.ahead} of {config.grid}³ as the model."
-        )
-    if unknown := set(config.steps) - set(theirs.steps):
-        raise ValueError(
-            f"the scout knows the time steps {theirs.steps}; the model {config.steps}, and so "
-            f"{unknown} besides."
+            f"The scout forecasts {theirs.ahead} frames of {theirs.grid}³ voxels with the time "
+            f"steps {theirs.steps}; expected {config.ahead} of {config.grid}³ with {config.steps}."
         )
 
 

@@ -158,7 +158,7 @@ def split(tmp_path_factory):
 
 def test_examples_are_windows_of_their_format(split):
     config = dataclasses.replace(SMALL, grid=16)
-    drawn = Examples(split, THESIS_FORMATS, config, 64, augment=False, weights={1: 3, 2: 2})
+    drawn = Examples(split, THESIS_FORMATS, config, 64, augment=False, format_weights={1: 3, 2: 2})
     frames, observed, step, weight = drawn.batch(5)
     assert frames.shape == (64, 9, 16, 16, 16) and set(step) == {1, 2, 4}
     assert set(observed) == set(range(1, 7))
