@@ -117,10 +117,21 @@ class WarmUpAndDecay(keras.optimizers.schedules.LearningRateSchedule):
         return rate * (1 - gone if plan.decay == "linear" else (1 + ops.cos(math.pi * gone)) / 2)
 
 
-class VoxelLoss(keras.losses.Loss):
-    """The loss of the course; see `voxel_loss`, which makes it."""
+class voxel_loss(keras.losses.Loss):
+    """The loss of the course: cross-entropy of each voxel, and a little of what is judged.
 
-    def __init__(self, jaccard_weight: float):
+    For targets t and predicted probabilities p, (B, ..., D, H, W, 1) or (B, ..., D, H, W), it is
+    the mean over voxels of the binary cross-entropy, plus `jaccard_weight` times the soft Jaccard
+    distance 1 - Σpt / Σ(p + t - pt), summed over all voxels of a sample. Empty against empty is
+    0. It is computed in float32 and finite for every p in 0…1, 0 and 1 included.
+
+    Args:
+        jaccard_weight: 0 or above; 0 is cross-entropy alone.
+
+    Source: soft Jaccard as in M. A. Rahman and Y. Wang, 2016 (doi 10.1007/978-3-319-50835-1_22).
+    """
+
+    def __init__(self, jaccard_weight: float = 0.05):
         super().__init__(name="voxel_loss", dtype="float32")
         self.jaccard_weight = _checks.number("jaccard_weight", jaccard_weight, 0)
 
@@ -139,22 +150,6 @@ class VoxelLoss(keras.losses.Loss):
         # Without the inner choice, the gradient at an empty union would be NaN.
         distance = ops.where(either > 0, 1 - both / ops.where(either > 0, either, 1.0), 0.0)
         return loss + self.jaccard_weight * distance
-
-
-def voxel_loss(jaccard_weight: float = 0.05) -> VoxelLoss:
-    """Return the loss of the course: cross-entropy of each voxel, and a little of what is judged.
-
-    For targets t and predicted probabilities p, (B, ..., D, H, W, 1) or (B, ..., D, H, W), it is
-    the mean over voxels of the binary cross-entropy, plus `jaccard_weight` times the soft Jaccard
-    distance 1 - Σpt / Σ(p + t - pt), summed over all voxels of a sample. Empty against empty is
-    0. It is computed in float32 and finite for every p in 0…1, 0 and 1 included.
-
-    Args:
-        jaccard_weight: 0 or above; 0 is cross-entropy alone.
-
-    Source: soft Jaccard as in M. A. Rahman and Y. Wang, 2016 (doi 10.1007/978-3-319-50835-1_22).
-    """
-    return VoxelLoss(jaccard_weight)
 
 
 class Checkpoint(keras.callbacks.Callback):
