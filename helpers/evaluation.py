@@ -350,22 +350,18 @@ def breakdown(table: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
     return found.drop(columns="measure").rename(columns={"mean": "difference"})
 
 
-def cases(
-    table: pd.DataFrame, count: int = 3, *, judged_by: str = "distance", horizon: int = 1
-) -> pd.DataFrame:
-    """Find the `count` samples that each model forecasts best, and worst, at a horizon.
+def cases(table: pd.DataFrame, count: int = 3, *, horizon: int = 1) -> pd.DataFrame:
+    """Find the `count` samples in which each model gains and spoils most at a horizon.
 
-    They are judged by `"distance"`, or by `"difference"` to persistence: what was gained and
-    spoilt. Returns the columns of `BY` less `horizon`, `case` (from "best 1" to "worst 1"),
-    `sample`, `prediction`, `persistence` and `difference` (Jaccard).
+    They are judged by the difference to persistence. Returns the columns of `BY` less `horizon`,
+    `case` (from "best 1" to "worst 1"), `sample`, and the Jaccard distances `prediction`,
+    `persistence` and `difference`.
     """
     table, count = checked(table), whole("count", count, 1)
     choice("horizon", horizon, sorted(set(table["horizon"])))
-    judged_by = choice("judged_by", judged_by, ("distance", "difference"))
-    key = "prediction" if judged_by == "distance" else "difference"
     values, names, parts = _beside_persistence(table), list(BY[:-1]), []
     for _, rows in table[table["horizon"] == horizon].join(values).groupby(names, sort=False):
-        rows = rows.sort_values([key, "sample"])
+        rows = rows.sort_values(["difference", "sample"])
         each = min(count, len(rows) // 2) or 1
         rows = pd.concat([rows.head(each), rows.iloc[each:].tail(each)])
         told = [f"best {n + 1}" for n in range(each)] + [f"worst {n}" for n in range(each, 0, -1)]

@@ -206,11 +206,6 @@ def machine_table() -> pd.DataFrame:
 
     whole = memory()[0] / 2**30
     disk = psutil.disk_usage(str(REPOSITORY)).free / 2**30
-    # The course that we work in, seen from here: the same as that of helpers, unless two are mixed.
-    here = Path.cwd()
-    courses = (up for up in (here, *here.parents) if (up / "helpers" / "workshop.py").is_file())
-    expected = next(courses, REPOSITORY).resolve() / "helpers"
-    found = REPOSITORY / "helpers"
     gpu = "see the messages above: make lab GPU=1 installs what TensorFlow needs"
     rows = [
         ("Python", platform.python_version(), "3.10 to 3.13", "ok"),
@@ -222,12 +217,6 @@ def machine_table() -> pd.DataFrame:
         ("cores", cores(), "2", "ok" if cores() >= 2 else "works, slower"),
         ("memory, GB", round(whole, 1), "3", "ok" if whole > 2.8 else "close other programs"),
         ("free disk, GB", round(disk), "1", "ok" if disk >= 1 else "free some space"),
-        (
-            "helpers",
-            os.path.relpath(found) if found == expected else str(found),
-            os.path.relpath(expected),
-            "ok" if found == expected else "another copy of the course: run make lab here",
-        ),
     ]
     return pd.DataFrame(rows, columns=["item", "found", "needed", "verdict"]).set_index("item")
 
