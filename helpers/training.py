@@ -33,7 +33,7 @@ ops = keras.ops
 
 CHECKPOINT_VERSION = 2  # of what is in a run's folder
 DECAYS = ("cosine", "linear", "none")
-CHECKPOINT, BEST, LOG, STOP, OWNER = "checkpoint.npz", "best.npz", "log.csv", "stop", ".owner"
+CHECKPOINT, BEST, STOP, OWNER = "checkpoint.npz", "best.npz", "stop", ".owner"
 ELSEWHERE, ANEW = "choose another folder", "start anew with resume=False"
 HOW_TO_FIT = (
     "Before each fit call start = checkpoint.restore(model); then fit batches(start) with "
@@ -156,10 +156,10 @@ class Checkpoint(keras.callbacks.Callback):
     """Keeps all that is needed to go on exactly, and the weights of the best round.
 
     After each full round (an epoch of Keras) the folder receives `checkpoint.npz`: weights, the
-    state of the optimizer or optimizers, of random numbers, and the step. `best.npz` holds the
-    weights of the best round (see `load_best`), `log.csv` a line per round. A run that was stopped,
-    killed or broken off goes on from its last full round and ends with the weights of one that was
-    never stopped, bit for bit where arithmetic repeats itself.
+    state of the optimizer or optimizers, of random numbers, the step, and a row per round (see
+    `read_log`). `best.npz` holds the weights of the best round (see `load_best`). A run that was
+    stopped, killed or broken off goes on from its last full round and ends with the weights of one
+    that was never stopped, bit for bit where arithmetic repeats itself.
 
     Whatever draws at random in the model owns its `keras.random.SeedGenerator`; a model with a
     training step of its own keeps its optimizers as attributes and builds them in `compile`.
@@ -234,7 +234,6 @@ class Checkpoint(keras.callbacks.Callback):
             owned.enter_context(owning(self.folder))
             if self.resume and (self.folder / CHECKPOINT).exists():
                 self.step, self.rows = self._read(model, settings)
-                self._write_log()  # whoever was killed may have written the checkpoint only
             else:
                 self._begin(model)
                 self.step, self.rows = 0, []
@@ -270,7 +269,7 @@ class Checkpoint(keras.callbacks.Callback):
                 f"The optimizer has already made {done} steps, so its schedule would not start at "
                 "the beginning: build and compile the model again to start anew."
             )
-        for name in (CHECKPOINT, BEST, LOG):
+        for name in (CHECKPOINT, BEST):
             (self.folder / name).unlink(missing_ok=True)
 
     def on_train_begin(self, logs=None):
@@ -321,7 +320,7 @@ class Checkpoint(keras.callbacks.Callback):
         return self._now in (self.step + self.plan.epoch, self.plan.steps)
 
     def _write(self, row: dict[str, float]) -> None:
-        """Write best weights, checkpoint and log of a full round."""
+        """Write the best weights and the checkpoint of a full round."""
         arrays = weights.as_arrays(weights.named_variables(self.model))
         _check_finite(arrays, self._now)
         about = {"format_version": CHECKPOINT_VERSION, "settings": self._settings}
@@ -333,11 +332,6 @@ class Checkpoint(keras.callbacks.Callback):
             about |= {"step": self._now, "rows": rows}
             weights.write_archive(self.folder / CHECKPOINT, arrays, about)
             self.step, self.rows = self._now, rows
-            self._write_log()
-
-    def _write_log(self) -> None:
-        with _files.replacing(self.folder / LOG) as file:
-            self.table().to_csv(file, index=False)
 
 
 def owning(folder: Path) -> contextlib.AbstractContextManager:
@@ -435,7 +429,7 @@ def train(
 
 
 def read_log(folder: str | Path) -> pd.DataFrame:
-    """Return the rounds in a run's checkpoint, a row each; `log.csv` is for people."""
+    """Return the rounds in a run's checkpoint, a row each."""
     import pandas as pd
 
     path = Path(folder) / CHECKPOINT

@@ -67,9 +67,6 @@ def data_folder() -> Path:
     """Return the folder of records in thesis layout: `WORKSHOP_DATA`, or the sample set.
 
     A relative `WORKSHOP_DATA` counts from the top folder of the course, wherever a notebook runs.
-
-    Raises:
-        FileNotFoundError: the folder does not hold the three split folders.
     """
     folder = REPOSITORY / Path(os.environ.get("WORKSHOP_DATA") or "data/sample").expanduser()
     missing = [name for name in SPLITS.values() if not (folder / name).is_dir()]
@@ -85,9 +82,6 @@ def cache_folder() -> Path:
     """Return the folder for caches and downloads: `WORKSHOP_CACHE`, or the user's cache folder.
 
     A relative `WORKSHOP_CACHE` counts from the top folder of the course, wherever a notebook runs.
-
-    Raises:
-        OSError: the user has no home folder, and no other is named.
     """
     try:
         usual = platformdirs.user_cache_dir("forecasting-4d", appauthor=False)
@@ -125,12 +119,10 @@ class Hardware:
     """How this machine is used; made by `hardware`.
 
     Attributes:
-        name: what computes, for example `CPU, 2 cores`.
         policy: the Keras dtype policy, `float32` or `mixed_float16`.
         xla: whether the training step is compiled with XLA: `jit_compile` of `model.compile`.
     """
 
-    name: str
     policy: str
     xla: bool
 
@@ -167,7 +159,7 @@ def hardware(*, seed: int | None = None) -> Hardware:
             tf.config.experimental.set_memory_growth(gpu, True)
     if seed is not None:
         keras().utils.set_random_seed(seed)
-    return Hardware(device(), "mixed_float16" if gpus else "float32", bool(gpus))
+    return Hardware("mixed_float16" if gpus else "float32", bool(gpus))
 
 
 def machine() -> dict[str, str]:
@@ -263,10 +255,6 @@ def tensorflow() -> ModuleType:
 
     Its libraries print a good deal meanwhile. That is shown only where it matters: if the import
     fails or ends the process, or if there is a GPU that TensorFlow does not use.
-
-    Raises:
-        ImportError: TensorFlow cannot be imported.
-        RuntimeError: Keras has been imported before, with another backend.
     """
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = "tensorflow"
