@@ -265,12 +265,6 @@ class SurfaceNet(keras.Model):
         self._blocks = _Surroundings(
             neighbours(config.blocks), config.grid, BLOCK * config.blocks, BLOCK, weight=0.1
         )
-        # Of the comparisons |x| ≥ |y|, |x| ≥ |z|, |y| ≥ |z| as bits: which order the axes are in.
-        orders = list(itertools.permutations(range(3)))
-        self._orders = np.zeros(8, "int32")
-        for a, b, c in itertools.product((0, 1), repeat=3):
-            wins = np.array([a + b, (1 - a) + c, (1 - b) + (1 - c)])
-            self._orders[4 * a + 2 * b + c] = orders.index(tuple(np.argsort(-wins, kind="stable")))
 
     def build(self, shape=None):
         """Make every weight; the shape of the input plays no role but in its grid."""
@@ -353,10 +347,13 @@ class SurfaceNet(keras.Model):
     def _pose(self, slope):
         """Return the pose in which the slope (N, 3) is positive and falls from axis to axis."""
         mirror = ops.sum(ops.cast(slope < 0, "int32") * np.array([1, 2, 4], "int32"), axis=-1)
-        x, y, z = (ops.abs(slope[:, axis]) for axis in range(3))
-        bits = [ops.cast(found, "int32") for found in (x >= y, x >= z, y >= z)]
-        order = tf.gather(ops.convert_to_tensor(self._orders), 4 * bits[0] + 2 * bits[1] + bits[2])
-        return 6 * mirror + order
+        size = ops.abs(slope)
+        x, y, z = (size[:, axis] for axis in range(3))
+        # The largest first; permutations(range(3)) has each axis first twice, then the others in
+        # turn and exchanged.
+        first = ops.cast(ops.argmax(size, axis=-1), "int32")
+        exchanged = ops.where(first == 0, y < z, ops.where(first == 1, x < z, x < y))
+        return 6 * mirror + 2 * first + ops.cast(exchanged, "int32")
 
     def _forecast(self, reach, ahead, scout, frames, observed, step):
         """Return probabilities (B, `ahead`, D, H, W); beyond `reach`, voxels stay as they are.
@@ -419,9 +416,6 @@ class Examples(shared.Examples):
             is of one, the more often this is among the `voxels`. None draws these at once. With
             a scout, batches are the same for the same seed and step only up to its rounding.
         candidates: so many of each window.
-
-    Raises:
-        TypeError, ValueError: a scout that does not fit, see `check_scout`; too many voxels.
     """
 
     voxels: int = field(256, least=1, whole=True)
@@ -680,7 +674,7 @@ class SurfaceForecaster(shared.SeveralForecaster):
     """A `SurfaceNet` as a forecaster; see `helpers.models.shared.SeveralForecaster`.
 
     A `scout` is a smaller model that is asked first; only where it is not `SURE` that a voxel stays
-    as it is, the model is asked. For its errors, see `check_scout`.
+    as it is, the model is asked.
     """
 
     config, title = Config, "SurfaceNet"
