@@ -184,9 +184,6 @@ def paired(table: pd.DataFrame, other: pd.DataFrame, by: str | Sequence[str] = B
 
     Returns:
         What `means` does, with the measure `jaccard`. Below 0 the model of `table` is better.
-
-    Raises:
-        ValueError: `other` lacks samples of a group.
     """
     group = list(BY[1:])
     table = checked(table).merge(other[group].drop_duplicates(), on=group)

@@ -34,11 +34,6 @@ def jaccard_distance(
     Returns:
         float64, the shape of `truth` without `axes`; 0 is a perfect match, 1 no common voxel.
 
-    Raises:
-        TypeError: the values are not real numbers, or some are masked.
-        ValueError: shapes disagree, values are NaN or outside 0…1, an axis is missing, named
-            twice or empty, or the last axis is a channel but taken as space.
-
     Source: P. Jaccard, 1912; union and intersection as in the thesis's evaluation.
     """
     (truth, prediction), axes = filled_voxels(axes, truth=truth, prediction=prediction)
@@ -69,7 +64,7 @@ def pooled(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     a sample before they are divided, so frames with more filled voxels weigh more. A sample that
     is empty throughout, in truth and prediction, counts as 0.
 
-    Args, returns and errors: as in `per_frame`.
+    Args and returns: as in `per_frame`.
     """
     truth, prediction = _sequence("truth", truth), _sequence("prediction", prediction)
     return jaccard_distance(truth, prediction, axes=(-4, *FRAME_AXES))

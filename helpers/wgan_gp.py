@@ -391,11 +391,7 @@ def build(config: Config) -> WGANGP:
 
 
 def begin_with(model: WGANGP, generator: keras.Model) -> None:
-    """Give the generator the weights of a CNN that was trained alone; noise plays no role yet.
-
-    Raises:
-        ValueError: it is another network.
-    """
+    """Give the generator the weights of a CNN that was trained alone; noise plays no role yet."""
     mine, theirs = model.generator.weights, [np.array(each) for each in generator.weights]
     if len(mine) == len(theirs):
         # The first kernel reads noise, too: (…, C, width).

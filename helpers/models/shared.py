@@ -194,10 +194,6 @@ class SeveralForecaster:
             the model gives, 1 feeds back each frame.
         frames: look at so many of the latest frames at most; None looks at all that the model can
             read.
-
-    Raises:
-        TypeError: not a model of this kind.
-        ValueError: the model does not know the format's time step; no such number.
     """
 
     config: type  # the class of the configurations of such models

@@ -31,14 +31,10 @@ def save_weights(path: str | Path, model: keras.Model, card: Mapping) -> Path:
         path: ends in `.npz`; its folder is made where it is missing.
         model: built; its attribute `config` is written into the card.
         card: whatever else JSON can hold: data, seed, steps, minutes, machine, figures, commit.
+            No figure of it may be infinite or NaN, and no weight.
 
     Returns:
         The path.
-
-    Raises:
-        ValueError: another ending; weights, or figures of the card, that are not finite.
-        TypeError: the card holds something that JSON cannot.
-        OSError: the folder cannot be written.
     """
     path, arrays, content = _npz(path), as_arrays(named_weights(model)), io.BytesIO()
     for name, array in arrays.items():

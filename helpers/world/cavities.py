@@ -210,10 +210,8 @@ def betti_numbers(objects: Sequence[int] | np.ndarray) -> np.ndarray:
     b = [1, n2 + n3, n1 + 2·n3, n0 + n1 + n2 + n3] (Hannouch & Chalup, arXiv 2306.14442).
 
     Args:
-        objects: (4,) whole numbers of at least 0, cavities of each kind in `SOLIDS`.
-
-    Raises:
-        ValueError: they are not, or a Betti number is above 255.
+        objects: (4,) whole numbers of at least 0, cavities of each kind in `SOLIDS`; not so many
+            that a Betti number is above 255.
     """
     counts = np.asarray(objects)
     if counts.shape != (4,) or not np.issubdtype(counts.dtype, np.integer) or (counts < 0).any():
@@ -263,9 +261,6 @@ def place(
 
     Args:
         objects: (4,) how many of each kind in `SOLIDS`, whole numbers.
-
-    Raises:
-        RuntimeError: no room was found.
     """
     betti_numbers(objects)
     kinds = rng.permutation(np.repeat(np.arange(4), np.asarray(objects, int)))
