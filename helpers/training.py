@@ -9,6 +9,7 @@ puts them together.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import threading
 import time
@@ -34,6 +35,7 @@ ops = keras.ops
 CHECKPOINT_VERSION = 2  # of what is in a run's folder
 DECAYS = ("cosine", "linear", "none")
 CHECKPOINT, BEST, STOP, OWNER = "checkpoint.npz", "best.npz", "stop", ".owner"
+ABOUT = "meta.json"  # the entry in which a file of a run says what it holds
 ELSEWHERE, ANEW = "choose another folder", "start anew with resume=False"
 HOW_TO_FIT = (
     "Before each fit call start = checkpoint.restore(model); then fit batches(start) with "
@@ -251,7 +253,7 @@ class Checkpoint(keras.callbacks.Callback):
     def _read(self, model: keras.Model, settings: dict) -> tuple[int, list[dict[str, float]]]:
         """Take the model's state from the checkpoint; return the step and the rounds."""
         path = self.folder / CHECKPOINT
-        about, arrays = _read_run(path)
+        about, arrays = read_run(path)
         if found := _differences(about["settings"], settings):
             raise CheckpointError(
                 f"{path} belongs to another run: {found}. Train in another folder, or start anew "
@@ -328,9 +330,9 @@ class Checkpoint(keras.callbacks.Callback):
         with _files.writing(self.folder, ELSEWHERE):
             if self.monitor in row and (best is None or row[self.monitor] < best[self.monitor]):
                 found = weights.as_arrays(weights.named_weights(self.model))
-                weights.write_archive(self.folder / BEST, found, {**about, "row": row})
+                write_run(self.folder / BEST, found, {**about, "row": row})
             about |= {"step": self._now, "rows": rows}
-            weights.write_archive(self.folder / CHECKPOINT, arrays, about)
+            write_run(self.folder / CHECKPOINT, arrays, about)
             self.step, self.rows = self._now, rows
 
 
@@ -433,7 +435,7 @@ def read_log(folder: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     path = Path(folder) / CHECKPOINT
-    return pd.DataFrame(_read_run(path, whole=False)[0]["rows"] if path.exists() else [])
+    return pd.DataFrame(read_run(path, whole=False)[0]["rows"] if path.exists() else [])
 
 
 def load_best(folder: str | Path, model: keras.Model) -> dict[str, float]:
@@ -444,7 +446,7 @@ def load_best(folder: str | Path, model: keras.Model) -> dict[str, float]:
         CheckpointError: the file is damaged, of another version or belongs to another model.
     """
     path = Path(folder) / BEST
-    about, arrays = _read_run(path)
+    about, arrays = read_run(path)
     weights.assign(arrays, weights.named_weights(model), path)
     return about["row"]
 
@@ -456,7 +458,7 @@ def load_last(folder: str | Path, model: keras.Model) -> dict[str, float]:
     the one in which that loss has done least.
     """
     path = Path(folder) / CHECKPOINT
-    about, arrays = _read_run(path)
+    about, arrays = read_run(path)
     parts = (arrays, weights.named_variables(model))
     found, wanted = ({n: v for n, v in part.items() if n.startswith("model/")} for part in parts)
     weights.assign(found, wanted, path)
@@ -498,14 +500,28 @@ def _check_finite(figures: Mapping[str, Any], step: int) -> None:
             )
 
 
-def _read_run(path: Path, whole: bool = True) -> tuple[dict, dict[str, np.ndarray]]:
-    """Return what a file of a run's folder says of itself, and its arrays."""
+def write_run(path: Path, arrays: Mapping[str, np.ndarray], about: dict) -> None:
+    """Write arrays, and what JSON can hold about them, in place of the file before."""
+    with _files.replacing(path) as file:
+        np.savez(file, **arrays, **{ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8)})
+
+
+def read_run(path: Path, whole: bool = True) -> tuple[dict, dict[str, np.ndarray]]:
+    """Return what a file of a run says of its arrays, and these, or none if not `whole`."""
     if not path.exists():
         raise FileNotFoundError(
             f"{path} is missing: no round was {'validated' if path.name == BEST else 'finished'} "
             "in this folder. Train first."
         )
-    about, arrays = weights.read_archive(path, ANEW, whole=whole)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            about = json.loads(archive[ABOUT].tobytes())
+            names = [name for name in archive.files if name != ABOUT] if whole else []
+            arrays = {name: archive[name] for name in names}
+    except OSError:
+        raise
+    except Exception as error:  # NumPy raises a dozen kinds, as a file can be damaged anywhere
+        raise CheckpointError(f"{path} is truncated or damaged ({error!r}); {ANEW}.") from error
     version = about.get("format_version")
     if version != CHECKPOINT_VERSION:
         raise CheckpointError(

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
+from helpers import _checks
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -58,9 +60,7 @@ def profile(mode: str | None = None) -> Profile:
     Without either it is `full` on a machine with an NVIDIA GPU and `quick` elsewhere.
     """
     mode = mode or os.environ.get("WORKSHOP_MODE") or ("full" if _gpus() else "quick")
-    if mode not in PROFILES:
-        raise ValueError(f"WORKSHOP_MODE is {mode!r}; choose one of {', '.join(PROFILES)}.")
-    return PROFILES[mode]
+    return PROFILES[_checks.choice("WORKSHOP_MODE", mode, PROFILES)]
 
 
 def data_folder() -> Path:
@@ -92,9 +92,8 @@ def cache_folder() -> Path:
 
 def split_folder(split: str) -> Path:
     """Return the folder of one split (`training`, `validation` or `test`) in `data_folder()`."""
-    if split not in SPLITS:
-        raise ValueError(f"There is no split {split!r}; choose one of {', '.join(SPLITS)}.")
-    return data_folder() / SPLITS[split]
+    name = SPLITS[_checks.choice("split", split, SPLITS)]
+    return data_folder() / name
 
 
 def start(seed: int = 1) -> Profile:

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from helpers import _files, metrics, training, workshop
-from helpers.models import weights
 from helpers.models.weights import CheckpointError
 from helpers.panels import progress
 from helpers.training import Checkpoint, Plan, Stop
@@ -457,10 +456,10 @@ class TestRefusals:
             train(tmp_path)
 
     def test_a_checkpoint_of_another_version(self, whole, tmp_path):
-        about, arrays = weights.read_archive(whole[3] / "checkpoint.npz", "")
+        about, arrays = training.read_run(whole[3] / "checkpoint.npz")
         about["format_version"] = 1
         for name in ("checkpoint.npz", "best.npz"):
-            weights.write_archive(tmp_path / name, arrays, about)
+            training.write_run(tmp_path / name, arrays, about)
         with pytest.raises(CheckpointError, match="by another version.*version 1.*resume=False"):
             train(tmp_path)
         with pytest.raises(CheckpointError, match="by another version"):

@@ -50,7 +50,7 @@ def test_a_folder_of_another_layout_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("WORKSHOP_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="does not hold 00_4D_training_datasets"):
         workshop.data_folder()
-    with pytest.raises(ValueError, match="no split 'dev'"):
+    with pytest.raises(ValueError, match="split is 'dev'; choose one of training"):
         workshop.split_folder("dev")
 
 
