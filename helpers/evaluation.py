@@ -182,8 +182,7 @@ def paired(table: pd.DataFrame, other: pd.DataFrame, by: str | Sequence[str] = B
         other: of another model, or `helpers.published.thesis_samples()`. Rows are matched by
             format, protocol, cut, horizon and sample; groups that it does not have are left out.
 
-    Returns:
-        What `means` does, with the measure `jaccard`. Below 0 the model of `table` is better.
+    Returns what `means` does, with the measure `jaccard`. Below 0 the model of `table` is better.
     """
     group = list(BY[1:])
     table = checked(table).merge(other[group].drop_duplicates(), on=group)
@@ -351,8 +350,7 @@ def cases(table: pd.DataFrame, count: int = 3, *, horizon: int = 1) -> pd.DataFr
     """Find the `count` samples in which each model gains and spoils most at a horizon.
 
     They are judged by the difference to persistence. Returns the columns of `BY` less `horizon`,
-    `case` (from "best 1" to "worst 1"), `sample`, and the Jaccard distances `prediction`,
-    `persistence` and `difference`.
+    `case` (from "best 1" to "worst 1"), `sample`, `prediction`, `persistence`, `difference`.
     """
     table, count = checked(table), whole("count", count, 1)
     choice("horizon", horizon, sorted(set(table["horizon"])))

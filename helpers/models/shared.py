@@ -190,8 +190,6 @@ class SeveralForecaster:
         model: from `build` or `load`.
         frame_format: of the histories it will see; the model knows its time step.
         name: how tables and figures call it.
-        ahead: take so many frames from each forecast before feeding back; None takes all that
-            the model gives, 1 feeds back each frame.
         frames: look at so many of the latest frames at most; None looks at all that the model can
             read.
     """
@@ -205,7 +203,6 @@ class SeveralForecaster:
         frame_format: sequences.FrameFormat,
         name: str | None = None,
         *,
-        ahead: int | None = None,
         frames: int | None = None,
     ):
         config = getattr(model, "config", None)
@@ -217,9 +214,7 @@ class SeveralForecaster:
                 f"{frame_format.name} has time step {self.step}; this model knows "
                 f"{', '.join(map(str, config.steps))}."
             )
-        self.ahead = config.ahead if ahead is None else whole("ahead", ahead, 1)
-        if self.ahead > config.ahead:
-            raise ValueError(f"ahead is {ahead}; this model gives {config.ahead} frames at most.")
+        self.ahead = config.ahead
         frames = config.history if frames is None else whole("frames", frames, 1)
         self.frames = min(frames, config.history)
 
