@@ -152,14 +152,9 @@ def poses(places: np.ndarray) -> np.ndarray:
     Pose 6 m + p mirrors the axes whose bit is set in m (bit 0 is D) and puts axis
     `permutations(range(3))[p][k]` in the place of axis k.
     """
-    found = []
-    for mirror in range(8):
-        sign = np.array([1 - 2 * (mirror >> axis & 1) for axis in range(3)])
-        for order in itertools.permutations(range(3)):
-            turned = np.zeros_like(places)
-            turned[:, order] = places * sign[list(order)]
-            found.append(turned)
-    return np.array(found)
+    signs = [1 - 2 * (mirror >> np.arange(3) & 1) for mirror in range(8)]
+    orders = [np.argsort(order) for order in itertools.permutations(range(3))]
+    return np.array([places[:, order] * sign for sign in signs for order in orders])
 
 
 def near_surface(last, reach: int):
