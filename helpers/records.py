@@ -94,17 +94,9 @@ def record_paths(folder: str | Path, limit: int | None = None) -> list[Path]:
 
 
 def read_folder(folder: str | Path, *, limit: int | None = None) -> list[Sample]:
-    """Read the records of one folder, sorted by name as plain text.
+    """Read what `record_paths` lists; all have frames of the shape of the first.
 
-    Args:
-        folder: one split's folder.
-        limit: only the first so many files.
-
-    Returns:
-        A list of `Sample`, all with frames of the shape of the first.
-
-    Raises:
-        RecordError: the folder is empty or a file is bad; `python -m helpers validate` names all.
+    The first bad file is a `RecordError`; `python -m helpers validate` names all.
     """
     samples = []
     for found in read_each(record_paths(folder, limit)):

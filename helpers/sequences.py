@@ -212,6 +212,7 @@ def from_packed(
     return steps.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
 
 
+@dataclass
 class Order:
     """Which examples make up which batch of a split.
 
@@ -221,26 +222,24 @@ class Order:
     on where it was. NumPy alone is needed: `split.frames(*order.batch(step))` are the frames.
 
     Attributes:
+        samples: so many does the split hold.
+        frame_format, task: see `from_packed`.
         batch_size: examples in a batch, at least 1.
         seed: 0 or above; None keeps the order of the files.
         drop_remainder: leave out the last batch of an epoch if it is short.
     """
 
-    def __init__(
-        self,
-        samples: int,
-        frame_format: FrameFormat,
-        task: Task,
-        *,
-        batch_size: int = 32,
-        seed: int | None = None,
-        drop_remainder: bool = False,
-    ):
-        self.batch_size = _checks.whole("batch_size", batch_size, 1)
-        self.seed = None if seed is None else _checks.whole("seed", seed, 0)
-        self.drop_remainder = bool(drop_remainder)
-        self.windows = frame_format.times[task.windows(frame_format.steps)]
-        self.examples = _checks.whole("The number of samples", samples, 1) * len(self.windows)
+    samples: int = _checks.field(least=1, whole=True)
+    frame_format: FrameFormat
+    task: Task
+    batch_size: int = _checks.field(32, least=1, whole=True)
+    seed: int | None = _checks.field(None, least=0, whole=True, optional=True)
+    drop_remainder: bool = _checks.field(False, choices=(False, True))
+
+    def __post_init__(self):
+        _checks.configuration(self)
+        self.windows = self.frame_format.times[self.task.windows(self.frame_format.steps)]
+        self.examples = self.samples * len(self.windows)
         whole, rest = divmod(self.examples, self.batch_size)
         self.steps_per_epoch = whole if self.drop_remainder else whole + bool(rest)
         if not self.steps_per_epoch:

@@ -1,9 +1,7 @@
 """What a training needs beside Keras: loss, schedule, and callbacks to keep, resume and stop it.
 
-A model is trained by `compile` and `fit` of Keras. What is here are callbacks, each of which may
-be left out: `Checkpoint` keeps all that is needed to go on exactly, `Stop` ends a training from
-outside, and `helpers.panels.progress.Progress` shows how it goes. `train`, at the end of this file,
-puts them together.
+A model is trained by `compile` and `fit` of Keras, with callbacks, each of which may be left out:
+`Checkpoint`, `Stop` and `helpers.panels.progress.Progress`. `train` puts them together.
 """
 
 from __future__ import annotations

@@ -100,9 +100,8 @@ def load_weights(path: str | Path, model: keras.Model) -> dict:
     may say more than that: to have the model built as the card says, see `load_model`.
 
     Raises:
-        FileNotFoundError: the weights or the card are missing.
-        CheckpointError: a file is damaged or of a newer format, or the weights do not fit the
-            model, which is left as it was.
+        FileNotFoundError, CheckpointError: as `read_card`; or the weights do not fit the model,
+            which is left as it was.
     """
     path, card = Path(path), read_card(path)
     content = path.read_bytes()
