@@ -77,12 +77,13 @@ def record_paths(folder: str | Path, limit: int | None = None) -> list[Path]:
         limit: only the first so many.
 
     Raises:
-        FileNotFoundError, NotADirectoryError, RecordError: there is no such folder, or no record
-            in it.
+        FileNotFoundError, RecordError: there is no such folder, or no record in it.
     """
     folder = Path(folder)
     if limit is not None:
         limit = _checks.whole("limit", limit, 1)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: expected a folder of records, found no such folder.")
     names = [name for name in os.listdir(folder) if name.endswith(".tfrecords")]
     names = sorted(name for name in names if not name.startswith("."))
     if not names:
