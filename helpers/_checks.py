@@ -39,8 +39,6 @@ class Range:
     def __str__(self) -> str:
         if self.least is not None and self.most is not None:
             ends = [f"{self.least:g} to {self.most:g}"]
-        elif self.least is not None and self.below is not None:
-            ends = [f"{self.least:g} to below {self.below:g}"]
         else:
             words = ("at least", "above", "at most", "below")
             found = zip(words, (self.least, self.above, self.most, self.below))
@@ -58,13 +56,7 @@ class Range:
         )
 
     def check(self, name: str, value: Any) -> Any:
-        """Return a value as a Python number, or say what is wrong with it.
-
-        Raises:
-            TypeError: it is no number, or not a whole one where it must be. True is no number.
-                It is no tuple, or an empty one, where several are expected.
-            ValueError: it lies outside the range.
-        """
+        """Return a value as a Python number, or say what is wrong with it. True is no number."""
         if value is None and self.optional:
             return None
         if self.several:
@@ -156,10 +148,6 @@ def voxels(
         array: bool, integers or floats with values 0…1.
         axes: how many axes it may have; any number when empty.
         remedy: what to do with values that lie outside 0…1.
-
-    Raises:
-        TypeError: it holds no real numbers, or voxels are masked.
-        ValueError: it has another number of axes, or values are NaN or outside 0…1.
     """
     array = unmasked(name, array)
     if array.dtype.kind not in "buif":

@@ -73,25 +73,15 @@ def reset_copy(number: str, notebooks: Path, work: Path) -> tuple[Path, Path | N
 def lab(arguments: list[str]) -> int:
     """Open JupyterLab at the first notebook, whatever the user's own Jupyter settings say.
 
-    Args:
-        arguments: for JupyterLab, such as `--no-browser`.
-
-    Raises:
-        FileNotFoundError: helpers stands without the course, for example installed from a wheel.
+    `arguments` are for JupyterLab, such as `--no-browser`.
     """
     shipped(REPOSITORY / "notebooks" / FIRST)
     folder = WORK
     if os.environ.get("WORKSHOP_COPIES", "1").lower() in ("0", "no", "false"):
         folder = "notebooks"
     else:
-        try:
+        with _files.writing(REPOSITORY / WORK, "set WORKSHOP_COPIES=0 to do without the copies"):
             behind = prepare_copies(REPOSITORY / "notebooks", REPOSITORY / WORK)
-        except OSError as error:
-            raise SystemExit(
-                f"The working copies cannot be written: {error}. Make {REPOSITORY / 'work'} "
-                "writable or free some disk space, or open the notebooks themselves with "
-                "WORKSHOP_COPIES=0 make lab."
-            ) from None
         for name in behind:
             print(f"{WORK}/{name} is yours and stays; notebooks/{name} has changed since.")
         if behind:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers import metrics, sequences, training
-from helpers._checks import choice, configuration, field
-from helpers.models.shared import Mix, Pointwise, check_shape, in_turn, to_patches, to_voxels
+from helpers import metrics, training
+from helpers._checks import configuration, field
+from helpers.models.shared import Mix, Pointwise, check_shape, to_patches, to_voxels
 from helpers.models.weights import load_model
 from helpers.records import PackedSplit
 from helpers.rollout import checked_history
-from helpers.sequences import FrameFormat
+from helpers.sequences import FrameFormat, Shifted, from_packed
 from helpers.workshop import tensorflow
 
 tf = tensorflow()
@@ -138,8 +138,6 @@ class Memory(keras.layers.Layer):
 
     def __init__(self, filters: int, kernel: int, activation="tanh", gate="sigmoid", **kwargs):
         super().__init__(**kwargs)
-        choice("activation", activation, ACTIVATIONS)
-        choice("gate", gate, GATES)
         self.filters, self.kernel_edge = filters, kernel
         self.activation, self.gate = activation, gate
         self._phi, self._sigma = ACTIVATIONS[activation], GATES[gate]
@@ -337,7 +335,20 @@ def batches(
     With several formats, one batch of each follows the other. Each is a pair of all frames but the
     last and all but the first, (B, T - 1, D, H, W, 1).
     """
-    return in_turn(split, formats, plan, sequences.Shifted())
+
+    def stream(number: int, step: int) -> tf.data.Dataset:
+        options = {"batch_size": plan.batch_size, "seed": plan.seed + number, "repeat": True}
+        options |= {"drop_remainder": True, "start_step": step}
+        return from_packed(split, formats[number], Shifted(), **options)
+
+    def batches(step: int) -> tf.data.Dataset:
+        count = len(formats)
+        # Of the first `step` batches, so many were of this stream.
+        streams = [stream(n, (step - n + count - 1) // count) for n in range(count)]
+        turns = tf.data.Dataset.counter(step).map(lambda number: number % count)
+        return tf.data.Dataset.choose_from_datasets(streams, turns)
+
+    return batches
 
 
 def validation(
@@ -353,10 +364,7 @@ def validation(
 def compile_options(config: Config, plan: training.Plan, *, jaccard_weight: float = 0.05) -> dict:
     """Return optimizer, loss and metric for `model.compile`.
 
-    Args:
-        config: of the model.
-        plan: of the training.
-        jaccard_weight: of the soft Jaccard distance in the loss.
+    `jaccard_weight` is that of the soft Jaccard distance in the loss.
     """
     return {
         "optimizer": plan.optimizer(),

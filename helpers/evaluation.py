@@ -182,11 +182,7 @@ def paired(table: pd.DataFrame, other: pd.DataFrame, by: str | Sequence[str] = B
         other: of another model, or `helpers.published.thesis_samples()`. Rows are matched by
             format, protocol, cut, horizon and sample; groups that it does not have are left out.
 
-    Returns:
-        What `means` does, with the measure `jaccard`. Below 0 the model of `table` is better.
-
-    Raises:
-        ValueError: `other` lacks samples of a group.
+    Returns what `means` does, with the measure `jaccard`. Below 0 the model of `table` is better.
     """
     group = list(BY[1:])
     table = checked(table).merge(other[group].drop_duplicates(), on=group)
@@ -350,22 +346,17 @@ def breakdown(table: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
     return found.drop(columns="measure").rename(columns={"mean": "difference"})
 
 
-def cases(
-    table: pd.DataFrame, count: int = 3, *, judged_by: str = "distance", horizon: int = 1
-) -> pd.DataFrame:
-    """Find the `count` samples that each model forecasts best, and worst, at a horizon.
+def cases(table: pd.DataFrame, count: int = 3, *, horizon: int = 1) -> pd.DataFrame:
+    """Find the `count` samples in which each model gains and spoils most at a horizon.
 
-    They are judged by `"distance"`, or by `"difference"` to persistence: what was gained and
-    spoilt. Returns the columns of `BY` less `horizon`, `case` (from "best 1" to "worst 1"),
-    `sample`, `prediction`, `persistence` and `difference` (Jaccard).
+    They are judged by the difference to persistence. Returns the columns of `BY` less `horizon`,
+    `case` (from "best 1" to "worst 1"), `sample`, `prediction`, `persistence`, `difference`.
     """
     table, count = checked(table), whole("count", count, 1)
     choice("horizon", horizon, sorted(set(table["horizon"])))
-    judged_by = choice("judged_by", judged_by, ("distance", "difference"))
-    key = "prediction" if judged_by == "distance" else "difference"
     values, names, parts = _beside_persistence(table), list(BY[:-1]), []
     for _, rows in table[table["horizon"] == horizon].join(values).groupby(names, sort=False):
-        rows = rows.sort_values([key, "sample"])
+        rows = rows.sort_values(["difference", "sample"])
         each = min(count, len(rows) // 2) or 1
         rows = pd.concat([rows.head(each), rows.iloc[each:].tail(each)])
         told = [f"best {n + 1}" for n in range(each)] + [f"worst {n}" for n in range(each, 0, -1)]

@@ -34,15 +34,12 @@ def jaccard_distance(
     Returns:
         float64, the shape of `truth` without `axes`; 0 is a perfect match, 1 no common voxel.
 
-    Raises:
-        TypeError: the values are not real numbers, or some are masked.
-        ValueError: shapes disagree, values are NaN or outside 0…1, an axis is missing, named
-            twice or empty, or the last axis is a channel but taken as space.
-
     Source: P. Jaccard, 1912; union and intersection as in the thesis's evaluation.
     """
     (truth, prediction), axes = filled_voxels(axes, truth=truth, prediction=prediction)
-    return _ratio(truth, prediction, axes)
+    intersection = np.count_nonzero(truth & prediction, axis=axes)
+    union = np.count_nonzero(truth | prediction, axis=axes)
+    return 1 - np.where(union, intersection / np.maximum(union, 1), 1)
 
 
 def per_frame(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
@@ -51,13 +48,12 @@ def per_frame(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     The thesis's protocol for the GAN models: each pair of frames counts the same.
 
     Args:
-        truth: (..., T, D, H, W) or (..., T, D, H, W, 1); values 0…1, filled from 0.5 on.
-        prediction: the same, with or without the channel axis.
+        truth, prediction: (..., T, D, H, W); values 0…1, filled from 0.5 on.
 
     Returns:
         float64 (...): one distance per sample.
     """
-    truth, prediction = _sequences(truth=truth, prediction=prediction)
+    truth, prediction = _sequence("truth", truth), _sequence("prediction", prediction)
     return jaccard_distance(truth, prediction).mean(axis=-1)
 
 
@@ -68,9 +64,9 @@ def pooled(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     a sample before they are divided, so frames with more filled voxels weigh more. A sample that
     is empty throughout, in truth and prediction, counts as 0.
 
-    Args, returns and errors: as in `per_frame`.
+    Args and returns: as in `per_frame`.
     """
-    truth, prediction = _sequences(truth=truth, prediction=prediction)
+    truth, prediction = _sequence("truth", truth), _sequence("prediction", prediction)
     return jaccard_distance(truth, prediction, axes=(-4, *FRAME_AXES))
 
 
@@ -119,14 +115,14 @@ def persistence(history: ArrayLike, horizon: int = 1) -> np.ndarray:
     This is the honest null model: at every horizon it knows the history and no more.
 
     Args:
-        history: (..., T, D, H, W) or (..., T, D, H, W, 1), any dtype; T ≥ 1.
+        history: (..., T, D, H, W), any dtype; T ≥ 1.
         horizon: steps ahead, at least 1.
 
     Returns:
-        (..., horizon, D, H, W) or (..., horizon, D, H, W, 1), the dtype of `history`.
+        (..., horizon, D, H, W), the dtype of `history`.
     """
-    history, axis = _time_axis("history", history)
-    return np.repeat(np.take(history, [-1], axis), _checks.whole("horizon", horizon, 1), axis)
+    last = _sequence("history", history)[..., -1:, :, :, :]
+    return np.repeat(last, _checks.whole("horizon", horizon, 1), axis=-4)
 
 
 def moving_null(history: ArrayLike, future: ArrayLike) -> np.ndarray:
@@ -136,15 +132,15 @@ def moving_null(history: ArrayLike, future: ArrayLike) -> np.ndarray:
     it equals `persistence`.
 
     Args:
-        history: (..., T, D, H, W) or (..., T, D, H, W, 1): the observed frames.
-        future: (..., horizon, D, H, W) or (..., horizon, D, H, W, 1): the true frames that follow.
+        history: (..., T, D, H, W): the observed frames.
+        future: (..., horizon, D, H, W): the true frames that follow.
 
     Returns:
         The shape and dtype of `future`.
     """
-    (history, axis), (future, _) = _time_axis("history", history), _time_axis("future", future)
-    last = np.take(history, [-1], axis).astype(future.dtype)
-    return np.delete(np.concatenate([last, future], axis), -1, axis)
+    future = _sequence("future", future)
+    before = [persistence(history).astype(future.dtype), future[..., :-1, :, :, :]]
+    return np.concatenate(before, axis=-4)
 
 
 def births(before: ArrayLike, truth: ArrayLike) -> np.ndarray:
@@ -156,13 +152,13 @@ def births(before: ArrayLike, truth: ArrayLike) -> np.ndarray:
     thesis's test records.
 
     Args:
-        before: (..., T, D, H, W) or (..., T, D, H, W, 1): the frame before each frame of `truth`.
+        before: (..., T, D, H, W): the frame before each frame of `truth`.
         truth: the same shape; values 0…1, filled from 0.5 on.
 
     Returns:
         float64 (...): voxels summed over the frames of a sample; 0 where `truth` is empty.
     """
-    before, truth = _sequences(before=before, truth=truth)
+    before, truth = _sequence("before", before), _sequence("truth", truth)
     (before, truth), _ = filled_voxels(before=before, truth=truth)
     from scipy import ndimage
 
@@ -268,13 +264,6 @@ def _keras_distances(y_true, y_pred, protocol: str):
     return ops.where(good[0] & good[1], distance, math.nan)
 
 
-def _ratio(one: np.ndarray, other: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Return the Jaccard distance of boolean arrays; 0 where both are empty."""
-    intersection = np.count_nonzero(one & other, axis=axes)
-    union = np.count_nonzero(one | other, axis=axes)
-    return 1 - np.where(union, intersection / np.maximum(union, 1), 1)
-
-
 def filled_voxels(
     axes: int | Sequence[int] = FRAME_AXES, **arrays: ArrayLike
 ) -> tuple[list[np.ndarray], tuple[int, ...]]:
@@ -296,19 +285,12 @@ def filled_voxels(
     return filled, chosen
 
 
-def _sequences(**arrays: ArrayLike) -> list[np.ndarray]:
-    """Drop channel axes: arrays (..., T, D, H, W) remain."""
-    found = [_time_axis(name, array) for name, array in arrays.items()]
-    return [array[..., 0] if axis == -5 else array for array, axis in found]
-
-
-def _time_axis(name: str, array: ArrayLike) -> tuple[np.ndarray, int]:
-    """Return an array and its time axis: -4, or -5 if the last one is a channel of length 1."""
+def _sequence(name: str, array: ArrayLike) -> np.ndarray:
+    """Return an array (..., T, D, H, W), or say what is wrong with its shape."""
     array = _checks.unmasked(name, array)
-    axis = -5 if array.ndim and array.shape[-1] == 1 else -4
-    if array.ndim < -axis or array.shape[axis] == 0:
+    if array.ndim < 4 or array.shape[-4] == 0 or array.shape[-1] == 1:
         raise ValueError(
-            f"{name} has shape {array.shape}; expected (..., T, D, H, W) or (..., T, D, H, W, 1) "
-            "with at least one frame."
+            f"{name} has shape {array.shape}; expected (..., T, D, H, W) with at least one frame. "
+            "Drop a channel at the end with array[..., 0]."
         )
-    return array, axis
+    return array

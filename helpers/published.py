@@ -50,38 +50,33 @@ def thesis_samples() -> pd.DataFrame:
 def save_results(found: dict[str, pd.DataFrame], folder: Path) -> None:
     """Write the course's own figures as CSV files, and `results.json`, which says what they are."""
     options = {"index": False, "lineterminator": "\n"}
-    texts = {name: table.round(5).to_csv(**options) for name, table in found.items()}
-    for name, text in texts.items():
+    noted = {}
+    for name, table in found.items():
+        text = table.round(5).to_csv(**options).encode()
         with _files.replacing(folder / f"{name}.csv") as file:
-            file.write(text.encode())
-    noted = {name: {"rows": len(found[name]), "sha256": _digest(texts[name])} for name in found}
+            file.write(text)
+        noted[name] = {"rows": len(table), "sha256": _files.digest(text)}
     _files.write_json(folder / "results.json", _files.sealed(noted))
 
 
 def course_results(folder: Path = COURSE_RESULTS) -> dict[str, pd.DataFrame]:
     """Return the course's own figures on the thesis's test set, as `make results` wrote them.
 
-    The tables, `summary`, `horizons`, `costs` and `paired`, are explained in data/README.md.
-
-    Raises:
-        ValueError: a table is not as it was written, or not of the same time as the others.
+    The tables, `summary`, `horizons`, `costs` and `paired`, are explained in data/README.md. They
+    are given as they were written and all of one time, or not at all.
     """
     found = {}
     try:
         noted = _files.unsealed(_files.read_json(folder / "results.json"))
-        texts = {name: (folder / f"{name}.csv").read_text("utf-8") for name in noted}
-        for name, text in texts.items():
+        for name, about in noted.items():
+            text = (folder / f"{name}.csv").read_text("utf-8")
             found[name] = pd.read_csv(io.StringIO(text))
-            rows = noted[name]["rows"]
-            if noted[name]["sha256"] != _digest(text):
-                raise ValueError(f"{name}.csv, {len(found[name])} of {rows} rows, has changed")
+            if about["sha256"] != _files.digest(text.encode()):
+                rows = f"{len(found[name])} of {about['rows']}"
+                raise ValueError(f"{name}.csv, {rows} rows, has changed")
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise ValueError(
             f"{folder} does not hold the tables that `make results` wrote, with their results.json "
             f"({error}). Fetch them again, or make them again."
         ) from error
     return found
-
-
-def _digest(text: str) -> str:
-    return _files.digest(text.encode())

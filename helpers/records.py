@@ -38,16 +38,7 @@ BATCH = 256
 
 
 class RecordError(ValueError):
-    """A record, a packed split or an archive is not what it must be; `path` says which one."""
-
-    def __init__(self, message: str, path: str | Path | None = None):
-        super().__init__(message)
-        self.path = path and Path(path)
-
-
-def _bad(path: Path, problem: object) -> RecordError:
-    """Return the error that says what is wrong with a path."""
-    return RecordError(f"{path}: {problem}", path)
+    """A record, a packed split or an archive is not what it must be."""
 
 
 # Reading
@@ -71,12 +62,10 @@ def read_sample(path: str | Path) -> Sample:
             its labels or its name disagree with its content.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected a record, found no such file; check the path.")
     try:
         return _parsed(path.name, _payload(path))
     except RecordError as error:
-        raise _bad(path, error) from error
+        raise RecordError(f"{path}: {error}") from error
 
 
 def record_paths(folder: str | Path, limit: int | None = None) -> list[Path]:
@@ -98,26 +87,17 @@ def record_paths(folder: str | Path, limit: int | None = None) -> list[Path]:
     names = [name for name in os.listdir(folder) if name.endswith(".tfrecords")]
     names = sorted(name for name in names if not name.startswith("."))
     if not names:
-        raise _bad(
-            folder,
-            "expected files named 4d_mixed_#…_….tfrecords, found none; give one of the folders "
-            f"{', '.join(SPLITS.values())}.",
+        raise RecordError(
+            f"{folder}: expected files named 4d_mixed_#…_….tfrecords, found none; give one of the "
+            f"folders {', '.join(SPLITS.values())}."
         )
     return [folder / name for name in names[:limit]]
 
 
 def read_folder(folder: str | Path, *, limit: int | None = None) -> list[Sample]:
-    """Read the records of one folder, sorted by name as plain text.
+    """Read what `record_paths` lists; all have frames of the shape of the first.
 
-    Args:
-        folder: one split's folder.
-        limit: only the first so many files.
-
-    Returns:
-        A list of `Sample`, all with frames of the shape of the first.
-
-    Raises:
-        RecordError: the folder is empty or a file is bad; `python -m helpers validate` names all.
+    The first bad file is a `RecordError`; `python -m helpers validate` names all.
     """
     samples = []
     for found in read_each(record_paths(folder, limit)):
@@ -144,8 +124,10 @@ def read_each(
     def read(path: Path) -> tuple[tuple[int, ...], Any]:
         try:
             sample = read_sample(path)
-        except (RecordError, FileNotFoundError) as error:  # it may be gone since it was listed
-            return (), error if isinstance(error, RecordError) else RecordError(str(error), path)
+        except RecordError as error:
+            return (), error
+        except FileNotFoundError as error:  # it is gone since it was listed
+            return (), RecordError(str(error))
         return sample.frames.shape, convert(sample)
 
     expected = None
@@ -155,10 +137,9 @@ def read_each(
             done = list(pool.map(read, chosen))  # so that nothing is under way if nobody goes on
             for path, (shape, found) in zip(chosen, done):
                 if shape and shape != (expected := expected or shape):
-                    found = _bad(
-                        path,
-                        f"expected frames of shape {expected} as in the records before it, found "
-                        f"{shape}; keep records of different sizes in different folders.",
+                    found = RecordError(
+                        f"{path}: expected frames of shape {expected} as in the records before it, "
+                        f"found {shape}; keep records of different sizes in different folders."
                     )
                 yield found
 
@@ -288,8 +269,7 @@ def write_sample(folder: str | Path, sample: Sample) -> Path:
 
     Raises:
         RecordError: the sample breaks the rules of the format.
-        FileNotFoundError: the folder does not exist.
-        OSError: the file cannot be written, for example because the disk is full.
+        OSError: the file cannot be written: the folder does not exist, or the disk is full.
     """
     folder, what = Path(folder), f"sample {sample.sample_id}"
     frames, betti, objects = (
@@ -301,8 +281,6 @@ def write_sample(folder: str | Path, sample: Sample) -> Path:
         _check(sample)
     except RecordError as error:
         raise RecordError(f"{what}: {error}") from error
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: expected a folder, found none; make it first.")
     tf, path = tensorflow(), folder / sample.file_name
     values = (sample.frames.astype(np.uint8, copy=False), sample.betti, sample.objects)
     feature = {
@@ -346,10 +324,9 @@ class PackedSplit:
         try:
             manifest = _files.read_json(self.folder / "manifest.json")
             if manifest["format"] != PACKED_FORMAT:
-                raise _bad(
-                    self.folder,
-                    "this packed split was made by another version of the course (its format is "
-                    f"{manifest['format']}, ours {PACKED_FORMAT}); pack the records again.",
+                raise RecordError(
+                    f"{folder}: this packed split was made by another version of the course (its "
+                    f"format is {manifest['format']}, ours {PACKED_FORMAT}); pack it again."
                 )
             manifest = _files.unsealed(manifest)
             self.shape, self.source = tuple(manifest["shape"]), manifest["source"]
@@ -365,10 +342,9 @@ class PackedSplit:
         except RecordError:
             raise
         except (ValueError, TypeError, KeyError, OSError) as error:
-            raise _bad(
-                self.folder,
-                f"the packed split is damaged: expected it as it was written, found {error}; "
-                "delete the folder and pack again.",
+            raise RecordError(
+                f"{folder}: the packed split is damaged: expected it as it was written, found "
+                f"{error}; delete the folder and pack again."
             ) from error
         self.betti: np.ndarray | None
         self.objects: np.ndarray | None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -154,7 +153,13 @@ Task = Shifted | Windows
 
 
 def from_packed(
-    split: PackedSplit, frame_format: FrameFormat, task: Task, **options
+    split: PackedSplit,
+    frame_format: FrameFormat,
+    task: Task,
+    *,
+    start_step: int = 0,
+    repeat: bool = False,
+    **options,
 ) -> tf.data.Dataset:
     """Feed batches from a packed split: each one is gathered, unpacked and cast in one go.
 
@@ -162,8 +167,9 @@ def from_packed(
         split: opened by `helpers.records.packed`; its samples have `frame_format.time_points`.
         frame_format: which frames of a sample are used.
         task: `Shifted()` or `Windows(history=...)`; says what the shapes are.
-        options: those of `Order`: `batch_size`, `seed`, `start_step`, `repeat`, `drop_remainder`,
-            `symmetries`, `time_reversal`.
+        start_step: so many batches have been seen already.
+        repeat: go on with the next epoch without end; False is one epoch.
+        options: those of `Order`: `batch_size`, `seed`, `drop_remainder`.
 
     Returns:
         A dataset of (input, target), float32 in {0, 1}, with the channel axis last. Its
@@ -171,11 +177,12 @@ def from_packed(
         `model.fit(from_packed(..., seed=1, repeat=True), steps_per_epoch=..., shuffle=False)`:
         each epoch then has an order of its own, which a dataset of one epoch has not.
     """
-    if not hasattr(split, "frames") or not hasattr(split, "shape"):
+    if not isinstance(split, PackedSplit):
         raise TypeError(
             f"split is {split!r}; expected a packed split. Open one with helpers.records.packed."
         )
     order = Order(len(split), frame_format, task, **options)
+    start_step = _checks.whole("start_step", start_step, 0)
     if split.shape[0] != frame_format.time_points:
         raise ValueError(
             f"The samples have {split.shape[0]} time points, the format "
@@ -190,8 +197,7 @@ def from_packed(
     tf = tensorflow()
 
     def gather(step: np.ndarray) -> np.ndarray:
-        samples, times, symmetries = order.batch(int(step))
-        return apply_symmetries(split.frames(samples, times), symmetries)
+        return split.frames(*order.batch(int(step)))
 
     def batch(step):
         found = tf.numpy_function(gather, [step], tf.uint8, stateful=False)
@@ -199,80 +205,41 @@ def from_packed(
         found.set_shape((size, order.windows.shape[1], *split.shape[1:]))
         return tuple(tf.cast(part[..., tf.newaxis], tf.float32) for part in task.split(found))
 
-    if order.repeat:
-        steps = tf.data.Dataset.counter(order.start_step)
+    if repeat:
+        steps = tf.data.Dataset.counter(start_step)
     else:
-        steps = tf.data.Dataset.range(order.start_step, order.steps_per_epoch)
+        steps = tf.data.Dataset.range(start_step, order.steps_per_epoch)
     return steps.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
 
 
-def in_turn(
-    stream: Callable[[int, int], tf.data.Dataset], count: int
-) -> Callable[[int], tf.data.Dataset]:
-    """Let streams of batches take turns: a batch of each follows the other.
-
-    Args:
-        stream: gives the batches of a stream without end, from the stream's number, 0…count-1,
-            and the step to begin with.
-        count: how many streams there are.
-
-    Returns:
-        What `helpers.training.train` asks for: the batches from any step on.
-    """
-
-    def from_step(step: int) -> tf.data.Dataset:
-        data = tensorflow().data.Dataset
-        # Of the first `step` batches, so many were of this stream.
-        streams = [stream(n, (step - n + count - 1) // count) for n in range(count)]
-        if count == 1:
-            return streams[0]
-        choice = data.counter(step).map(lambda number: number % count)
-        return data.choose_from_datasets(streams, choice)
-
-    return from_step
-
-
+@dataclass
 class Order:
     """Which examples make up which batch of a split.
 
     An example is a sequence (`Shifted`) or a sequence and a window of it (`Windows`). In epoch e
     the examples of the whole split come in the order `default_rng([seed, e]).permutation`, so
-    the shuffle needs no buffer, and any step can be reached at once: to go on where a run
-    stopped, pass the number of steps it has done as `start_step`. NumPy alone is needed:
-    `apply_symmetries(split.frames(samples, times), symmetries)` are the frames of what `batch`
-    returns.
+    the shuffle needs no buffer, and any step can be reached at once: a run that was stopped goes
+    on where it was. NumPy alone is needed: `split.frames(*order.batch(step))` are the frames.
 
     Attributes:
+        samples: so many does the split hold.
+        frame_format, task: see `from_packed`.
         batch_size: examples in a batch, at least 1.
         seed: 0 or above; None keeps the order of the files.
-        start_step: so many batches have been seen already.
-        repeat: go on with the next epoch without end; False is one epoch.
         drop_remainder: leave out the last batch of an epoch if it is short.
-        symmetries: turn and mirror each example by one of the 48 cube symmetries.
-        time_reversal: let each example run backwards with probability one half.
     """
 
-    def __init__(
-        self,
-        samples: int,
-        frame_format: FrameFormat,
-        task: Task,
-        *,
-        batch_size: int = 32,
-        seed: int | None = None,
-        start_step: int = 0,
-        repeat: bool = False,
-        drop_remainder: bool = False,
-        symmetries: bool = False,
-        time_reversal: bool = False,
-    ):
-        self.batch_size = _checks.whole("batch_size", batch_size, 1)
-        self.seed = None if seed is None else _checks.whole("seed", seed, 0)
-        self.start_step = _checks.whole("start_step", start_step, 0)
-        self.repeat, self.drop_remainder = bool(repeat), bool(drop_remainder)
-        self.symmetries, self.time_reversal = bool(symmetries), bool(time_reversal)
-        self.windows = frame_format.times[task.windows(frame_format.steps)]
-        self.examples = _checks.whole("The number of samples", samples, 1) * len(self.windows)
+    samples: int = _checks.field(least=1, whole=True)
+    frame_format: FrameFormat
+    task: Task
+    batch_size: int = _checks.field(32, least=1, whole=True)
+    seed: int | None = _checks.field(None, least=0, whole=True, optional=True)
+    drop_remainder: bool = _checks.field(False, choices=(False, True))
+
+    def __post_init__(self):
+        _checks.configuration(self)
+        self.windows = self.frame_format.times[self.task.windows(self.frame_format.steps)]
+        self.examples = self.samples * len(self.windows)
         whole, rest = divmod(self.examples, self.batch_size)
         self.steps_per_epoch = whole if self.drop_remainder else whole + bool(rest)
         if not self.steps_per_epoch:
@@ -280,39 +247,25 @@ class Order:
                 f"{self.examples} examples make no batch of {self.batch_size}; take a smaller "
                 "batch_size or keep the remainder."
             )
-        if self.seed is None and (self.symmetries or self.time_reversal):
-            raise ValueError("Augmentation is drawn at random; give it a seed.")
         # The latest epochs only: they are used again for each of their batches.
         self._of_epoch = functools.lru_cache(maxsize=2)(self._draw)
 
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Return what makes up one batch, counted from the first of the first epoch.
 
         Returns:
-            int64: the samples (B,), the time points of their frames (B, frames), and the cube
-            symmetries (B,), all 0 without augmentation.
+            int64: the samples (B,), and the time points of their frames (B, frames).
         """
         epoch, number = divmod(step, self.steps_per_epoch)
         chosen = slice(number * self.batch_size, (number + 1) * self.batch_size)
-        examples, symmetries, backwards = (drawn[chosen] for drawn in self._of_epoch(epoch))
-        samples, windows = np.divmod(examples, len(self.windows))
-        times = self.windows[windows]
-        times[backwards] = times[backwards, ::-1]
-        return samples, times, symmetries
+        samples, windows = np.divmod(self._of_epoch(epoch)[chosen], len(self.windows))
+        return samples, self.windows[windows]
 
-    def _draw(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Draw the examples of an epoch in their order, their symmetries and directions."""
-        examples = np.arange(self.examples)
-        symmetries = np.zeros(self.examples, np.int64)
-        backwards = np.zeros(self.examples, bool)
-        if self.seed is not None:
-            examples = np.random.default_rng([self.seed, epoch]).permutation(self.examples)
-            # A second stream, so that augmentation leaves the order as it is.
-            rng = np.random.default_rng([self.seed, epoch, 1])
-            drawn = rng.integers(48, size=self.examples), rng.integers(2, size=self.examples)
-            symmetries = drawn[0] if self.symmetries else symmetries
-            backwards = drawn[1] == 1 if self.time_reversal else backwards
-        return examples, symmetries, backwards
+    def _draw(self, epoch: int) -> np.ndarray:
+        """Return the numbers of all examples in the order of an epoch."""
+        if self.seed is None:
+            return np.arange(self.examples)
+        return np.random.default_rng([self.seed, epoch]).permutation(self.examples)
 
 
 @functools.cache
@@ -336,33 +289,21 @@ def inverse_symmetry(index: int) -> int:
     return cube_symmetries().index((back, tuple(flips[axis] for axis in back)))
 
 
-def apply_symmetry(
-    array: np.ndarray, index: int, *, axes: tuple[int, int, int] = (-3, -2, -1)
-) -> np.ndarray:
-    """Turn and mirror an array by one of the 48 cube symmetries.
+def apply_symmetry(array: np.ndarray, index: int) -> np.ndarray:
+    """Turn and mirror an array (..., D, H, W), D = H = W, by one of the 48 cube symmetries.
 
-    Args:
-        array: any shape with D = H = W, for example (B, T, D, H, W).
-        index: 0…47, see `cube_symmetries`.
-        axes: where D, H, W are; write (-4, -3, -2) if a channel axis comes last.
-
-    Returns:
-        A view of `array`.
+    Returns a view of the array; `index` is 0…47, see `cube_symmetries`.
     """
     order, flips = cube_symmetries()[index]
     array = _checks.unmasked("array", array)
-    if len({array.shape[axis] for axis in axes}) > 1:
+    if len(set(array.shape[-3:])) > 1:
         raise ValueError(
-            f"Axes {axes} of shape {array.shape} are not of the same length; expected D = H = W. "
-            "With a channel axis write axes=(-4, -3, -2)."
+            f"array has shape {array.shape}; expected (..., D, H, W) with D = H = W and no channel."
         )
     # Plain transpose and slices: moveaxis and flip do the same, four times as slowly.
-    places = list(range(array.ndim))
-    slices = [slice(None)] * array.ndim
-    for axis, source, flip in zip(axes, order, flips):
-        places[axis] = axes[source] % array.ndim
-        slices[axis] = slice(None, None, -1 if flip else 1)
-    return array.transpose(places)[tuple(slices)]
+    first = array.ndim - 3
+    turned = array.transpose(*range(first), *(first + axis for axis in order))
+    return turned[(..., *(slice(None, None, -1 if flip else 1) for flip in flips))]
 
 
 def apply_symmetries(frames: np.ndarray, symmetries: np.ndarray) -> np.ndarray:

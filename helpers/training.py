@@ -1,14 +1,13 @@
 """What a training needs beside Keras: loss, schedule, and callbacks to keep, resume and stop it.
 
-A model is trained by `compile` and `fit` of Keras. What is here are callbacks, each of which may
-be left out: `Checkpoint` keeps all that is needed to go on exactly, `Stop` ends a training from
-outside, and `helpers.panels.progress.Progress` shows how it goes. `train`, at the end of this file,
-puts them together.
+A model is trained by `compile` and `fit` of Keras, with callbacks, each of which may be left out:
+`Checkpoint`, `Stop` and `helpers.panels.progress.Progress`. `train` puts them together.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import threading
 import time
@@ -33,7 +32,8 @@ ops = keras.ops
 
 CHECKPOINT_VERSION = 2  # of what is in a run's folder
 DECAYS = ("cosine", "linear", "none")
-CHECKPOINT, BEST, LOG, STOP, OWNER = "checkpoint.npz", "best.npz", "log.csv", "stop", ".owner"
+CHECKPOINT, BEST, STOP, OWNER = "checkpoint.npz", "best.npz", "stop", ".owner"
+ABOUT = "meta.json"  # the entry in which a file of a run says what it holds
 ELSEWHERE, ANEW = "choose another folder", "start anew with resume=False"
 HOW_TO_FIT = (
     "Before each fit call start = checkpoint.restore(model); then fit batches(start) with "
@@ -117,10 +117,21 @@ class WarmUpAndDecay(keras.optimizers.schedules.LearningRateSchedule):
         return rate * (1 - gone if plan.decay == "linear" else (1 + ops.cos(math.pi * gone)) / 2)
 
 
-class VoxelLoss(keras.losses.Loss):
-    """The loss of the course; see `voxel_loss`, which makes it."""
+class voxel_loss(keras.losses.Loss):
+    """The loss of the course: cross-entropy of each voxel, and a little of what is judged.
 
-    def __init__(self, jaccard_weight: float):
+    For targets t and predicted probabilities p, (B, ..., D, H, W, 1) or (B, ..., D, H, W), it is
+    the mean over voxels of the binary cross-entropy, plus `jaccard_weight` times the soft Jaccard
+    distance 1 - Σpt / Σ(p + t - pt), summed over all voxels of a sample. Empty against empty is
+    0. It is computed in float32 and finite for every p in 0…1, 0 and 1 included.
+
+    Args:
+        jaccard_weight: 0 or above; 0 is cross-entropy alone.
+
+    Source: soft Jaccard as in M. A. Rahman and Y. Wang, 2016 (doi 10.1007/978-3-319-50835-1_22).
+    """
+
+    def __init__(self, jaccard_weight: float = 0.05):
         super().__init__(name="voxel_loss", dtype="float32")
         self.jaccard_weight = _checks.number("jaccard_weight", jaccard_weight, 0)
 
@@ -141,30 +152,14 @@ class VoxelLoss(keras.losses.Loss):
         return loss + self.jaccard_weight * distance
 
 
-def voxel_loss(jaccard_weight: float = 0.05) -> VoxelLoss:
-    """Return the loss of the course: cross-entropy of each voxel, and a little of what is judged.
-
-    For targets t and predicted probabilities p, (B, ..., D, H, W, 1) or (B, ..., D, H, W), it is
-    the mean over voxels of the binary cross-entropy, plus `jaccard_weight` times the soft Jaccard
-    distance 1 - Σpt / Σ(p + t - pt), summed over all voxels of a sample. Empty against empty is
-    0. It is computed in float32 and finite for every p in 0…1, 0 and 1 included.
-
-    Args:
-        jaccard_weight: 0 or above; 0 is cross-entropy alone.
-
-    Source: soft Jaccard as in M. A. Rahman and Y. Wang, 2016 (doi 10.1007/978-3-319-50835-1_22).
-    """
-    return VoxelLoss(jaccard_weight)
-
-
 class Checkpoint(keras.callbacks.Callback):
     """Keeps all that is needed to go on exactly, and the weights of the best round.
 
     After each full round (an epoch of Keras) the folder receives `checkpoint.npz`: weights, the
-    state of the optimizer or optimizers, of random numbers, and the step. `best.npz` holds the
-    weights of the best round (see `load_best`), `log.csv` a line per round. A run that was stopped,
-    killed or broken off goes on from its last full round and ends with the weights of one that was
-    never stopped, bit for bit where arithmetic repeats itself.
+    state of the optimizer or optimizers, of random numbers, the step, and a row per round (see
+    `read_log`). `best.npz` holds the weights of the best round (see `load_best`). A run that was
+    stopped, killed or broken off goes on from its last full round and ends with the weights of one
+    that was never stopped, bit for bit where arithmetic repeats itself.
 
     Whatever draws at random in the model owns its `keras.random.SeedGenerator`; a model with a
     training step of its own keeps its optimizers as attributes and builds them in `compile`.
@@ -239,7 +234,6 @@ class Checkpoint(keras.callbacks.Callback):
             owned.enter_context(owning(self.folder))
             if self.resume and (self.folder / CHECKPOINT).exists():
                 self.step, self.rows = self._read(model, settings)
-                self._write_log()  # whoever was killed may have written the checkpoint only
             else:
                 self._begin(model)
                 self.step, self.rows = 0, []
@@ -257,7 +251,7 @@ class Checkpoint(keras.callbacks.Callback):
     def _read(self, model: keras.Model, settings: dict) -> tuple[int, list[dict[str, float]]]:
         """Take the model's state from the checkpoint; return the step and the rounds."""
         path = self.folder / CHECKPOINT
-        about, arrays = _read_run(path)
+        about, arrays = read_run(path)
         if found := _differences(about["settings"], settings):
             raise CheckpointError(
                 f"{path} belongs to another run: {found}. Train in another folder, or start anew "
@@ -275,7 +269,7 @@ class Checkpoint(keras.callbacks.Callback):
                 f"The optimizer has already made {done} steps, so its schedule would not start at "
                 "the beginning: build and compile the model again to start anew."
             )
-        for name in (CHECKPOINT, BEST, LOG):
+        for name in (CHECKPOINT, BEST):
             (self.folder / name).unlink(missing_ok=True)
 
     def on_train_begin(self, logs=None):
@@ -326,7 +320,7 @@ class Checkpoint(keras.callbacks.Callback):
         return self._now in (self.step + self.plan.epoch, self.plan.steps)
 
     def _write(self, row: dict[str, float]) -> None:
-        """Write best weights, checkpoint and log of a full round."""
+        """Write the best weights and the checkpoint of a full round."""
         arrays = weights.as_arrays(weights.named_variables(self.model))
         _check_finite(arrays, self._now)
         about = {"format_version": CHECKPOINT_VERSION, "settings": self._settings}
@@ -334,15 +328,10 @@ class Checkpoint(keras.callbacks.Callback):
         with _files.writing(self.folder, ELSEWHERE):
             if self.monitor in row and (best is None or row[self.monitor] < best[self.monitor]):
                 found = weights.as_arrays(weights.named_weights(self.model))
-                weights.write_archive(self.folder / BEST, found, {**about, "row": row})
+                write_run(self.folder / BEST, found, {**about, "row": row})
             about |= {"step": self._now, "rows": rows}
-            weights.write_archive(self.folder / CHECKPOINT, arrays, about)
+            write_run(self.folder / CHECKPOINT, arrays, about)
             self.step, self.rows = self._now, rows
-            self._write_log()
-
-    def _write_log(self) -> None:
-        with _files.replacing(self.folder / LOG) as file:
-            self.table().to_csv(file, index=False)
 
 
 def owning(folder: Path) -> contextlib.AbstractContextManager:
@@ -440,11 +429,11 @@ def train(
 
 
 def read_log(folder: str | Path) -> pd.DataFrame:
-    """Return the rounds in a run's checkpoint, a row each; `log.csv` is for people."""
+    """Return the rounds in a run's checkpoint, a row each."""
     import pandas as pd
 
     path = Path(folder) / CHECKPOINT
-    return pd.DataFrame(_read_run(path, whole=False)[0]["rows"] if path.exists() else [])
+    return pd.DataFrame(read_run(path, whole=False)[0]["rows"] if path.exists() else [])
 
 
 def load_best(folder: str | Path, model: keras.Model) -> dict[str, float]:
@@ -455,7 +444,7 @@ def load_best(folder: str | Path, model: keras.Model) -> dict[str, float]:
         CheckpointError: the file is damaged, of another version or belongs to another model.
     """
     path = Path(folder) / BEST
-    about, arrays = _read_run(path)
+    about, arrays = read_run(path)
     weights.assign(arrays, weights.named_weights(model), path)
     return about["row"]
 
@@ -467,7 +456,7 @@ def load_last(folder: str | Path, model: keras.Model) -> dict[str, float]:
     the one in which that loss has done least.
     """
     path = Path(folder) / CHECKPOINT
-    about, arrays = _read_run(path)
+    about, arrays = read_run(path)
     parts = (arrays, weights.named_variables(model))
     found, wanted = ({n: v for n, v in part.items() if n.startswith("model/")} for part in parts)
     weights.assign(found, wanted, path)
@@ -509,14 +498,28 @@ def _check_finite(figures: Mapping[str, Any], step: int) -> None:
             )
 
 
-def _read_run(path: Path, whole: bool = True) -> tuple[dict, dict[str, np.ndarray]]:
-    """Return what a file of a run's folder says of itself, and its arrays."""
+def write_run(path: Path, arrays: Mapping[str, np.ndarray], about: dict) -> None:
+    """Write arrays, and what JSON can hold about them, in place of the file before."""
+    with _files.replacing(path) as file:
+        np.savez(file, **arrays, **{ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8)})
+
+
+def read_run(path: Path, whole: bool = True) -> tuple[dict, dict[str, np.ndarray]]:
+    """Return what a file of a run says of its arrays, and these, or none if not `whole`."""
     if not path.exists():
         raise FileNotFoundError(
             f"{path} is missing: no round was {'validated' if path.name == BEST else 'finished'} "
             "in this folder. Train first."
         )
-    about, arrays = weights.read_archive(path, ANEW, whole=whole)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            about = json.loads(archive[ABOUT].tobytes())
+            names = [name for name in archive.files if name != ABOUT] if whole else []
+            arrays = {name: archive[name] for name in names}
+    except OSError:
+        raise
+    except Exception as error:  # NumPy raises a dozen kinds, as a file can be damaged anywhere
+        raise CheckpointError(f"{path} is truncated or damaged ({error!r}); {ANEW}.") from error
     version = about.get("format_version")
     if version != CHECKPOINT_VERSION:
         raise CheckpointError(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from helpers import sequences, training
+from helpers import training
 from helpers._checks import choice, field, whole
 from helpers.models import aencgan, cnn, shared
 from helpers.models.weights import load_model
@@ -43,9 +42,6 @@ class Config(cnn.Config):
         critic_steps: the critic learns so many times from a batch, the generator once.
         draws: the reconstruction takes the nearest of so many forecasts with different noise.
         latent: so many numbers describe a frame in the thesis's networks; 0 takes the CNN.
-
-    Raises:
-        TypeError, ValueError: one of them breaks the rules above.
     """
 
     noise: int = field(4, least=0, whole=True)
@@ -72,20 +68,15 @@ class Config(cnn.Config):
             raise ValueError("The thesis's networks forecast one frame and read no noise.")
 
     @property
-    def network(self) -> cnn.Config:
-        """The generator in the words of `helpers.models.cnn`, which says what is read."""
-        names = (each.name for each in fields(cnn.Config))
-        return cnn.Config(**{name: getattr(self, name) for name in names})
-
-    @property
     def alone(self) -> cnn.Config:
-        """The same network without noise: the CNN that is trained alone first."""
-        return dataclasses.replace(self.network, noise=0)
+        """The generator without noise: the CNN that is trained alone first."""
+        known = {each.name: getattr(self, each.name) for each in fields(cnn.Config)}
+        return cnn.Config(**known | {"noise": 0})
 
     @property
     def channels(self) -> int:
         """How many channels `past` has."""
-        return cnn.channels(self.network)
+        return cnn.channels(self)
 
 
 def plain(**changes) -> Config:
@@ -240,9 +231,7 @@ class WGANGP(keras.Model):
         super().__init__(**kwargs)
         self.config = config
         thesis = config.latent > 0
-        self.generator = (aencgan.generator if thesis else cnn.build)(
-            config if thesis else config.network
-        )
+        self.generator = (aencgan.generator if thesis else cnn.build)(config)
         self.critic = (aencgan.critic if thesis else critic)(config)
         self.built = True
         self.distance = keras.metrics.Mean(name="distance")
@@ -326,8 +315,9 @@ class WGANGP(keras.Model):
             part = loss / self._replicas
         variables = self.critic.trainable_variables
         self.critic_optimizer.apply(tape.gradient(part, variables), variables)
-        for measured, value in zip(self._trackers, (distance, loss, penalty)):
-            measured.update_state(value)
+        self.distance.update_state(distance)
+        self.critic_loss.update_state(loss)
+        self.penalty.update_state(penalty)
 
     def _train_generator(self, inputs, targets, weights) -> dict:
         """Let the generator learn once from a batch; return what has been measured so far."""
@@ -378,10 +368,6 @@ class WGANGP(keras.Model):
         return {name: each for name, each in found.items() if name not in ("critic", "penalty")}
 
     @property
-    def _trackers(self) -> tuple:
-        return self.distance, self.critic_loss, self.penalty
-
-    @property
     def _replicas(self) -> int:
         return tf.distribute.get_strategy().num_replicas_in_sync
 
@@ -405,11 +391,7 @@ def build(config: Config) -> WGANGP:
 
 
 def begin_with(model: WGANGP, generator: keras.Model) -> None:
-    """Give the generator the weights of a CNN that was trained alone; noise plays no role yet.
-
-    Raises:
-        ValueError: it is another network.
-    """
+    """Give the generator the weights of a CNN that was trained alone; noise plays no role yet."""
     mine, theirs = model.generator.weights, [np.array(each) for each in generator.weights]
     if len(mine) == len(theirs):
         # The first kernel reads noise, too: (…, C, width).
@@ -421,29 +403,14 @@ def begin_with(model: WGANGP, generator: keras.Model) -> None:
         weight.assign(array)
 
 
-def multiply_adds(config: Config) -> int:
-    """Return how many multiplications, each with an addition, one forecast of the CNN costs."""
-    return cnn.multiply_adds(config.network)
-
-
 def load(path: str | Path) -> WGANGP:
     """Return the model of shipped weights; see `helpers.models.weights.load_model`."""
     return load_model(path, Config, build, "WGAN-GP")
 
 
-# Data and training: those of the CNN
-
-
-def batches(split, formats, config: Config, plan: training.Plan, **options):
-    """Return what `training.train` asks for; see `helpers.models.cnn.batches`."""
-    return cnn.batches(split, formats, config.network, plan, **options)
-
-
-def validation(
-    split, formats: Sequence[sequences.FrameFormat], config: Config, count: int = 64, **drawn
-):
-    """Return what is validated; see `helpers.models.cnn.validation`."""
-    return cnn.validation(split, formats, config.network, count, **drawn)
+# A `Config` is one of a CNN, too: what is read and how it is validated are the same.
+batches, validation, monitor = cnn.batches, cnn.validation, cnn.monitor
+multiply_adds = cnn.multiply_adds
 
 
 def compile_options(
@@ -454,25 +421,17 @@ def compile_options(
     The generator has the AdamW of the plan, the critic an Adam of constant rate without momentum:
     what it chases moves away at every step.
 
-    Args:
-        config: of the model.
-        plan: of the training.
-        critic_rate: learning rate of the critic.
-        options: see `helpers.models.cnn.compile_options`.
+    `critic_rate` is the learning rate of the critic; for the options see
+    `helpers.models.cnn.compile_options`.
 
     Source: betas 0 and 0.9 as in Gulrajani et al., 2017.
     """
-    found = cnn.compile_options(config.network, plan, **options)
+    found = cnn.compile_options(config, plan, **options)
     adam = keras.optimizers.Adam(critic_rate, beta_1=0.0, beta_2=0.9)
     return {"generator_optimizer": found.pop("optimizer"), "critic_optimizer": adam} | found
 
 
-def monitor(config: Config) -> str:
-    """Return by which figure of validation the best weights are chosen."""
-    return cnn.monitor(config.network)
-
-
-class WGANGPForecaster(shared.SeveralForecaster):
+class WGANGPForecaster(cnn.CNNForecaster):
     """A model as a forecaster; see `helpers.models.shared.SeveralForecaster`.
 
     `seed` is that of the noise, which is drawn anew at each call; None forecasts without noise. A
@@ -487,15 +446,13 @@ class WGANGPForecaster(shared.SeveralForecaster):
             raise ValueError(f"seed is {seed}, but the model reads no noise; leave it out.")
         self.seed, self._drawn = None if seed is None else whole("seed", seed, 0), 0
 
-    def _probability(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
-        config = self.model.config
-        known = (np.full(len(frames), number) for number in (observed, self.step))
-        given = {"past": cnn.inputs(config.network, frames, *known)}
+    def _read(self, *known) -> dict[str, np.ndarray]:
+        given = super()._read(*known)
         if self.seed is not None:
-            given["noise"] = self.model.noise_for(len(frames), (self.seed, self._drawn)).numpy()
+            count = len(given["past"])
+            given["noise"] = self.model.noise_for(count, (self.seed, self._drawn)).numpy()
             self._drawn += 1
-        found = self.model.predict_on_batch(given)
-        return np.concatenate([found[part] for part in shared.outputs(config)], axis=1)
+        return given
 
 
 forecaster = WGANGPForecaster  # the same name in the module of each model

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
+from helpers import _checks
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -60,9 +62,7 @@ def profile(mode: str | None = None) -> Profile:
     Without either it is `full` on a machine with an NVIDIA GPU and `quick` elsewhere.
     """
     mode = mode or os.environ.get("WORKSHOP_MODE") or ("full" if _gpus() else "quick")
-    if mode not in PROFILES:
-        raise ValueError(f"WORKSHOP_MODE is {mode!r}; choose one of {', '.join(PROFILES)}.")
-    return PROFILES[mode]
+    return PROFILES[_checks.choice("WORKSHOP_MODE", mode, PROFILES)]
 
 
 def shipped(path: Path, instead: str = "") -> Path:
@@ -86,9 +86,6 @@ def data_folder() -> Path:
     """Return the folder of records in thesis layout: `WORKSHOP_DATA`, or the sample set.
 
     A relative `WORKSHOP_DATA` counts from the top folder of the course, wherever a notebook runs.
-
-    Raises:
-        FileNotFoundError: the folder does not hold the three split folders.
     """
     if named := os.environ.get("WORKSHOP_DATA"):
         folder = REPOSITORY / Path(named).expanduser()
@@ -108,9 +105,6 @@ def cache_folder() -> Path:
     """Return the folder for caches and downloads: `WORKSHOP_CACHE`, or the user's cache folder.
 
     A relative `WORKSHOP_CACHE` counts from the top folder of the course, wherever a notebook runs.
-
-    Raises:
-        OSError: the user has no home folder, and no other is named.
     """
     try:
         usual = platformdirs.user_cache_dir("forecasting-4d", appauthor=False)
@@ -121,9 +115,8 @@ def cache_folder() -> Path:
 
 def split_folder(split: str) -> Path:
     """Return the folder of one split (`training`, `validation` or `test`) in `data_folder()`."""
-    if split not in SPLITS:
-        raise ValueError(f"There is no split {split!r}; choose one of {', '.join(SPLITS)}.")
-    return data_folder() / SPLITS[split]
+    name = SPLITS[_checks.choice("split", split, SPLITS)]
+    return data_folder() / name
 
 
 def start(seed: int = 1) -> Profile:
@@ -148,12 +141,10 @@ class Hardware:
     """How this machine is used; made by `hardware`.
 
     Attributes:
-        name: what computes, for example `CPU, 2 cores`.
         policy: the Keras dtype policy, `float32` or `mixed_float16`.
         xla: whether the training step is compiled with XLA: `jit_compile` of `model.compile`.
     """
 
-    name: str
     policy: str
     xla: bool
 
@@ -190,7 +181,7 @@ def hardware(*, seed: int | None = None) -> Hardware:
             tf.config.experimental.set_memory_growth(gpu, True)
     if seed is not None:
         keras().utils.set_random_seed(seed)
-    return Hardware(device(), "mixed_float16" if gpus else "float32", bool(gpus))
+    return Hardware("mixed_float16" if gpus else "float32", bool(gpus))
 
 
 def machine() -> dict[str, str]:
@@ -229,10 +220,6 @@ def machine_table() -> pd.DataFrame:
 
     whole = memory()[0] / 2**30
     disk = psutil.disk_usage(str(REPOSITORY)).free / 2**30
-    # The course that we work in, seen from here: the same as that of helpers, unless two are mixed.
-    here = Path.cwd()
-    courses = (up for up in (here, *here.parents) if (up / "helpers" / "workshop.py").is_file())
-    expected = next(courses, HERE.parent).resolve() / "helpers"
     gpu = "see the messages above: make lab GPU=1 installs what TensorFlow needs"
     rows = [
         ("Python", platform.python_version(), "3.10 to 3.13", "ok"),
@@ -244,12 +231,6 @@ def machine_table() -> pd.DataFrame:
         ("cores", cores(), "2", "ok" if cores() >= 2 else "works, slower"),
         ("memory, GB", round(whole, 1), "3", "ok" if whole > 2.8 else "close other programs"),
         ("free disk, GB", round(disk), "1", "ok" if disk >= 1 else "free some space"),
-        (
-            "helpers",
-            os.path.relpath(HERE) if expected == HERE else str(HERE),
-            os.path.relpath(expected),
-            "ok" if expected == HERE else "another copy of the course: run make lab here",
-        ),
     ]
     return pd.DataFrame(rows, columns=["item", "found", "needed", "verdict"]).set_index("item")
 
@@ -296,10 +277,6 @@ def tensorflow() -> ModuleType:
 
     Its libraries print a good deal meanwhile. That is shown only where it matters: if the import
     fails or ends the process, or if there is a GPU that TensorFlow does not use.
-
-    Raises:
-        ImportError: TensorFlow cannot be imported.
-        RuntimeError: Keras has been imported before, with another backend.
     """
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = "tensorflow"

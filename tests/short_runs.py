@@ -3,7 +3,6 @@
 import pytest
 
 from helpers import training
-from helpers.models import weights
 from helpers.panels import runs
 from helpers.panels.runs import MONITOR, ROLLOUT, Run
 from helpers.panels.settings import Settings
@@ -35,5 +34,5 @@ def written(folder, number=1, settings=None, data="some", ended="stopped"):
         {"step": 4, "seconds": 3.0, "loss": 0.1, MONITOR: 0.2 + number / 100, ROLLOUT: 0.4},
     ]
     about = {"format_version": training.CHECKPOINT_VERSION, "rows": rows}
-    weights.write_archive(place / training.CHECKPOINT, {}, about)
+    training.write_run(place / training.CHECKPOINT, {}, about)
     return number

@@ -39,7 +39,7 @@ def test_what_is_no_number(value):
     [
         (dict(least=1), (0, -math.inf), "at least 1"),
         (dict(least=0, most=1), (-0.1, 1.1, math.nan), "0 to 1"),
-        (dict(least=0, below=1), (1, math.nan), "0 to below 1"),
+        (dict(least=0, below=1), (1, math.nan), "at least 0, below 1"),
         (dict(above=0, most=1), (0, 1.5), "above 0, at most 1"),
         (dict(above=0), (0, math.nan, math.inf), "above 0"),
         (dict(above=0, optional=True), (0,), "above 0 or None"),

@@ -740,12 +740,11 @@ def test_best_and_worst_cases():
     assert found["sample"].tolist() == [3, 1, 2, 0]
     assert found["difference"].round(6).tolist() == [-0.3, -0.1, 0.2, 0.3]
     hard = table.assign(persistence_jaccard=[0.5, 0.1, 0.5, 0.5, 0.9])
-    found = evaluation.cases(hard, 1, judged_by="difference")
+    found = evaluation.cases(hard, 1)
     assert found["sample"].tolist() == [4, 1]  # gained most, spoilt most
     assert evaluation.cases(table[table["sample"] == 2], 3)["case"].tolist() == ["best 1"]
     for options, words in (
         ({"count": 0}, "count is 0"),
-        ({"judged_by": "luck"}, "judged_by is 'luck'"),
         ({"horizon": 2}, "horizon is 2"),
     ):
         with pytest.raises(ValueError, match=words):

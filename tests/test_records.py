@@ -115,7 +115,7 @@ def test_a_sample_that_breaks_the_format_is_not_written(tmp_path, change, messag
 
 
 def test_writing_needs_a_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="make it first"):
+    with pytest.raises(OSError, match="cannot be written.*No such file or directory"):
         write_sample(tmp_path / "absent", make_sample())
 
 
@@ -173,7 +173,6 @@ def is_refused(path: Path, message: str) -> None:
     with pytest.raises(RecordError, match=message) as caught:
         read_sample(path)
     assert str(caught.value).startswith(str(path))
-    assert caught.value.path == path
 
 
 @pytest.mark.parametrize("damage, message", BAD_FILES.values(), ids=list(BAD_FILES))
@@ -223,10 +222,10 @@ def test_a_name_that_disagrees_with_its_content(tmp_path, name, message):
 
 
 def test_an_absent_record(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such file"):
+    with pytest.raises(FileNotFoundError, match=NAME):
         read_sample(tmp_path / NAME)
     (found,) = records.read_each([tmp_path / NAME])  # gone since it was listed
-    assert isinstance(found, RecordError) and "no such file" in str(found)
+    assert isinstance(found, RecordError) and NAME in str(found)
 
 
 # Folders
@@ -253,7 +252,8 @@ def test_one_bad_file_among_many(tmp_path, monkeypatch):
     with pytest.raises(RecordError, match="#0_3_4"):
         records.read_folder(tmp_path)
     found = list(records.read_each(records.record_paths(tmp_path)))
-    assert [each.path for each in found if isinstance(each, RecordError)] == bad
+    told = [str(each) for each in found if isinstance(each, RecordError)]
+    assert [text.partition(": ")[0] for text in told] == list(map(str, bad))
     assert [s.sample_id for s in found if not isinstance(s, RecordError)] == [1, 2, 4, 5, 6, 8, 9]
 
 
@@ -362,9 +362,8 @@ def test_a_damaged_cache_is_explained_and_packed_again(tmp_path, name, damage):
     whole = pack([make_sample(number) for number in range(3)], tmp_path)
     expected, path = content(whole), whole.folder / name
     path.write_bytes(damage(path.read_bytes())) if damage else path.unlink()
-    with pytest.raises(RecordError, match="is damaged.*delete the folder") as caught:
+    with pytest.raises(RecordError, match=f"{whole.folder}.* is damaged.*delete the folder"):
         records.PackedSplit(whole.folder)
-    assert caught.value.path == whole.folder
     split = records.packed(tmp_path / "records", tmp_path / "cache")
     assert content(split) == expected
     assert kept(tmp_path / "cache") == [split.folder.name]
@@ -386,9 +385,9 @@ def test_a_bad_file_is_not_packed(tmp_path):
     folder = make_folder(tmp_path / "records", 5)
     bad = folder / make_sample(2).file_name
     bad.write_bytes(b"")
-    with pytest.raises(RecordError, match="found 0 bytes") as caught:
+    with pytest.raises(RecordError, match=f"{bad}: .*found 0 bytes"):
         records.packed(folder, tmp_path / "cache")
-    assert caught.value.path == bad and kept(tmp_path / "cache") == []
+    assert kept(tmp_path / "cache") == []
 
 
 def test_packing_on_a_full_disk_leaves_the_old_cache_and_nothing_else(tmp_path, monkeypatch):

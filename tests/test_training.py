@@ -1,6 +1,5 @@
 """Training with Keras: what is kept, how a run stops and goes on, and what is refused."""
 
-import csv
 import dataclasses
 import json
 import os
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 
 from helpers import _files, metrics, training, workshop
-from helpers.models import weights
 from helpers.models.weights import CheckpointError
 from helpers.panels import progress
 from helpers.training import Checkpoint, Plan, Stop
@@ -225,11 +223,9 @@ class TestCheckpoint:
         assert kept.best == min(kept.rows, key=lambda row: row["val_jaccard_pooled"])
         assert 0 < kept.rows[0]["seconds"] < kept.rows[-1]["seconds"]
         assert list(kept.table()["step"]) == [5, 10, 15, 20]
-        names = [".owner", "best.npz", "checkpoint.npz", "log.csv"]
+        names = [".owner", "best.npz", "checkpoint.npz"]
         assert sorted(path.name for path in folder.iterdir()) == names
-        with (folder / "log.csv").open() as file:
-            rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-        assert rows == kept.rows
+        assert training.read_log(folder).to_dict("records") == kept.rows
 
     def test_the_figures_are_those_of_the_final_and_of_the_best_weights(self, whole):
         model, kept, _, folder = whole
@@ -460,10 +456,10 @@ class TestRefusals:
             train(tmp_path)
 
     def test_a_checkpoint_of_another_version(self, whole, tmp_path):
-        about, arrays = weights.read_archive(whole[3] / "checkpoint.npz", "")
+        about, arrays = training.read_run(whole[3] / "checkpoint.npz")
         about["format_version"] = 1
         for name in ("checkpoint.npz", "best.npz"):
-            weights.write_archive(tmp_path / name, arrays, about)
+            training.write_run(tmp_path / name, arrays, about)
         with pytest.raises(CheckpointError, match="by another version.*version 1.*resume=False"):
             train(tmp_path)
         with pytest.raises(CheckpointError, match="by another version"):
@@ -577,7 +573,7 @@ class TestProgress:
 
 class TestPrecisionAndDevices:
     def test_with_a_gpu_the_policy_holds_inside_the_scope_only(self, tmp_path):
-        found = workshop.Hardware("GPU", "mixed_float16", xla=True)
+        found = workshop.Hardware("mixed_float16", xla=True)
         before = keras.config.dtype_policy().name
         with found.scope():
             model = compiled(jit_compile=found.xla)
@@ -587,7 +583,7 @@ class TestPrecisionAndDevices:
         assert model.jit_compile
 
     def test_mixed_precision_is_resumed_exactly(self, tmp_path):
-        found = workshop.Hardware("GPU", "mixed_float16", xla=False)
+        found = workshop.Hardware("mixed_float16", xla=False)
 
         def build():
             keras.utils.set_random_seed(7)

@@ -38,9 +38,7 @@ def batch(config=TINY, count=4, seed=5):
     frames = (rng.random(shape) < 0.3).astype(np.float32)
     steps = np.resize(np.array(config.steps), count)
     ones = np.ones(count, np.float32)
-    inputs, targets, _ = cnn.example(
-        config.network, frames, np.full(count, config.history), steps, ones
-    )
+    inputs, targets, _ = cnn.example(config, frames, np.full(count, config.history), steps, ones)
     return inputs, targets
 
 
@@ -176,7 +174,7 @@ class TestNetworks:
 
     def test_another_network_is_no_beginning(self):
         model = wgan_gp.build(TINY)
-        other = cnn.build(dataclasses.replace(TINY.network, width=16))
+        other = cnn.build(dataclasses.replace(TINY.alone, width=16))
         before = values(model.weights)
         with pytest.raises(ValueError, match="other sizes"):
             wgan_gp.begin_with(model, other)
@@ -315,9 +313,9 @@ class TestTraining:
     @pytest.mark.parametrize("options", [{"adversarial": 0.0}, {"ramp": 1_000_000_000}])
     def test_without_the_critic_s_weight_it_is_the_training_of_the_cnn(self, options):
         model = compiled(dataclasses.replace(TINY, **options))
-        plain = cnn.build(TINY.network)
+        plain = cnn.build(TINY.alone)
         wgan_gp.begin_with(model, plain)
-        plain.compile(**cnn.compile_options(TINY.network, PLAN), run_eagerly=True)
+        plain.compile(**cnn.compile_options(TINY.alone, PLAN), run_eagerly=True)
         for each in (model, plain):
             each.fit(batches()(0), steps_per_epoch=2, shuffle=False, verbose=0)
         for ours, theirs in zip(model.generator.weights, plain.weights, strict=True):
@@ -530,7 +528,7 @@ class TestForecaster:
         assert wrapped.name == "mine"
         history = histories(config.history + 2)
         known = np.full(4, config.history), np.ones(4)
-        past = cnn.inputs(config.network, history[:, 2:], *known)
+        past = cnn.inputs(config, history[:, 2:], *known)
         expected = wgan_gp.frames_of(model({"past": past}))
         found = wrapped(history.astype(np.uint8))
         assert found.dtype == np.float32

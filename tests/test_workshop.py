@@ -50,22 +50,14 @@ def test_a_folder_of_another_layout_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("WORKSHOP_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="does not hold 00_4D_training_datasets"):
         workshop.data_folder()
-    with pytest.raises(ValueError, match="no split 'dev'"):
+    with pytest.raises(ValueError, match="split is 'dev'; choose one of training"):
         workshop.split_folder("dev")
 
 
-@pytest.mark.parametrize("place", [".", "notebooks", "notebooks/solutions"])
-def test_machine_table_finds_the_right_helpers(monkeypatch, place):
-    monkeypatch.chdir(REPOSITORY / place)
-    assert workshop.machine_table().loc["helpers", "verdict"] == "ok"
-
-
-def test_machine_table_finds_another_copy_of_the_course(monkeypatch, tmp_path):
-    (tmp_path / "helpers").mkdir()
-    (tmp_path / "helpers" / "workshop.py").touch()
-    (tmp_path / "notebooks").mkdir()
-    monkeypatch.chdir(tmp_path / "notebooks")
-    assert "another copy" in workshop.machine_table().loc["helpers", "verdict"]
+def test_machine_table_says_what_is_here():
+    table = workshop.machine_table()
+    assert table.loc["cores", "found"] == workshop.cores()
+    assert table.loc["Python", "verdict"] == "ok" and table.notna().all(axis=None)
 
 
 GB = 2**30

@@ -155,7 +155,7 @@ def measure_all(run: SimpleNamespace, data: Shards) -> None:
     def steps(what: str, size: int, batch: tuple, build: Callable[[], keras.Model]) -> None:
         for policy in POLICIES:
             if time.monotonic() < end:
-                with workshop.Hardware("", policy, JAX).scope():
+                with workshop.Hardware(policy, JAX).scope():
                     found = measure(build(), (batch for _ in itertools.count()), run.seconds)
                 run.add(what, size, policy=policy, **found)
 
@@ -184,7 +184,7 @@ def train(run: SimpleNamespace, data: Shards, checked: Shards) -> None:
     plan = training.Plan(1, size)
     batches = cnn.batches(data, THESIS_FORMATS, config, plan)
     batches = functools.partial(feed, run.threads, batches)
-    with workshop.Hardware("", policy, JAX).scope():
+    with workshop.Hardware(policy, JAX).scope():
         # Its speed with all that belongs to it says how long the plan is. It is compiled again
         # then, since the learning rate of each step is a part of the program.
         found = measure(network(config, plan), batches(0), run.seconds)

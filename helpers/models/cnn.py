@@ -40,9 +40,6 @@ class Config:
             0 starts from nothing.
         noise: so many channels are read beside those of `inputs`, for a WGAN-GP.
         grid: voxels along the edge of a frame.
-
-    Raises:
-        TypeError, ValueError: one of them breaks the rules above.
     """
 
     history: int = field(19, least=1, most=20, whole=True)
@@ -222,11 +219,10 @@ def batches(
     Args:
         split: a `helpers.records.PackedSplit`.
         formats: drawn at random; their TINC are among `config.steps`.
-        config: of the model.
-        plan: of the training: batch size and seed.
+        plan: has the batch size and the seed.
         format_weights: of each format in the loss, by its time step.
     """
-    options = {"seed": plan.seed, "weights": format_weights}
+    options = {"seed": plan.seed, "format_weights": format_weights}
     drawn = shared.Examples(split, formats, config, plan.batch_size, **options)
 
     def batches(step: int) -> Iterator[tuple]:
@@ -278,8 +274,6 @@ def compile_options(
     """Return optimizer, losses and metric for `model.compile`.
 
     Args:
-        config: of the model.
-        plan: of the training.
         jaccard_weight: of the soft Jaccard distance in the loss.
         later_weight: of the loss of the frames after the next one.
     """
@@ -303,10 +297,12 @@ class CNNForecaster(shared.SeveralForecaster):
 
     config, title = Config, "CNN"
 
-    def _probability(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
+    def _read(self, frames: np.ndarray, observed: int) -> dict[str, np.ndarray]:
         known = (np.full(len(frames), number) for number in (observed, self.step))
-        past = inputs(self.model.config, frames, *known)
-        found = self.model.predict_on_batch({"past": past})
+        return {"past": inputs(self.model.config, frames, *known)}
+
+    def _probability(self, frames: np.ndarray, observed: int, ahead: int) -> np.ndarray:
+        found = self.model.predict_on_batch(self._read(frames, observed))
         return np.concatenate([found[part] for part in shared.outputs(self.model.config)], axis=1)
 
 

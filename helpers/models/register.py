@@ -83,9 +83,7 @@ def load(weights: str | Path, frame_format: FrameFormat, **options):
     Warns:
         UserWarning: the format is of other data than the thesis's, and not what they learned from.
 
-    Raises:
-        ValueError: a path that does not end in .npz.
-        FileNotFoundError, CheckpointError: see `helpers.models.weights.load_weights`.
+    For errors, see `helpers.models.weights.load_weights`.
     """
     weights = file_of(weights)
     card = read_card(weights)

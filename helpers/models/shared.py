@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from helpers import sequences, training, workshop
+from helpers import sequences, workshop
 from helpers._checks import whole
 from helpers.rollout import checked_history
 
 keras = workshop.keras()
 from keras import ops  # noqa: E402  (after Keras has its backend)
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 ROLLOUT_HISTORY = 5  # frames, as in the thesis
 
@@ -104,36 +101,6 @@ def check_steps(config) -> None:
         raise ValueError(f"steps is {config.steps}; expected each time step once.")
 
 
-def in_turn(
-    split,
-    formats: Sequence[sequences.FrameFormat],
-    plan: training.Plan,
-    task: sequences.Task,
-) -> Callable[[int], tf.data.Dataset]:
-    """Return what `training.train` asks for: the batches from any step on.
-
-    Args:
-        split: a `helpers.records.PackedSplit`.
-        formats: with several, one batch of each follows the other.
-        plan: of the training: batch size and seed.
-        task: what an example is, see `helpers.sequences`.
-    """
-
-    def stream(number: int, step: int) -> tf.data.Dataset:
-        return sequences.from_packed(
-            split,
-            formats[number],
-            task,
-            batch_size=plan.batch_size,
-            seed=plan.seed + number,
-            repeat=True,
-            drop_remainder=True,
-            start_step=step,
-        )
-
-    return sequences.in_turn(stream, len(formats))
-
-
 def most_observed(time_points: int, step: int, ahead: int) -> int:
     """Return how many frames may be seen so that the next `ahead` lie in those time points, too."""
     found = (time_points - 1) // step - ahead + 1
@@ -167,7 +134,7 @@ class Examples:
         seed: of all that is drawn.
         border: time points, so that few windows see the empty ends of a sample.
         augment: turn, mirror and reverse.
-        weights: of the formats in the loss, by time step; 1 unless told.
+        format_weights: of the formats in the loss, by time step; 1 unless told.
         fives: in this share of the examples, 0…1, five frames are seen, as in the thesis's
             rollouts; in the others, each number that the format has is equally likely, before it
             is cut to what the network reads.
@@ -180,7 +147,7 @@ class Examples:
     seed: int = 1
     border: int = 12
     augment: bool = True
-    weights: Mapping[int, float] | None = None
+    format_weights: Mapping[int, float] = field(default_factory=dict)
     fives: float = 0.0
 
     def batch(self, step: int) -> tuple[np.ndarray, ...]:
@@ -210,7 +177,7 @@ class Examples:
         frames = self.split.frames(samples, times)
         if self.augment:
             frames = sequences.apply_symmetries(frames, rng.integers(48, size=size))
-        weights = np.float32([(self.weights or {}).get(found.TINC, 1) for found in self.formats])
+        weights = np.float32([self.format_weights.get(found.TINC, 1) for found in self.formats])
         return frames, observed, strides, weights[chosen]
 
 
@@ -223,14 +190,8 @@ class SeveralForecaster:
         model: from `build` or `load`.
         frame_format: of the histories it will see; the model knows its time step.
         name: how tables and figures call it.
-        ahead: take so many frames from each forecast before feeding back; None takes all that
-            the model gives, 1 feeds back each frame.
         frames: look at so many of the latest frames at most; None looks at all that the model can
             read.
-
-    Raises:
-        TypeError: not a model of this kind.
-        ValueError: the model does not know the format's time step; no such number.
     """
 
     config: type  # the class of the configurations of such models
@@ -242,7 +203,6 @@ class SeveralForecaster:
         frame_format: sequences.FrameFormat,
         name: str | None = None,
         *,
-        ahead: int | None = None,
         frames: int | None = None,
     ):
         config = getattr(model, "config", None)
@@ -254,9 +214,7 @@ class SeveralForecaster:
                 f"{frame_format.name} has time step {self.step}; this model knows "
                 f"{', '.join(map(str, config.steps))}."
             )
-        self.ahead = config.ahead if ahead is None else whole("ahead", ahead, 1)
-        if self.ahead > config.ahead:
-            raise ValueError(f"ahead is {ahead}; this model gives {config.ahead} frames at most.")
+        self.ahead = config.ahead
         frames = config.history if frames is None else whole("frames", frames, 1)
         self.frames = min(frames, config.history)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,9 +51,6 @@ class Config:
         layers: how many dense layers follow the first one.
         residual: the logits start from ± this value, so that an untrained network is persistence.
         grid: voxels along the edge of a frame.
-
-    Raises:
-        TypeError, ValueError: one of them breaks the rules above.
     """
 
     history: int = field(12, least=1, most=20, whole=True)
@@ -155,14 +152,9 @@ def poses(places: np.ndarray) -> np.ndarray:
     Pose 6 m + p mirrors the axes whose bit is set in m (bit 0 is D) and puts axis
     `permutations(range(3))[p][k]` in the place of axis k.
     """
-    found = []
-    for mirror in range(8):
-        sign = np.array([1 - 2 * (mirror >> axis & 1) for axis in range(3)])
-        for order in itertools.permutations(range(3)):
-            turned = np.zeros_like(places)
-            turned[:, order] = places * sign[list(order)]
-            found.append(turned)
-    return np.array(found)
+    signs = [1 - 2 * (mirror >> np.arange(3) & 1) for mirror in range(8)]
+    orders = [np.argsort(order) for order in itertools.permutations(range(3))]
+    return np.array([places[:, order] * sign for sign in signs for order in orders])
 
 
 def near_surface(last, reach: int):
@@ -268,12 +260,6 @@ class SurfaceNet(keras.Model):
         self._blocks = _Surroundings(
             neighbours(config.blocks), config.grid, BLOCK * config.blocks, BLOCK, weight=0.1
         )
-        # Of the comparisons |x| ≥ |y|, |x| ≥ |z|, |y| ≥ |z| as bits: which order the axes are in.
-        orders = list(itertools.permutations(range(3)))
-        self._orders = np.zeros(8, "int32")
-        for a, b, c in itertools.product((0, 1), repeat=3):
-            wins = np.array([a + b, (1 - a) + c, (1 - b) + (1 - c)])
-            self._orders[4 * a + 2 * b + c] = orders.index(tuple(np.argsort(-wins, kind="stable")))
 
     def build(self, shape=None):
         """Make every weight; the shape of the input plays no role but in its grid."""
@@ -356,10 +342,13 @@ class SurfaceNet(keras.Model):
     def _pose(self, slope):
         """Return the pose in which the slope (N, 3) is positive and falls from axis to axis."""
         mirror = ops.sum(ops.cast(slope < 0, "int32") * np.array([1, 2, 4], "int32"), axis=-1)
-        x, y, z = (ops.abs(slope[:, axis]) for axis in range(3))
-        bits = [ops.cast(found, "int32") for found in (x >= y, x >= z, y >= z)]
-        order = tf.gather(ops.convert_to_tensor(self._orders), 4 * bits[0] + 2 * bits[1] + bits[2])
-        return 6 * mirror + order
+        size = ops.abs(slope)
+        x, y, z = (size[:, axis] for axis in range(3))
+        # The largest first; permutations(range(3)) has each axis first twice, then the others in
+        # turn and exchanged.
+        first = ops.cast(ops.argmax(size, axis=-1), "int32")
+        exchanged = ops.where(first == 0, y < z, ops.where(first == 1, x < z, x < y))
+        return 6 * mirror + 2 * first + ops.cast(exchanged, "int32")
 
     def _forecast(self, reach, ahead, scout, frames, observed, step):
         """Return probabilities (B, `ahead`, D, H, W); beyond `reach`, voxels stay as they are.
@@ -422,10 +411,6 @@ class Examples(shared.Examples):
             is of one, the more often this is among the `voxels`. None draws these at once. With
             a scout, batches are the same for the same seed and step only up to its rounding.
         candidates: so many of each window.
-
-    Raises:
-        TypeError, ValueError: a scout that does not fit, see `check_scout`; too many or too few
-            voxels; wrong chances.
     """
 
     voxels: int = field(256, least=1, whole=True)
@@ -561,40 +546,25 @@ def mixed(frames: np.ndarray, reach: int) -> np.ndarray:
 
 
 FORMAT_WEIGHTS = {1: 1.5, 2: 1.4, 4: 1.4}  # in the loss, by time step
+DRAWN = {"format_weights": FORMAT_WEIGHTS, "fives": 0.25}  # unless told
 
 
 def batches(
-    split,
-    formats: Sequence[FrameFormat],
-    config: Config,
-    plan: training.Plan,
-    *,
-    format_weights: Mapping[int, float] = FORMAT_WEIGHTS,
-    fives: float = 0.25,
-    **options,
+    split, formats: Sequence[FrameFormat], config: Config, plan: training.Plan, **options
 ) -> Callable[[int], tf.data.Dataset]:
     """Return what `training.train` asks for: the batches from any step on, voxels of windows.
 
-    Args:
-        split, formats, config, plan, format_weights: see `helpers.models.cnn.batches`.
-        fives, options: see `Examples`.
+    The options are those of `Examples`; unless told, its `fives` and `format_weights` are `DRAWN`.
     """
-    options |= {"seed": plan.seed, "weights": format_weights, "fives": fives}
+    options = {**DRAWN, "seed": plan.seed, **options}
     return Examples(split, formats, config, plan.batch_size, **options).dataset
 
 
 def validation(
-    split,
-    formats: Sequence[FrameFormat],
-    config: Config,
-    count: int = 64,
-    *,
-    format_weights: Mapping[int, float] = FORMAT_WEIGHTS,
-    fives: float = 0.25,
-    **options,
+    split, formats: Sequence[FrameFormat], config: Config, count: int = 64, **options
 ) -> tf.data.Dataset:
     """Return `count` windows for each format as in training, always the same, in batches of 32."""
-    options |= {"seed": 0, "augment": False, "weights": format_weights, "fives": fives}
+    options = {**DRAWN, "seed": 0, "augment": False, **options}
     data = Examples(split, formats, config, 32, **options).dataset()
     return data.take(math.ceil(count * len(formats) / 32))
 
@@ -605,8 +575,6 @@ def compile_options(
     """Return optimizer and losses for `model.compile`; there is no whole frame to compare.
 
     Args:
-        config: of the model.
-        plan: of the training.
         later_weight: of the loss of the frames after the next one.
         muon: train with Muon, which makes the steps of a matrix equally long in all directions;
             biases and the last layer are left to Adam. From half as many voxels it learned as much
@@ -670,24 +638,18 @@ def load(path) -> SurfaceNet:
 
 
 def check_scout(scout, config: Config) -> None:
-    """See that a scout forecasts all that a network of this configuration does.
-
-    Raises:
-        TypeError: it is no `SurfaceNet`.
-        ValueError: it forecasts fewer frames, has another grid, or does not know a time step.
-    """
+    """See that a scout is a `SurfaceNet` that forecasts all that this configuration does."""
     if not isinstance(scout, SurfaceNet):
         raise TypeError(f"scout is {scout!r}; expected a SurfaceNet from build() or load().")
     theirs = scout.config
-    if theirs.grid != config.grid or theirs.ahead < config.ahead:
+    if (
+        theirs.grid != config.grid
+        or theirs.ahead < config.ahead
+        or not {*config.steps} <= {*theirs.steps}
+    ):
         raise ValueError(
-            f"the scout forecasts {theirs.ahead} frames of {theirs.grid}³ voxels; "
-            f"expected {config.ahead} of {config.grid}³ as the model."
-        )
-    if unknown := set(config.steps) - set(theirs.steps):
-        raise ValueError(
-            f"the scout knows the time steps {theirs.steps}; the model {config.steps}, and so "
-            f"{unknown} besides."
+            f"The scout forecasts {theirs.ahead} frames of {theirs.grid}³ voxels with the time "
+            f"steps {theirs.steps}; expected {config.ahead} of {config.grid}³ with {config.steps}."
         )
 
 
@@ -707,7 +669,7 @@ class SurfaceForecaster(shared.SeveralForecaster):
     """A `SurfaceNet` as a forecaster; see `helpers.models.shared.SeveralForecaster`.
 
     A `scout` is a smaller model that is asked first; only where it is not `SURE` that a voxel stays
-    as it is, the model is asked. For its errors, see `check_scout`.
+    as it is, the model is asked.
     """
 
     config, title = Config, "SurfaceNet"

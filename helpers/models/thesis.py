@@ -30,10 +30,6 @@ def load(path: str | Path) -> convlstm.ConvLSTM:
         A model from (B, T, 16, 16, 16, 1), values 0…1, to the same shape: the probability of the
         frame after each one.
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is another file than the author's, or damaged.
-
     Source: M. Goldgruber, *3D Spatio-Temporal Predictions with ConvLSTM and GAN models*.
     """
     path = existing(path)

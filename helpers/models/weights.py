@@ -17,7 +17,6 @@ from helpers import _files, workshop
 keras = workshop.keras()
 
 FORMAT_VERSION = 2  # of weights with a card
-ABOUT = "meta.json"  # the entry in which an archive says what it holds
 
 
 class CheckpointError(RuntimeError):
@@ -31,14 +30,10 @@ def save_weights(path: str | Path, model: keras.Model, card: Mapping) -> Path:
         path: ends in `.npz`; its folder is made where it is missing.
         model: built; its attribute `config` is written into the card.
         card: whatever else JSON can hold: data, seed, steps, minutes, machine, figures, commit.
+            No figure of it may be infinite or NaN, and no weight.
 
     Returns:
         The path.
-
-    Raises:
-        ValueError: another ending; weights, or figures of the card, that are not finite.
-        TypeError: the card holds something that JSON cannot.
-        OSError: the folder cannot be written.
     """
     path, arrays, content = _npz(path), as_arrays(named_weights(model)), io.BytesIO()
     for name, array in arrays.items():
@@ -105,9 +100,8 @@ def load_weights(path: str | Path, model: keras.Model) -> dict:
     may say more than that: to have the model built as the card says, see `load_model`.
 
     Raises:
-        FileNotFoundError: the weights or the card are missing.
-        CheckpointError: a file is damaged or of a newer format, or the weights do not fit the
-            model, which is left as it was.
+        FileNotFoundError, CheckpointError: as `read_card`; or the weights do not fit the model,
+            which is left as it was.
     """
     path, card = Path(path), read_card(path)
     content = path.read_bytes()
@@ -194,29 +188,6 @@ def configuration(model: keras.Model) -> Any:
     config = getattr(model, "config", None)
     config = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config
     return json.loads(json.dumps(config))
-
-
-def write_archive(path: Path, arrays: Mapping[str, np.ndarray], about: dict) -> None:
-    """Write arrays, and what JSON can hold about them, in place of the file before."""
-    with _files.replacing(path) as file:
-        np.savez(file, **arrays, **{ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8)})
-
-
-def read_archive(path: Path, remedy: str, whole: bool = True) -> tuple[dict, dict[str, np.ndarray]]:
-    """Return what is said about the arrays of a file, and the arrays, or none if not `whole`.
-
-    Raises:
-        CheckpointError: the file is damaged; the error ends with the remedy.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            about = json.loads(archive[ABOUT].tobytes())
-            names = [name for name in archive.files if name != ABOUT] if whole else []
-            return about, {name: archive[name] for name in names}
-    except OSError:
-        raise
-    except Exception as error:  # NumPy raises a dozen kinds, as a file can be damaged anywhere
-        raise CheckpointError(f"{path} is truncated or damaged ({error!r}); {remedy}.") from error
 
 
 def _npz(path: str | Path) -> Path:

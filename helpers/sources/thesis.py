@@ -77,8 +77,7 @@ def _is_there(folder: Path, split: str) -> bool:
         raise RecordError(
             f"{place}: expected the {split} split with digest {expected}, found {found}; it is "
             "another one, or a part of it. Nothing in it was changed: move it away and call "
-            "download() again.",
-            place,
+            "download() again."
         )
     return place.exists()
 

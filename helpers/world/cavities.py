@@ -29,6 +29,8 @@ BALL, RING, SHELL, TORUS = range(4)
 RADII = ((15.0,), (8.6, 17.0), (6.2, 13.5), (4.65, 7.9, 16.4))
 SIZES = (0.53, 1.47)
 JITTER = 0.12
+# So many turns and positions are tried for one cavity before all are drawn anew, so many times.
+ATTEMPTS, RESTARTS = 100, 50
 
 # In place of both labels of a sample whose cavities nobody has counted: people's own data.
 UNLABELLED = np.full(4, 255, np.uint8)
@@ -132,8 +134,6 @@ class World:
         border: so many layers of voxels stay free on each side of each axis.
         gap: cavities keep further apart than this, in 128ths of the cube, and in any case further
             than 2 voxels: then no voxel of one is a neighbour of another's, not even diagonally.
-        attempts: turns and positions tried for one cavity before all are drawn anew.
-        restarts: how often all are drawn anew, with the same counts, before giving up.
     """
 
     resolution: int = _checks.field(128, least=1, whole=True)
@@ -141,8 +141,6 @@ class World:
     time_points: int = _checks.field(128, least=1, whole=True)
     border: int = _checks.field(1, least=0, whole=True)
     gap: float = _checks.field(6.0, least=0)
-    attempts: int = _checks.field(100, least=1, whole=True)
-    restarts: int = _checks.field(50, least=1, whole=True)
 
     def __post_init__(self):
         _checks.configuration(self)
@@ -212,10 +210,8 @@ def betti_numbers(objects: Sequence[int] | np.ndarray) -> np.ndarray:
     b = [1, n2 + n3, n1 + 2·n3, n0 + n1 + n2 + n3] (Hannouch & Chalup, arXiv 2306.14442).
 
     Args:
-        objects: (4,) whole numbers of at least 0, cavities of each kind in `SOLIDS`.
-
-    Raises:
-        ValueError: they are not, or a Betti number is above 255.
+        objects: (4,) whole numbers of at least 0, cavities of each kind in `SOLIDS`; not so many
+            that a Betti number is above 255.
     """
     counts = np.asarray(objects)
     if counts.shape != (4,) or not np.issubdtype(counts.dtype, np.integer) or (counts < 0).any():
@@ -265,13 +261,10 @@ def place(
 
     Args:
         objects: (4,) how many of each kind in `SOLIDS`, whole numbers.
-
-    Raises:
-        RuntimeError: no room was found after `world.restarts` restarts.
     """
     betti_numbers(objects)
     kinds = rng.permutation(np.repeat(np.arange(4), np.asarray(objects, int)))
-    for _ in range(world.restarts):
+    for _ in range(RESTARTS):
         placed: list[Solid] = []
         for kind in kinds:
             solid = _find_place(_draw_shape(int(kind), rng, world), placed, rng, world)
@@ -282,8 +275,7 @@ def place(
             return tuple(placed)
     raise RuntimeError(
         f"Found no room for {[int(n) for n in objects]} cavities of the four kinds in "
-        f"{world.restarts} restarts of {world.attempts} attempts each: ask for fewer cavities, "
-        "narrow the gap, or raise `attempts` or `restarts`."
+        f"{RESTARTS} restarts of {ATTEMPTS} attempts each: ask for fewer cavities or a smaller gap."
     )
 
 
@@ -436,7 +428,7 @@ def _find_place(
     shape: Solid, placed: list[Solid], rng: np.random.Generator, world: World
 ) -> Solid | None:
     clearance = max(2.0, world.gap * world.scale)
-    for _ in range(world.attempts):
+    for _ in range(ATTEMPTS):
         turned = replace(shape, rotation=random_rotation(rng))
         margin = np.floor(turned.reach()).astype(int) + world.border
         centre = rng.integers(margin, world.resolution - margin)

@@ -76,10 +76,10 @@ def test_twenty_steps_are_the_same_on_tensorflow_and_on_jax(data):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_stopped_leaves_weights_log_and_measurements(data, tmp_path):
+def test_a_run_that_is_stopped_leaves_weights_and_measurements(data, tmp_path):
     arguments = ("-m", "data.make.gpu", "--minutes", 15, "--out", tmp_path, "--data", data)
     with process("tensorflow", *arguments, "--tiny") as run:
-        while run.poll() is None and not (tmp_path / "log.csv").exists():
+        while run.poll() is None and not (tmp_path / "checkpoint.npz").exists():
             time.sleep(0.2)
         run.send_signal(signal.SIGTERM)
     assert run.returncode == 0

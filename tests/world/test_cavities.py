@@ -335,8 +335,10 @@ def test_neighbours_keep_the_clearance():
         assert not touching(one, other, 4.0)
 
 
-def test_no_room_is_said_clearly(rng):
-    crowded = replace(SMALL, gap=60.0, attempts=3, restarts=2)
+def test_no_room_is_said_clearly(rng, monkeypatch):
+    monkeypatch.setattr(cavities, "ATTEMPTS", 3)
+    monkeypatch.setattr(cavities, "RESTARTS", 2)
+    crowded = replace(SMALL, gap=60.0)
     with pytest.raises(RuntimeError, match="Found no room for .*fewer cavities"):
         place([16, 0, 0, 0], rng, crowded)
 
