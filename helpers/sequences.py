@@ -6,7 +6,7 @@ import functools
 import itertools
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -181,7 +181,7 @@ def from_packed(
         raise TypeError(
             f"split is {split!r}; expected a packed split. Open one with helpers.records.packed."
         )
-    order = Order(len(split), frame_format, task, **options)
+    order = Order(frame_format, task, len(split), **options)
     start_step = _checks.whole("start_step", start_step, 0)
     if split.shape[0] != frame_format.time_points:
         raise ValueError(
@@ -222,16 +222,16 @@ class Order:
     on where it was. NumPy alone is needed: `split.frames(*order.batch(step))` are the frames.
 
     Attributes:
-        samples: so many does the split hold.
         frame_format, task: see `from_packed`.
+        samples: so many does the split hold.
         batch_size: examples in a batch, at least 1.
         seed: 0 or above; None keeps the order of the files.
         drop_remainder: leave out the last batch of an epoch if it is short.
     """
 
-    samples: int = _checks.field(least=1, whole=True)
     frame_format: FrameFormat
     task: Task
+    samples: int = _checks.field(least=1, whole=True)
     batch_size: int = _checks.field(32, least=1, whole=True)
     seed: int | None = _checks.field(None, least=0, whole=True, optional=True)
     drop_remainder: bool = _checks.field(False, choices=(False, True))
@@ -303,7 +303,8 @@ def apply_symmetry(array: np.ndarray, index: int) -> np.ndarray:
     # Plain transpose and slices: moveaxis and flip do the same, four times as slowly.
     first = array.ndim - 3
     turned = array.transpose(*range(first), *(first + axis for axis in order))
-    return turned[(..., *(slice(None, None, -1 if flip else 1) for flip in flips))]
+    mirrored: tuple[Any, ...] = (..., *(slice(None, None, -1 if flip else 1) for flip in flips))
+    return turned[mirrored]
 
 
 def apply_symmetries(frames: np.ndarray, symmetries: np.ndarray) -> np.ndarray:

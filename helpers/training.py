@@ -500,8 +500,10 @@ def _check_finite(figures: Mapping[str, Any], step: int) -> None:
 
 def write_run(path: Path, arrays: Mapping[str, np.ndarray], about: dict) -> None:
     """Write arrays, and what JSON can hold about them, in place of the file before."""
+    said = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    kept: dict[str, Any] = {**arrays, ABOUT: said}
     with _files.replacing(path) as file:
-        np.savez(file, **arrays, **{ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8)})
+        np.savez(file, **kept)
 
 
 def read_run(path: Path, whole: bool = True) -> tuple[dict, dict[str, np.ndarray]]:

@@ -88,7 +88,7 @@ def test_world_checks_and_distances_need_no_tensorflow():
         from helpers import _checks, metrics, sequences
         from helpers.world import cavities, ideal
         frames = next(cavities.generate(1, seed=1)).frames
-        order = sequences.Order(4, sequences.T20_TINC1, sequences.Windows(3), seed=1)
+        order = sequences.Order(sequences.T20_TINC1, sequences.Windows(3), 4, seed=1)
         assert len(order.batch(1)[0]) == 32
         print(metrics.jaccard_distance(frames[0], frames[0]))
     """

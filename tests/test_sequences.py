@@ -177,7 +177,7 @@ OPTIONS = [
 @pytest.mark.parametrize("task", [Shifted(), Windows(2)], ids=str)
 def test_batches_hold_the_frames_that_their_order_names(split, frames, task, options):
     one = from_packed(split, SMALL, task, start_step=1, **options)
-    found, order = arrays(one), Order(COUNT, SMALL, task, **options)
+    found, order = arrays(one), Order(SMALL, task, COUNT, **options)
     for step, batch in enumerate(found, 1):
         samples, times = order.batch(step)
         chosen = frames[samples[:, np.newaxis], times]
@@ -220,7 +220,7 @@ def test_repeat_goes_through_the_epochs_and_resumes_at_any_step(split):
     options = {"seed": 9, "batch_size": 3}
     once = from_packed(split, SMALL, Windows(2), **options)
     stream = arrays(from_packed(split, SMALL, Windows(2), repeat=True, **options), 30)
-    assert Order(COUNT, SMALL, Windows(2), **options).steps_per_epoch == once.cardinality() == 10
+    assert Order(SMALL, Windows(2), COUNT, **options).steps_per_epoch == once.cardinality() == 10
     assert_same(stream[:10], arrays(once))
     for start in (1, 9, 10, 23):
         rest = from_packed(split, SMALL, Windows(2), repeat=True, start_step=start, **options)

@@ -47,7 +47,7 @@ def measure(runs: int, files: int) -> Iterator[tuple[str, str, list[float], str]
                     split, frame_format, task, batch_size=BATCH, seed=1, repeat=True
                 ),
             }
-            order = Order(len(split), frame_format, task, batch_size=BATCH)
+            order = Order(frame_format, task, len(split), batch_size=BATCH)
             batches = order.steps_per_epoch
             # The ways must deliver the same examples, if in another order.
             filled = {way: _filled(data, batches) for way, data in ways.items()}
