@@ -15,6 +15,7 @@ from helpers.exercises._shared import (
     one_number,
     require,
     try_experiment,
+    two,
 )
 from helpers.sources import own
 
@@ -50,9 +51,10 @@ def check_fine_tuning(expected: float, measured: dict, distance_with: Callable):
 
 
 @exercise("12.3")
-def check_own_sequences(sequences: np.ndarray, threshold: float | None):
+def check_own_sequences(bring: Callable):
     """Check exercise 12.3: sequences of one's own, and whether there is something to forecast."""
-    require(sequences is not None, "Replace None by an array (N, T, D, H, W).")
+    hint = "Return two things: an array (N, T, D, H, W), and the threshold or None."
+    sequences, threshold = two(ask(bring), lambda part: part, hint)
     with tempfile.TemporaryDirectory() as place:
         try:
             report = own.from_arrays(sequences, Path(place) / "own", at=threshold)
