@@ -61,7 +61,6 @@ def process(backend: str, *arguments, **options) -> subprocess.Popen:
     return subprocess.Popen(command, env=environment, cwd=ROOT, text=True, **options)
 
 
-@pytest.mark.slow
 def test_twenty_steps_are_the_same_on_tensorflow_and_on_jax(data):
     if not JAX.is_dir() and importlib.util.find_spec("jax") is None:
         pytest.skip("JAX is not here: make test-all installs it in .venv/jax")
@@ -75,7 +74,6 @@ def test_twenty_steps_are_the_same_on_tensorflow_and_on_jax(data):
     assert np.less(losses["jax"][15:], losses["jax"][:5]).all()  # the same batches, as it learns
 
 
-@pytest.mark.slow
 def test_a_run_that_is_stopped_leaves_weights_and_measurements(data, tmp_path):
     arguments = ("-m", "data.make.gpu", "--minutes", 15, "--out", tmp_path, "--data", data)
     with process("tensorflow", *arguments, "--tiny") as run:

@@ -91,7 +91,6 @@ def test_from_training_to_shipped_weights(cache, tmp_path, recipe, capsys):
     assert list(register.training_logs({"log": {"step": [1]}, "began_with": record})) == ["run 2"]
 
 
-@pytest.mark.slow
 def test_a_wgan_gp_goes_on_from_a_cnn(cache, tmp_path):
     def made(model, steps, config, **options):
         found = recipes.recipe(model, steps, **options)
@@ -240,7 +239,6 @@ def test_a_scout_is_trained_and_found(cache, tmp_path, monkeypatch):
     assert register.load(path, T20_TINC1).scout is None
 
 
-@pytest.mark.slow
 def test_ablations_are_networks_and_resume(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
     tiny = {"config": {"width": 4}, "plan": {"learning_rate": 1e-4}}
@@ -270,7 +268,6 @@ def test_ablations_are_networks_and_resume(monkeypatch, tmp_path, capsys):
     capsys.readouterr()
 
 
-@pytest.mark.slow
 def test_cuts_are_compared_by_model_format_and_feedback(cache, tmp_path):
     """For one model: a cut at 0.5 of what is fed back is judged alike, whatever else differs."""
     out = tmp_path / "cuts.csv"

@@ -167,7 +167,6 @@ def test_a_scout_belongs_to_its_surfacenet(weights):
         results.cases(weights, ["scout"])
 
 
-@pytest.mark.slow  # starts two processes
 def test_side_by_side_gives_the_same(weights, tmp_path):
     shutil.rmtree(tmp_path / "work")
     one, two = (
