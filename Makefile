@@ -6,6 +6,7 @@
 # make coverage    how much of helpers and data/make the tests reach, line by line and branch by branch
 # make notebooks   make the solutions' pages and run all notebooks again, keeping their outputs
 # make site        the course as web pages, in build/site
+# make links       follow every link of these pages to the outside, which needs a network
 # make bench       measure, each figure beside its baseline
 # make results     judge the shipped weights again: make results DATA=<folder in thesis layout>
 # make data        make the sample set in data/sample again
@@ -36,7 +37,7 @@ endef
 
 export JUPYTER_PLATFORM_DIRS ?= 1
 
-.PHONY: lab reset check test test-all coverage newest notebooks site bench results data clean again
+.PHONY: lab reset check test test-all coverage newest notebooks site links bench results data clean again
 
 lab: $(READY)
 	@$(BIN)/python -I -m helpers lab $(ARGS)
@@ -76,6 +77,9 @@ notebooks: $(TESTS)
 site: $(TESTS)
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -b html -c docs . build/site
 	@echo "build/site/index.html"
+
+links: $(TESTS)
+	$(BIN)/python -m sphinx -q -b linkcheck -c docs . build/links
 
 bench: $(TESTS)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
