@@ -37,7 +37,7 @@ class RunError(RuntimeError):
 class Run:
     """What is known of a run. It is read from its folder, so it is the same in every kernel."""
 
-    place: Path  # its folder, whose name is its number: `run.json`, checkpoint, best weights, log
+    place: Path  # its folder, whose name is its number: `run.json`, checkpoint, best weights
     settings: Settings
     parameters: int
     persistence: dict[str, float]  # its distances on the frames that the run is judged on
