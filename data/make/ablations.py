@@ -16,6 +16,7 @@ from helpers.models import cnn, register
 from helpers.models.weights import read_card
 from helpers.sequences import FrameFormat
 
+BLOCKS = {"width": 64, "blocks": 3, "patch": 2}  # of notebook 10
 ABLATIONS = {
     "convlstm": {
         "as it is": {},
@@ -28,9 +29,27 @@ ABLATIONS = {
     },
     "cnn": {
         "three convolutions": {},
-        "three residual blocks on patches": {"config": {"width": 64, "blocks": 3, "patch": 2}},
+        "from nothing": {"config": {"residual": 0.0}},
+        "the last frame alone": {"config": {"history": 1, "flip_times": False}},
+        "without the times of flips": {"config": {"flip_times": False}},
+        "eight frames": {"config": {"history": 8}},
+        "a block on voxels": {"config": BLOCKS | {"blocks": 1, "patch": 1}},
+        "a block on patches": {"config": BLOCKS | {"blocks": 1}},
+        "three blocks on patches": {"config": BLOCKS},
+        "three blocks on patches of 4³": {"config": BLOCKS | {"patch": 4}},
+        "the shipped network": {"config": dataclasses.asdict(cnn.shipped()) | {"ahead": 1}},
+        "three blocks, trained 4 times as long": {"config": BLOCKS, "longer": 4},
+        "three blocks, from nothing": {"config": BLOCKS | {"residual": 0.0}},
         "the shipped CNN": {"weights": "cnn"},
         "the shipped SurfaceNet": {"weights": "surfacenet"},
+    },
+    "scout": {
+        "as it is": {},
+        "without the pose": {"config": {"canonical": False}},
+        "without blocks farther out": {"config": {"blocks": 0}},
+        "five frames": {"config": {"history": 5}},
+        "twenty frames, forty time points": {"config": {"history": 20, "span": 40}},
+        "four times as wide": {"config": {"width": 256}},
     },
 }
 # What is changed, where it is not the recipe itself: the networks that the notebooks train.
@@ -56,7 +75,7 @@ def ablate(
     steps: int,
     seeds: int = 3,
 ) -> pd.DataFrame:
-    """Train short runs that differ in one thing each; all see as many examples.
+    """Train short runs that differ in one thing each; they see as many examples, but for `longer`.
 
     Args:
         model: one of `ABLATIONS`, which says what is changed.
@@ -71,13 +90,11 @@ def ablate(
         raise ValueError(f"there are no ablations of {model}; choose {' or '.join(ABLATIONS)}.")
     rows = []
     samples = records.open_split(data, "validation").frames(slice(ABLATION_SAMPLES))
-    plan = {"warm_up": min(100, steps // 4), "decay_from": 0.4, "validate_every": steps}
     for number, (change, values) in enumerate(ABLATIONS[model].items()):
         if "weights" in values:
             rows.append({"change": change} | _shipped(values["weights"], formats, samples))
             continue
-        recipe, runs = recipes.recipe(model, steps).changed(**SMALL[model]), []
-        recipe = recipe.changed(plan=plan).changed(**values)
+        recipe, runs = changed(model, steps, **values), []
         for seed in range(1, seeds + 1):
             print(f"{change}, seed {seed}")
             seeded = recipe.changed(plan={"seed": seed})
@@ -94,6 +111,13 @@ def ablate(
     table = pd.DataFrame([*rows, {"change": "persistence"} | null])
     write_csv(table, out)
     return table
+
+
+def changed(model: str, steps: int, config: dict | None = None, longer: int = 1) -> recipes.Recipe:
+    """Return a short recipe with something changed: in its network, or in how long it trains."""
+    plan = {"warm_up": min(100, steps // 4), "decay_from": 0.4, "validate_every": steps * longer}
+    recipe = recipes.recipe(model, steps * longer).changed(**SMALL.get(model, {}))
+    return recipe.changed(plan=plan, config=config or {})
 
 
 def _run(recipe: recipes.Recipe, data: Path, formats, place: Path, samples: np.ndarray) -> dict:

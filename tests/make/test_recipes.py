@@ -241,10 +241,12 @@ def test_a_scout_is_trained_and_found(cache, tmp_path, monkeypatch):
 
 def test_ablations_are_networks_and_resume(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
-    tiny = {"config": {"width": 4}, "plan": {"learning_rate": 1e-4}}
+    small = ablations.SMALL["cnn"]
+    slow = small | {"plan": small["plan"] | {"learning_rate": 1e-4}}
+    monkeypatch.setitem(ablations.SMALL, "cnn", slow)
     changes = {
-        "only the start": tiny,
-        "four channels more": {"config": {"width": 8}, "plan": {"learning_rate": 1e-4}},
+        "only the start": {"config": {"width": 4}},
+        "four channels more, twice as long": {"config": {"width": 8}, "longer": 2},
         "shipped": {"weights": "scout"},
     }
     monkeypatch.setitem(ablations.ABLATIONS, "cnn", changes)
@@ -255,7 +257,7 @@ def test_ablations_are_networks_and_resume(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(recipes, "train", None)
     table = ablations.ablate("cnn", *place, steps=4, seeds=2)
     assert list(table["change"]) == [*changes, "persistence"]
-    assert list(table["examples"])[:2] == [16, 16]
+    assert list(table["examples"])[:2] == [16, 32]
     # So short a training is still persistence, and shipped weights are not.
     *trained, shipped, null = table["T80_TINC4"]
     assert max(trained) - min(trained) < 0.02 and shipped < null - 0.05
@@ -287,8 +289,7 @@ def test_every_ablation_is_a_recipe():
             if "weights" in values:  # judged only
                 assert register.file_of(values["weights"]).exists()
                 continue
-            recipe, values = recipes.recipe(model, 10), dict(values)
-            recipe = recipe.changed(**ablations.SMALL.get(model, {}))
-            changed = recipe.changed(**values)
-            assert set(changed.described()) == set(recipe.described())
-            changed.compile_options()
+            recipe = ablations.changed(model, 10, **values)
+            assert set(recipe.described()) == set(recipes.recipe(model, 10).described())
+            assert recipe.plan.steps == 10 * values.get("longer", 1)
+            recipe.compile_options()
