@@ -150,12 +150,13 @@ def _shipped(name: str, formats, samples: np.ndarray) -> dict:
     kind = register.MODELS[name].kind
     # As many voxels as there are near a surface in T80, see `surfacenet.multiply_adds`.
     options = {"voxels": 1800, "scout": scout.config} if scout else {}
-    card = read_card(register.file_of(name))
+    files = [register.file_of(each) for each in (name, *(["scout"] if scout else []))]
+    cards = [read_card(file) for file in files]
     return row | {
         "parameters": network.count_params() + (scout.count_params() if scout else 0),
         "million_multiply_adds": round(kind.multiply_adds(network.config, **options) / 1e6),
-        "examples": card["examples_in_all"],
-        "minutes": card["minutes_in_all"],
+        "examples": sum(card["examples_in_all"] for card in cards),
+        "minutes": round(sum(card["minutes_in_all"] for card in cards), 1),
     }
 
 

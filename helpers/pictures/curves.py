@@ -146,7 +146,9 @@ def loss_curves(
 def seeds(
     groups: Mapping, *, xlabel: str, ylabel: str, persistence: float | None = None
 ) -> Picture:
-    """Draw runs over the value of a knob: a dot for each seed, a line through the means.
+    """Draw runs over the value of a knob: a mark for each seed, a dash at their mean.
+
+    Where the knob is a number, a line joins the means.
 
     The axis across has steps of equal ratio where the values lie far apart; the axis upward shows
     what the runs span, with persistence where it is near.
@@ -156,7 +158,7 @@ def seeds(
             of each run.
     """
     figure, axes = _axes(xlabel, ylabel)
-    figure.about = "Runs as dots, with a line through the means over their seeds."
+    figure.about = "Runs as marks, with dashes at the means over their seeds."
     drawn = looks(groups)
     values = list(dict.fromkeys(value for x, _ in groups.values() for value in x))
     numbers = not any(isinstance(value, str) for value in values)
@@ -171,7 +173,8 @@ def seeds(
         table = pd.DataFrame({"x": [places[value] for value in x], "y": y})
         look, means = drawn[name], table.groupby("x")["y"].mean()
         axes.plot(table["x"], y, **look | {"ls": "", "ms": 7, "alpha": 0.6})
-        axes.plot(means.index, means, label=name, **look | {"marker": "_", "ms": 14})
+        line = look["ls"] if numbers else ""  # there is nothing between two words
+        axes.plot(means.index, means, label=name, **look | {"marker": "_", "ms": 14, "ls": line})
     axes.margins(0.1 if len(values) > 1 else 0.5)
     low, high = axes.get_ylim()
     if persistence is not None:
@@ -183,7 +186,7 @@ def seeds(
             above = persistence > high
             axes.text(0.99, 0.95 if above else 0.02, f"{name} {'↑' if above else '↓'}", **say)
             figure.about += f" What is shown lies {'below' if above else 'above'} {name}."
-    legend(figure, "dots: seeds; line: their mean")
+    legend(figure, "marks: seeds; dashes: their mean")
     return figure
 
 

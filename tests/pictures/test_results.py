@@ -230,7 +230,7 @@ def test_loss_curves_of_several_trainings():
         pictures.loss_curves({"x": {"step": [1], "loss": [np.nan]}}, columns=["loss"])
 
 
-def test_seeds_are_dots_around_their_mean():
+def test_seeds_are_marks_around_their_mean():
     groups = {"CNN": ([1, 1, 8], [0.30, 0.32, 0.28])}
     figure = pictures.seeds(groups, xlabel="history", ylabel="best", persistence=0.36)
     (axes,) = figure.axes
@@ -243,6 +243,7 @@ def test_seeds_are_dots_around_their_mean():
     figure = pictures.seeds(groups, xlabel="history", ylabel="best", persistence=0.9)
     assert figure.axes[0].get_ylim()[1] < 0.4 and "below persistence 0.9" in figure.alt
     words = pictures.seeds({"CNN": (["b", "a"], [1, 2])}, xlabel="model", ylabel="best").axes[0]
+    assert line(words, "CNN").get_linestyle() == "None" != line(axes, "CNN").get_linestyle()
     assert [tick.get_text() for tick in words.get_xticklabels()] == ["b", "a"]
     assert words.get_xscale() == "linear"
 
