@@ -183,12 +183,15 @@ def try_experiment(expected: Any, measured: dict, rerun: Callable, tolerance: fl
     )
 
 
-def try_seeds(expected: Any, measured: dict, rerun: Callable) -> None:
+def try_seeds(
+    expected: Any, measured: dict, rerun: Callable, tolerance: float = 0.004
+) -> None:
     """Check an experiment with three seeds for each setting, as `try_experiment` does with one.
 
     Args:
         expected, measured: see `try_experiment`; the distances with seeds 1, 2 and 3.
         rerun: trains with a setting and a seed. It is called for the best in the mean, with seed 1.
+        tolerance: of that mean.
     """
     if isinstance(measured, dict):
         hint = "Keep three distances for each setting, with the seeds 1, 2 and 3."
@@ -200,4 +203,4 @@ def try_seeds(expected: Any, measured: dict, rerun: Callable) -> None:
     def again(setting):
         return np.mean([rerun(setting, 1), *measured[setting][1:]])
 
-    try_experiment(expected, means, again, tolerance=0.004)
+    try_experiment(expected, means, again, tolerance)
