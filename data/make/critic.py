@@ -32,6 +32,7 @@ SWEEP = {
     "6 critic steps": {"critic_steps": 6},
     "straight through": {"straight_through": True},
     "nearest of 4 draws": {"draws": 4},
+    "λ = 0": {"adversarial": 0.0},  # the same training, in which the critic has no say
 }
 
 
