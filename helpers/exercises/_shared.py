@@ -183,9 +183,7 @@ def try_experiment(expected: Any, measured: dict, rerun: Callable, tolerance: fl
     )
 
 
-def try_seeds(
-    expected: Any, measured: dict, rerun: Callable, tolerance: float = 0.004
-) -> None:
+def try_seeds(expected: Any, measured: dict, rerun: Callable, tolerance: float = 0.004) -> None:
     """Check an experiment with three seeds for each setting, as `try_experiment` does with one.
 
     Args:
