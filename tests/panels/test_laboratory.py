@@ -67,7 +67,7 @@ def test_start_stop_continue_add_a_seed_and_restart(panel, capfd):
     assert panel.session.table()["seed"].tolist() == [1, 2]
     # Seeds stand beside each other, with their mean and spread.
     assert panel._chosen.value == (1, 2)
-    assert "<th>spread</th>" in panel._comparison.value and "dots" in panel._comparison.value
+    assert "<th>spread</th>" in panel._comparison.value and "marks" in panel._comparison.value
     assert capfd.readouterr() == ("", "")
     # The same after a restart.
     again = Laboratory(panel.session.folder)
