@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.make import recipes
+from data.make import recipes, results
 from data.make.shared import write_csv
 from helpers import _files, metrics, records, rollout, training, workshop
 from helpers.models import cnn, register
@@ -37,7 +37,7 @@ ABLATIONS = {
         "a block on patches": {"config": BLOCKS | {"blocks": 1}},
         "three blocks on patches": {"config": BLOCKS},
         "three blocks on patches of 4³": {"config": BLOCKS | {"patch": 4}},
-        "the shipped network": {"config": dataclasses.asdict(cnn.shipped()) | {"ahead": 1}},
+        "the shipped size": {"config": dataclasses.asdict(cnn.shipped()) | {"ahead": 1}},
         "three blocks, trained 4 times as long": {"config": BLOCKS, "longer": 4},
         "three blocks, from nothing": {"config": BLOCKS | {"residual": 0.0}},
         "the shipped CNN": {"weights": "cnn"},
@@ -141,22 +141,16 @@ def _run(recipe: recipes.Recipe, data: Path, formats, place: Path, samples: np.n
 
 
 def _shipped(name: str, formats, samples: np.ndarray) -> dict:
-    """Judge shipped weights in the same way."""
-    row = {}
+    """Judge shipped weights in the same way; the cost is that in the last format."""
+    path, row = register.file_of(name), {}
     for found in formats:
-        forecaster = register.load(name, found)
-        row[found.name] = _distance(forecaster, found, samples)
-    network, scout = forecaster.model, getattr(forecaster, "scout", None)
-    kind = register.MODELS[name].kind
-    # As many voxels as there are near a surface in T80, see `surfacenet.multiply_adds`.
-    options = {"voxels": 1800, "scout": scout.config} if scout else {}
-    files = [register.file_of(each) for each in (name, *(["scout"] if scout else []))]
-    cards = [read_card(file) for file in files]
+        row[found.name] = _distance(register.load(path, found), found, samples)
+    cost = results.Case(path, read_card(path), found).cost()
     return row | {
-        "parameters": network.count_params() + (scout.count_params() if scout else 0),
-        "million_multiply_adds": round(kind.multiply_adds(network.config, **options) / 1e6),
-        "examples": sum(card["examples_in_all"] for card in cards),
-        "minutes": round(sum(card["minutes_in_all"] for card in cards), 1),
+        "parameters": cost["parameters"],
+        "million_multiply_adds": cost["million_next_frame"],
+        "examples": cost["training_sequences"],
+        "minutes": cost["training_minutes"],
     }
 
 

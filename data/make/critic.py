@@ -22,7 +22,7 @@ DRAWS = 8  # forecasts with different noise
 BATCH = 100  # sequences at a time
 GREY = (0.1, 0.9)  # a probability between these is neither filled nor empty
 
-# The sweep: what differs from `wgan_gp.plain`, with one seed; finalists are trained with three.
+# The sweep: what differs from `wgan_gp.plain`.
 SWEEP = {
     "λ = 0.3": {},
     "λ = 0.03": {"adversarial": 0.03},
@@ -170,7 +170,7 @@ def sweep(
     folder: Path,
     out: Path,
     settings: Sequence[str] = tuple(SWEEP),
-    seeds: Sequence[int] = (1,),
+    seeds: Sequence[int] = (1, 2, 3),
     steps: tuple[int, int] = (1200, 600),
 ) -> pd.DataFrame:
     """Train the smallest generator alone, then with critics that differ in one thing each.

@@ -402,11 +402,9 @@ def page(found: dict[str, pd.DataFrame]) -> str:
         chosen = found["paired"].query("cut == @cut and horizon in (1, @HORIZON)")
         ahead = chosen["horizon"].astype(str) + " steps"
         ahead = ahead.where(chosen["protocol"] != "pooled", "next frame, pooled")
-        counts = chosen.groupby("format", sort=False)["n"].first().items()
         label = (
-            "*Minus the thesis's ConvLSTM*, its own weights on the same files, sample by sample ("
-            + ", ".join(f"{n:,} in {name}" for name, n in counts)
-            + f"), with the 95 % interval, both cut {CUT_AT[cut]}; **bold** where ours is better:"
+            "*Minus the thesis's ConvLSTM*, its own weights on the same files, sample by sample, "
+            f"with the 95 % interval, both cut {CUT_AT[cut]}; **bold** where ours is better:"
         )
         told = chosen.assign(model=chosen["model"] + ", " + ahead.replace("1 steps", "1 step"))
         lines += _table(label, _by_model(told), _difference)
